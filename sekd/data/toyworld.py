@@ -1,0 +1,192 @@
+"""The drawn world: pictures of a small taxonomy, for a laptop, a demo or a test.
+
+Two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and disjoint
+looks. What is drawn fixes the path: background tint (level 1), shape (2), colour (3), pattern (4).
+A node's name depends on its whole path, so that no level can be named without the ones above.
+:func:`write_dataset` leaves what any user has: a folder of PNG files per leaf and a taxonomy file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+RANKS = ("kingdom", "order", "family", "genus", "species")
+IMAGE_SIZE = 56
+_BRANCHING = 3
+_SUPERSAMPLING = 2
+_NOISE = 10.0  # standard deviation, in grey values of 255
+
+Colour = tuple[int, int, int]
+PathIndex = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class World:
+    """One drawn taxonomy: its names and its looks, three of each attribute."""
+
+    name: str
+    seed: int
+    tints: tuple[Colour, Colour, Colour]
+    shapes: tuple[str, str, str]
+    colours: tuple[Colour, Colour, Colour]
+    patterns: tuple[str, str, str]
+    names: dict[tuple[int, ...], str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", _invent_names(self.seed))
+
+    @property
+    def leaves(self) -> Iterator[PathIndex]:
+        """Indices of the 81 leaves."""
+        for a, b, c, d in itertools.product(range(_BRANCHING), repeat=4):
+            yield (a, b, c, d)
+
+    def path(self, leaf: PathIndex) -> list[str]:
+        """Names from the root to the leaf, five of them."""
+        return [self.names[leaf[:depth]] for depth in range(len(leaf) + 1)]
+
+    def taxonomy(self) -> dict[str, list[str]]:
+        """Leaf -> root-first path."""
+        return {self.path(leaf)[-1]: self.path(leaf) for leaf in self.leaves}
+
+
+def _invent_names(seed: int) -> dict[tuple[int, ...], str]:
+    """A pronounceable word per node; the two worlds start their words with other letters."""
+    rng = random.Random(seed)
+    onsets = ("b", "d", "g", "k", "l") if seed % 2 else ("m", "n", "r", "s", "t")
+    syllables = [c + v for c in ("v", "z", "x", "ph", "th", *onsets) for v in "aeiou"]
+    endings = ("ia", "us", "on", "or", "is")
+    names: dict[tuple[int, ...], str] = {}
+    used: set[str] = set()
+    for depth in range(len(RANKS)):
+        for index in itertools.product(range(_BRANCHING), repeat=depth):
+            word = ""
+            while not word or word in used:
+                onset = rng.choice(onsets) + rng.choice("aeiou")
+                word = onset + rng.choice(syllables) + rng.choice("lnr") + rng.choice(endings)
+            used.add(word)
+            names[index] = word
+    return names
+
+
+SEEN = World(
+    name="seen",
+    seed=1,
+    tints=((236, 206, 190), (192, 220, 240), (204, 232, 196)),
+    shapes=("circle", "square", "triangle"),
+    colours=((200, 40, 40), (40, 70, 190), (225, 170, 20)),
+    patterns=("plain", "horizontal", "vertical"),
+)
+UNSEEN = World(
+    name="unseen",
+    seed=2,
+    tints=((92, 60, 58), (46, 60, 104), (50, 90, 58)),
+    shapes=("ring", "cross", "star"),
+    colours=((240, 140, 40), (170, 90, 210), (60, 200, 190)),
+    patterns=("plain", "horizontal", "vertical"),
+)
+WORLDS = {world.name: world for world in (SEEN, UNSEEN)}
+
+
+def draw(world: World, leaf: PathIndex, rng: random.Random) -> Image.Image:
+    """One picture of a leaf: RGB, 56 x 56, with jitter in place, size, angle, light and noise."""
+    size = IMAGE_SIZE * _SUPERSAMPLING
+    tint, shape = world.tints[leaf[0]], world.shapes[leaf[1]]
+    colour, pattern = world.colours[leaf[2]], world.patterns[leaf[3]]
+    canvas = Image.new("RGB", (size, size), _jitter(tint, rng))
+    radius = size * rng.uniform(0.27, 0.38)
+    margin = radius + size * 0.04
+    centre = (rng.uniform(margin, size - margin), rng.uniform(margin, size - margin))
+    mask = _shape_mask(shape, size, centre, radius, math.radians(rng.uniform(-15, 15)))
+    canvas.paste(_fill(_jitter(colour, rng), pattern, size, rng), mask=mask)
+    canvas = canvas.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+    if rng.random() < 0.3:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(0.5))
+    noise = np.random.default_rng(rng.getrandbits(64)).normal(0, _NOISE, (*canvas.size, 3))
+    noisy = np.asarray(canvas, dtype=np.float32) * rng.uniform(0.9, 1.1) + noise
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _jitter(colour: Colour, rng: random.Random) -> Colour:
+    r, g, b = (min(255, max(0, c + rng.randint(-12, 12))) for c in colour)
+    return (r, g, b)
+
+
+def _shape_mask(
+    shape: str, size: int, centre: tuple[float, float], radius: float, angle: float
+) -> Image.Image:
+    mask = Image.new("L", (size, size), 0)
+    pen = ImageDraw.Draw(mask)
+    x, y = centre
+
+    def polygon(points: list[tuple[float, float]], fill: int = 255) -> None:
+        cos, sin = math.cos(angle) * radius, math.sin(angle) * radius
+        pen.polygon([(x + px * cos - py * sin, y + px * sin + py * cos) for px, py in points], fill)
+
+    def disc(scale: float, fill: int) -> None:
+        pen.ellipse(
+            (x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill
+        )
+
+    if shape == "circle":
+        disc(0.95, 255)
+    elif shape == "ring":
+        disc(1.0, 255)
+        disc(0.5, 0)
+    elif shape == "square":
+        polygon([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)])
+    elif shape == "triangle":
+        polygon([(0, -1.1), (1.05, 0.85), (-1.05, 0.85)])
+    elif shape == "cross":
+        polygon([(-0.35, -1), (0.35, -1), (0.35, 1), (-0.35, 1)])
+        polygon([(-1, -0.35), (1, -0.35), (1, 0.35), (-1, 0.35)])
+    elif shape == "star":
+        tips = [
+            (math.sin(i * math.pi / 5) * r, -math.cos(i * math.pi / 5) * r)
+            for i, r in enumerate([1.15, 0.5] * 5)
+        ]
+        polygon(tips)
+    else:
+        raise ValueError(f"no shape {shape!r}")
+    return mask
+
+
+def _fill(colour: Colour, pattern: str, size: int, rng: random.Random) -> Image.Image:
+    tile = Image.new("RGB", (size, size), colour)
+    if pattern == "plain":
+        return tile
+    dark = tuple(c // 3 for c in colour)
+    pen = ImageDraw.Draw(tile)
+    period = round(size * rng.uniform(0.12, 0.15))
+    for start in range(-rng.randint(0, period), size, period):
+        end = start + period // 2
+        box = (0, start, size, end) if pattern == "horizontal" else (start, 0, end, size)
+        pen.rectangle(box, fill=dark)
+    return tile
+
+
+def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) -> None:
+    """Write ``images/<leaf name>/<number>.png`` and ``taxonomy.json``.
+
+    Leaves take turns, so any ``num_images`` is balanced to one image. The same arguments write the
+    same bytes; other seeds draw other pictures.
+    """
+    rng = random.Random(f"{world.name}:{seed}")
+    leaves = list(world.leaves)
+    rng.shuffle(leaves)
+    for number in range(num_images):
+        leaf = leaves[number % len(leaves)]
+        folder = directory / "images" / world.path(leaf)[-1]
+        folder.mkdir(parents=True, exist_ok=True)
+        draw(world, leaf, rng).save(folder / f"{number:05d}.png")
+    taxonomy = json.dumps(world.taxonomy(), indent=1)
+    (directory / "taxonomy.json").write_text(taxonomy, encoding="utf-8")

@@ -1,0 +1,32 @@
+"""The four kinds of failure, and who acts on each."""
+
+from __future__ import annotations
+
+
+class SekdError(Exception):
+    """Base of every error that sekd raises on purpose; its text is one line for a person."""
+
+
+class ConfigError(SekdError):
+    """The user's input is wrong: nothing is started, the CLI prints one line and exits with 2."""
+
+
+class FatalError(SekdError):
+    """The machinery is broken (a dead engine, a full disk): the whole run stops."""
+
+
+class ShardError(SekdError):
+    """One shard failed: it is recorded and tried again by a later run; other shards go on."""
+
+
+class SampleError(SekdError):
+    """One sample cannot be processed: it is quarantined with its reason; the shard goes on.
+
+    Args:
+        message: what is wrong, with the value and the file.
+        level: level of the question at which it went wrong, where there is one.
+    """
+
+    def __init__(self, message: str, *, level: int | None = None) -> None:
+        super().__init__(message)
+        self.level = level

@@ -1,0 +1,93 @@
+"""The words: how questions are put and how replies are read, for teacher and student alike.
+
+The paper gives the teacher's "Given the image and the known facts <None | earlier outputs>, answer
+Qi" and the student's "You are a taxonomist. Answer the following multiple-choice questions about
+the organism in the image"; the rest of the wording is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sekd.data.questions import LETTERS, Question
+from sekd.data.taxonomy import Node
+
+PROMPT_VERSION = 1
+"""Part of every fingerprint: raise it when a word below changes."""
+
+
+def _options(question: Question) -> str:
+    lines = zip(question.letters, question.options, strict=True)
+    return "\n".join(f"{letter}. {node.name}" for letter, node in lines)
+
+
+def _fact(node: Node) -> str:
+    return f"{node.rank}: {node.name}" if node.name else "None"
+
+
+def single_question(question: Question, facts: Sequence[Node], subject: str) -> str:
+    """One level's question as an opening turn, with the known facts in it.
+
+    The first step of a dialogue knows the root; an independent question knows nothing.
+    """
+    known = ", ".join(_fact(node) for node in facts) or "None"
+    return (
+        f"Given the image and the known facts ({known}), answer with the letter of the right "
+        f"option: what is the {question.rank} of the {subject}?\n{_options(question)}"
+    )
+
+
+def next_question(question: Question) -> str:
+    """A later turn of a dialogue: the facts so far are the turns above it, each by node name."""
+    return (
+        f"Given the image and the known facts, what is the {question.rank}?\n{_options(question)}"
+    )
+
+
+def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> str:
+    """All levels' questions in one turn."""
+    known = f"The {_fact(root)}.\n" if root.name else ""
+    asked = "\n".join(
+        f"Q{question.level}: what is the {question.rank}?\n{_options(question)}"
+        for question in questions
+    )
+    return (
+        "You are a taxonomist. Answer the following multiple-choice questions about the "
+        f"{subject} in the image, one line each, as 'level: letter. name'.\n{known}{asked}"
+    )
+
+
+def answer_lead(question: Question) -> str:
+    """What stands before the letter in a joint answer's line."""
+    return f"{question.rank}:"
+
+
+def answer_tail(node: Node) -> str:
+    """What follows the letter, in a dialogue's turn and in a joint answer's line."""
+    return f". {node.name}"
+
+
+def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
+    """Option index per question, ``None`` where the reply gives no single valid answer.
+
+    A line counts only if it names its level, as "phylum: B" or by number as "L2: B", "Q2: B" or
+    "2. B"; letters may be lower case, in brackets or bold. Two lines that disagree about a level,
+    or a letter that is not an option, give ``None``: a parse failure, never a guess.
+    """
+    found: list[set[int]] = [set() for _ in questions]
+    for line in reply.splitlines():
+        for index, question in enumerate(questions):
+            names = rf"{re.escape(question.rank)}|(?:level\s*|[LQ]){question.level}|{question.level}"
+            match = re.match(
+                rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*([A-Za-z])(?:[\s*]*[.):\]]|[\s*]*$)",
+                line,
+                re.IGNORECASE,
+            )
+            if match:
+                found[index].add(LETTERS.index(match.group(1).upper()))
+                break
+    return [
+        next(iter(answers)) if len(answers) == 1 and max(answers) < len(question.options) else None
+        for answers, question in zip(found, questions, strict=True)
+    ]
