@@ -1,0 +1,45 @@
+"""Engines behind one protocol; an engine's library is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from sekd.config import ModelSpec
+from sekd.errors import ConfigError
+from sekd.stages.chat import Chat
+from sekd.stages.engines.protocol import Answer, Engine, Prompt, Reply
+
+__all__ = ["Answer", "Engine", "Prompt", "Reply", "open_engine"]
+
+
+def open_engine(
+    name: Literal["transformers", "vllm"],
+    spec: ModelSpec,
+    chat: Chat,
+    *,
+    adapter: Path | None = None,
+    top_k: int,
+    batch_size: int,
+    engine_args: Mapping[str, Any],
+) -> Engine:
+    """Load the model into the named engine.
+
+    Args:
+        adapter: PEFT adapter directory to answer with, ``None`` for the base model.
+        top_k: the most that :meth:`Engine.answer` will be asked for.
+        engine_args: vLLM's own arguments; the transformers engine takes none.
+
+    Raises:
+        ConfigError: if the engine is not installed or does not take the model.
+    """
+    if name == "vllm":
+        from sekd.stages.engines.vllm import VllmEngine
+
+        return VllmEngine(spec, adapter=adapter, top_k=top_k, engine_args=engine_args)
+    from sekd.stages.engines.transformers import TransformersEngine
+
+    if engine_args:
+        raise ConfigError(f"the transformers engine takes no engine_args, got {dict(engine_args)}")
+    return TransformersEngine(spec, chat, adapter=adapter, batch_size=batch_size)

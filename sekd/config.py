@@ -1,0 +1,306 @@
+"""One YAML file describes a run; every key is checked, and nothing is executed from it.
+
+Each stage has a *spec*, whose fields change the numbers and are hashed into fingerprints, and a
+*runtime* (batch sizes, engine memory, workers), whose fields do not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sekd.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads ``5e-5`` as a number, which YAML 1.1 takes for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+DType = Literal["float32", "bfloat16", "float16"]
+Paradigm = Literal["joint", "independent", "conditioned"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class ModelSpec(_Model):
+    """The vision-language model, base of teacher and student."""
+
+    path: str
+    """A directory, a Hugging Face id, or ``tiny`` for the model inside this package."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hugging Face id."""
+    dtype: DType = "bfloat16"
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+    processor_args: dict[str, Any] = {}
+    """Passed to the processor as they are, e.g. ``{max_pixels: 1003520}``."""
+
+
+class DatasetSpec(_Model):
+    """Images, their taxonomy, and how questions about them are made."""
+
+    taxonomy: Path
+    """``.json`` of leaf -> root-first path, or ``.csv`` with one column per rank."""
+    level_names: tuple[str, ...] = ()
+    """What each position of a JSON path is called, e.g. ``[kingdom, phylum]``."""
+    images: Path | None = None
+    """A folder with one folder of images per leaf. Give this or ``table``."""
+    table: Path | None = None
+    """``.csv``, ``.jsonl`` or ``.parquet`` with one row per image. Give this or ``images``."""
+    image_column: str = "image"
+    leaf_column: str = "label"
+    """Column of the leaf's label; a table without it, or an empty cell, means no label."""
+    id_column: str | None = None
+    """Column of the sample's id; its image path if not given."""
+    image_root: Path | None = None
+    """Where relative image paths of a table start; the table's own folder if not given."""
+    image_prefix: str = ""
+    """Removed from the front of a table's image paths first (paths of another machine)."""
+    split: str | None = None
+    """Keep only the rows of a table whose ``split`` column says so."""
+    distractors: Literal["random", "siblings", "walk"] = "random"
+    """Wrong options: any of the level, children of the same parent first, or (no label needed) all
+    children of the node answered so far. A benchmark row with its own choices keeps those."""
+    num_options: Annotated[int, Field(ge=2, le=26)] = 4
+    seed: int = 0
+    """Of options and their order, per sample."""
+    subject: str = "organism"
+    """What the image shows, in the words of a question: organism, dish, product ..."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.images is None) == (self.table is None):
+            raise ValueError("give either images (a folder per leaf) or table")
+        return self
+
+
+class ShardRuntime(_Model):
+    """How a stage with shards is carried out."""
+
+    shard_size: Positive = 256
+    """Samples per shard. The stored plan of a directory wins over this."""
+    batch_size: Positive = 32
+    """Images that go through the model together."""
+    engine_args: dict[str, Any] = {}
+    """Arguments of the engine that do not change its numbers, e.g. ``tensor_parallel_size``."""
+    max_attempts: Positive = 3
+    """Attempts at a shard, over all runs, before it is given up."""
+
+
+class ElicitSpec(_Model):
+    """Stage one: the frozen teacher walks the taxonomy."""
+
+    dataset: str = "train"
+    """Name under ``data``."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    engine_args: dict[str, Any] = {}
+    """Arguments of the engine that change its numbers, e.g. ``quantization``."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Entries of the whole vocabulary kept per answer, beside the options."""
+    layers: tuple[str, ...] = ("middle", "final_norm")
+    """Decoder states to keep: ``block_<i>`` (output of block i, from 0), ``middle`` (the block half
+    way up), ``final_norm`` (input of the ``lm_head``). Not given by the paper."""
+    state_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    parity_limit: NonNegativeFloat | None = None
+    """Largest mean difference, over a shard, between the log-probabilities of the chosen letters in
+    the engine and in the state pass; beyond it the shard fails. Default by dtype: 1e-3 in float32,
+    0.05 in half precision."""
+    max_quarantined: Fraction = 0.05
+    """Share of a shard's samples that may be set aside before the shard itself fails."""
+    runtime: ShardRuntime = ShardRuntime()
+
+
+class LossWeights(_Model):
+    """Weights of the loss terms; 1 : 1 : 1 is not given by the paper."""
+
+    hard: NonNegativeFloat = 1.0
+    """Cross-entropy on the teacher's letters."""
+    format: NonNegativeFloat = 1.0
+    """Cross-entropy on the tokens around the letters: level and node names."""
+    soft: NonNegativeFloat = 1.0
+    """KL divergence from the teacher's to the student's distribution at the letters."""
+    feature: NonNegativeFloat = 1.0
+    """Cosine distance between decoder states at the letters."""
+
+
+class LoraSpec(_Model):
+    """Low-rank adapter on the linear layers of the language model."""
+
+    rank: Positive = 64
+    alpha: Positive = 64
+    dropout: Fraction = 0.2
+    target_modules: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    """Last part of the module names; only those inside the language model are adapted."""
+
+
+class DistillRuntime(_Model):
+    """How training is carried out; together with ``torchrun`` for several devices."""
+
+    batch_size: Positive = 8
+    """Samples per device and forward pass; gradients accumulate up to the global batch."""
+    gradient_checkpointing: bool = False
+    save_steps: Positive = 200
+    logging_steps: Positive = 10
+    report_to: tuple[str, ...] = ()
+    """Trackers as transformers names them, e.g. ``[wandb]``. None unless asked."""
+
+
+class DistillSpec(_Model):
+    """Stage two: the LoRA student learns the joint prompt from the teacher's shards."""
+
+    losses: LossWeights = LossWeights()
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    replay: Fraction = 0.0
+    """Share of the samples that train the teacher's own dialogue instead of the joint prompt, so
+    that the conditioned skill is not forgotten. Not given by the paper."""
+    lora: LoraSpec = LoraSpec()
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    global_batch: Positive = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup: Fraction = 0.03
+    weight_decay: NonNegativeFloat = 0.1
+    seed: int = 0
+    runtime: DistillRuntime = DistillRuntime()
+
+
+class EvaluateSpec(_Model):
+    """Last stage: base and student on labelled images."""
+
+    datasets: tuple[str, ...] = ("test",)
+    """Names under ``data``."""
+    paradigms: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
+    engine: Literal["transformers", "vllm"] = "transformers"
+    engine_args: dict[str, Any] = {}
+    limit: Positive | None = None
+    """Only the first so many samples of each dataset."""
+    num_bootstrap: Positive = 1000
+    alpha: Fraction = 0.95
+    """Weight of the last level in ``dwpa``."""
+    seed: int = 0
+    runtime: ShardRuntime = ShardRuntime()
+
+
+class RunConfig(_Model):
+    """One run, from images to metrics."""
+
+    run_dir: Path
+    model: ModelSpec
+    data: dict[str, DatasetSpec]
+    elicit: ElicitSpec = ElicitSpec()
+    distill: DistillSpec = DistillSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+
+    def dataset(self, name: str, asked_by: str) -> DatasetSpec:
+        """The dataset of that name.
+
+        Raises:
+            ConfigError: if there is none; ``asked_by`` is the key that names it.
+        """
+        if name not in self.data:
+            raise ConfigError(f"{asked_by}: no dataset {name!r} under data{_nearest(name, self.data)}")
+        return self.data[name]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply ``a.b=c`` overrides (values are YAML), validate.
+
+    Relative paths of datasets and ``run_dir`` are taken from the current directory.
+
+    Raises:
+        ConfigError: one line that names the file, the key and what was wrong.
+    """
+    try:
+        content = yaml.load(path.read_text("utf-8"), _Loader)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys such as run_dir, model and data")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        # By way of JSON, where strict validation still takes lists for tuples, strings for paths.
+        return RunConfig.model_validate_json(json.dumps(content))
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error} (write dates and the like in quotes)") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {'; '.join(_explain(error))}") from error
+
+
+def write_resolved(config: RunConfig, path: Path) -> None:
+    """Write the config with every default filled in, as YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value, e.g. elicit.engine=vllm")
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {override}: {parent} has no keys below it")
+    try:
+        content[last] = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            yield f"unknown key {place}{_nearest(place.split('.')[-1], _siblings(problem['loc']))}"
+        else:
+            given = problem["input"]
+            shown = f" (got {given!r})" if not isinstance(given, Mapping) else ""
+            yield f"{place}: {problem['msg']}{shown}"
+
+
+def _siblings(place: tuple[int | str, ...]) -> list[str]:
+    """Keys that are allowed where the unknown key at ``place`` stands."""
+    model: type[BaseModel] = RunConfig
+    for index, part in enumerate(place[:-1]):
+        if model is RunConfig and part == "data":
+            continue
+        if index == 1 and place[0] == "data":
+            model = DatasetSpec
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; known: {', '.join(known)}" if known else ""

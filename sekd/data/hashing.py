@@ -1,0 +1,41 @@
+"""Hashes of files, directories and explicit, canonical JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces.
+
+    Raises:
+        TypeError, ValueError: on anything that JSON cannot hold exactly (objects, NaN); nothing is
+            pickled or turned into its ``repr``.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_directory(directory: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file below a directory, hidden ones left out."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    named = ((path.relative_to(directory), path) for path in files)
+    return {
+        name.as_posix(): hash_file(path)
+        for name, path in named
+        if not any(part.startswith(".") for part in name.parts)
+    }

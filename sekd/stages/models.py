@@ -1,0 +1,118 @@
+"""Finding and loading models: always from a local directory, never from the network."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from sekd.config import ModelSpec
+from sekd.data.hashing import hash_directory
+from sekd.errors import ConfigError
+
+
+def locate(spec: ModelSpec) -> Path:
+    """The local directory of a model: its path, or the snapshot in the Hugging Face cache.
+
+    Raises:
+        ConfigError: if it is not on this machine.
+    """
+    if Path(spec.path).is_dir():
+        return Path(spec.path)
+    try:
+        return Path(snapshot_download(spec.path, revision=spec.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise ConfigError(
+            f"model.path {spec.path!r} is no directory and not in the Hugging Face cache; "
+            f"run `hf download {spec.path}` first"
+        ) from error
+
+
+def identity(spec: ModelSpec) -> dict[str, Any]:
+    """What of a model changes the numbers: its files' content, dtype and processor arguments."""
+    directory = locate(spec)
+    is_snapshot = directory.parent.name == "snapshots"  # named by the commit: content-addressed
+    return {
+        "content": directory.name if is_snapshot else hash_directory(directory),
+        "dtype": spec.dtype,
+        "processor_args": spec.processor_args,
+        "transformers": transformers.__version__,
+    }
+
+
+def load_processor(spec: ModelSpec) -> Any:
+    """The model's processor.
+
+    Raises:
+        ConfigError: if the directory holds none.
+    """
+    directory = locate(spec)
+    try:
+        return AutoProcessor.from_pretrained(
+            directory, trust_remote_code=spec.trust_remote_code, **spec.processor_args
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{directory}: cannot load the processor: {_line(error)}") from error
+
+
+def load_model(spec: ModelSpec) -> PreTrainedModel:
+    """The model in evaluation mode, on the GPU if there is one.
+
+    Raises:
+        ConfigError: if the directory holds no vision-language model that transformers knows.
+    """
+    directory = locate(spec)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            directory,
+            dtype=getattr(torch, spec.dtype),
+            trust_remote_code=spec.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{directory}: cannot load the model: {_line(error)}") from error
+    # Sampling habits that a checkpoint brings along (repetition penalties and the like) would make
+    # "greedy" mean something else in each engine.
+    model.generation_config = GenerationConfig(
+        eos_token_id=model.generation_config.eos_token_id, do_sample=False
+    )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def takes(model: nn.Module, argument: str) -> bool:
+    """Whether the model's ``forward`` has a parameter of that name."""
+    return argument in inspect.signature(model.forward).parameters
+
+
+def decoder_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """Module path and list of the language model's blocks.
+
+    Raises:
+        ConfigError: if they are not where transformers' ``get_decoder`` leads; the message lists
+            the module lists to choose from.
+    """
+    decoder = model.get_decoder()
+    blocks = getattr(decoder, "layers", None)
+    if not isinstance(blocks, nn.ModuleList):
+        lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+        raise ConfigError(
+            f"{type(model).__name__}: get_decoder() gives a {type(decoder).__name__} without "
+            f"layers; its module lists are {', '.join(lists)}"
+        )
+    name = next(name for name, module in model.named_modules() if module is blocks)
+    return name, blocks
