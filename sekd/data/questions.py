@@ -31,7 +31,8 @@ class Question:
     Attributes:
         level: 1 for the first level below the root.
         options: nodes in the order shown; option i has the letter ``LETTERS[i]``.
-        truth: the right node where the sample is labelled, else ``None``.
+        truth: the right node where the sample is labelled, else ``None``. Not among the options
+            where a walk has left the right path.
     """
 
     level: int
@@ -41,7 +42,8 @@ class Question:
     @property
     def rank(self) -> str:
         """What the question asks for, e.g. "phylum"."""
-        return (self.truth or self.options[0]).rank
+        right = self.truth if self.truth in self.options else None
+        return (right or self.options[0]).rank
 
     @property
     def letters(self) -> str:

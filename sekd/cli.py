@@ -1,0 +1,360 @@
+"""The command line: composes a stage with the runner, and turns errors into one line.
+
+Libraries that take long to import (torch, transformers, vllm) are imported inside the commands, so
+that ``sekd --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sekd import __version__
+from sekd.errors import ConfigError, FatalError
+
+if TYPE_CHECKING:
+    from sekd.config import RunConfig
+    from sekd.pipeline.manifest import Manifest
+    from sekd.pipeline.runner import Outcome
+
+logger = logging.getLogger("sekd")
+
+EXIT_INCOMPLETE, EXIT_CONFIG = 1, 2
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Self-Elicited Knowledge Distillation for vision-language models.
+
+    A model walks a taxonomy step by step as its own teacher (elicit); a LoRA student of the same
+    model learns to answer the whole path at once (distill); both are measured (evaluate).
+
+    \b
+    Try it without a download:
+        sekd draw-world world
+        sekd elicit world/config.yaml
+        sekd distill world/config.yaml
+        sekd evaluate world/config.yaml
+    """
+
+
+def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
+    """Options, logging and exit codes that all commands over a config share.
+
+    ``run(config, as_json)`` returns whether the work is complete.
+    """
+
+    @click.argument("config_path", metavar="CONFIG", type=click.Path(path_type=Path))
+    @click.option(
+        "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a.b=c; repeatable."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @wraps(run)
+    def command(config_path: Path, overrides: Sequence[str], as_json: bool) -> None:
+        from sekd.config import load_config, write_resolved
+
+        try:
+            config = load_config(config_path, overrides)
+            log_path = config.run_dir / "sekd.log"
+            _start_logging(log_path)
+            write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
+            is_complete = run(config, as_json)
+        except ConfigError as error:
+            logger.debug("stopped", exc_info=True)
+            click.echo(f"sekd: {error}", err=True)
+            sys.exit(EXIT_CONFIG)
+        except FatalError as error:
+            logger.debug("stopped", exc_info=True)
+            click.echo(f"sekd: {error} (traceback in {log_path})", err=True)
+            sys.exit(EXIT_INCOMPLETE)
+        except OSError as error:
+            click.echo(f"sekd: {error}", err=True)
+            sys.exit(EXIT_INCOMPLETE)
+        sys.exit(0 if is_complete else EXIT_INCOMPLETE)
+
+    return command
+
+
+def _start_logging(path: Path) -> None:
+    """Everything with tracebacks into the run's log; one line per event on standard error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_terminal = logging.StreamHandler()
+    to_terminal.setFormatter(_OneLine("%(message)s"))
+    to_terminal.setLevel(logging.INFO)
+    root = logging.getLogger("sekd")
+    root.setLevel(logging.DEBUG)
+    root.handlers = [to_file, to_terminal]
+    root.propagate = False
+
+
+class _OneLine(logging.Formatter):
+    """Leaves tracebacks to the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
+@main.command()
+@_run_command
+def elicit(config: RunConfig, as_json: bool) -> bool:
+    """Stage one: the teacher walks the taxonomy and its signals are stored.
+
+    Only shards that are not done are run, so the same command resumes, and mends what failed.
+
+    \b
+    Example:
+        sekd elicit configs/cub200-qwen2.5-vl-7b.yaml --set elicit.engine=vllm
+    """
+    from sekd.data.samples import Dataset
+    from sekd.data.signals import ANSWERS, TRANSCRIPTS
+    from sekd.pipeline.plan import Plan
+    from sekd.pipeline.runner import Stage, run_stage
+    from sekd.stages.elicit.answers import AnswersWorker, answers_fields
+    from sekd.stages.elicit.states import StatesWorker, states_fields
+
+    name, runtime = config.elicit.dataset, config.elicit.runtime
+    dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    ids = [sample.id for sample in dataset.samples]
+    answers = run_stage(
+        Stage.open(
+            config.run_dir / "answers",
+            answers_fields(config, dataset),
+            lambda: Plan.split(ids, runtime.shard_size),
+        ),
+        lambda: AnswersWorker(config, dataset),
+        max_attempts=runtime.max_attempts,
+    )
+    if answers.manifest is None:
+        return _report_incomplete(answers, as_json)
+    manifest = answers.manifest
+    states = run_stage(
+        Stage.open(
+            config.run_dir / "states",
+            states_fields(config, manifest.fingerprint, manifest.hashes()),
+            lambda: answers.stage.plan.without({bad["sample_id"] for bad in manifest.quarantined}),
+        ),
+        lambda: StatesWorker(config, _paired(manifest, TRANSCRIPTS, ANSWERS)),
+        max_attempts=runtime.max_attempts,
+    )
+    if states.manifest is None:
+        return _report_incomplete(states, as_json)
+    _report_elicited(manifest, states.manifest, as_json)
+    return True
+
+
+def _paired(manifest: Manifest, first: str, second: str) -> dict[int, tuple[Path, Path]]:
+    seconds = manifest.files(second)
+    return {shard: (path, seconds[shard]) for shard, path in manifest.files(first).items()}
+
+
+def _report_incomplete(outcome: Outcome, as_json: bool) -> bool:
+    """Say what is left; the last line of an incomplete run."""
+    name, num_shards = outcome.stage.name, len(outcome.stage.plan)
+    if as_json:
+        failed = {str(shard): error for shard, error in outcome.failed.items()}
+        click.echo(json.dumps({"stage": name, "num_shards": num_shards, "failed": failed}))
+        return False
+    shard, error = next(iter(outcome.failed.items()))
+    hint = "run the same command again to retry them"
+    if len(outcome.exhausted) == len(outcome.failed):
+        hint = "their attempts are used up; raise runtime.max_attempts to retry them"
+    click.echo(
+        f"{name}: {len(outcome.failed)} of {num_shards} shards are left (shard {shard}: {error}); "
+        f"{hint}",
+        err=True,
+    )
+    return False
+
+
+def _report_elicited(answers: Manifest, states: Manifest, as_json: bool) -> None:
+    num_prompt_tokens = sum(answers.figures("num_prompt_tokens"))
+    num_cached_tokens = sum(answers.figures("num_cached_tokens"))
+    summary = {
+        "num_samples": answers.num_samples,
+        "num_quarantined": len(answers.quarantined),
+        "num_answers": sum(answers.figures("num_answers")),
+        "num_prompt_tokens": num_prompt_tokens,
+        "num_cached_tokens": num_cached_tokens,
+        "parity_max": max(states.figures("parity_max")),
+        "answers": str(answers.directory),
+        "states": str(states.directory),
+    }
+    if as_json:
+        click.echo(json.dumps(summary))
+        return
+    click.echo(
+        f"{summary['num_samples']} samples elicited, {summary['num_answers']} answers, "
+        f"{summary['num_quarantined']} samples quarantined; {num_prompt_tokens} prompt tokens, "
+        f"{num_cached_tokens} of them from the cache; engine and state pass differ by at most "
+        f"{summary['parity_max']:.1g} in log-probability\n"
+        f"answers: {summary['answers']}\nstates:  {summary['states']}"
+    )
+
+
+@main.command()
+@_run_command
+def distill(config: RunConfig, as_json: bool) -> bool:
+    """Stage two: a LoRA student learns the joint prompt from the teacher's shards.
+
+    Resumes from its last checkpoint. Start it with torchrun for several GPUs.
+
+    \b
+    Example:
+        sekd distill configs/cub200-qwen2.5-vl-7b.yaml --set distill.losses.feature=0
+    """
+    from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
+    from sekd.data.taxonomy import Taxonomy
+    from sekd.pipeline.runner import open_directory
+    from sekd.stages.distill.dataset import ShardFiles
+    from sekd.stages.distill.train import distill_fields, train
+    from sekd.stages.elicit.answers import answers_spec
+    from sekd.stages.elicit.states import states_spec
+
+    answers = _finished(config, "answers", answers_spec(config))
+    states = _finished(config, "states", states_spec(config))
+    dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+    taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
+    fields = distill_fields(config, states.fingerprint, states.hashes())
+    directory = open_directory(config.run_dir / "distill", fields)
+    adapter = directory / "adapter"
+    if not adapter.is_dir():
+        dialogues, rows = _paired(answers, TRANSCRIPTS, ANSWERS), states.files(STATE_ROWS)
+        shards = [
+            ShardFiles(*dialogues[shard], tensors, rows[shard])
+            for shard, tensors in states.files(STATES).items()
+        ]
+        train(config, taxonomy, shards, directory)
+    click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
+    return True
+
+
+def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
+    """The manifest of a finished stage under this config.
+
+    Raises:
+        ConfigError: if there is none; the message says how the newest other config differs.
+    """
+    from sekd.pipeline.runner import changes_since, finished
+
+    root = config.run_dir / stage
+    manifest = finished(root, spec)
+    if manifest is not None:
+        return manifest
+    changes = changes_since(root, spec)
+    reason = f"; what is there differs in {'; '.join(changes)}" if changes else ""
+    raise ConfigError(f"{root}: no finished {stage} for this config{reason}; run sekd elicit first")
+
+
+@main.command()
+@_run_command
+def evaluate(config: RunConfig, as_json: bool) -> bool:
+    """Last stage: base and student under the three paradigms, with every metric.
+
+    Writes metrics.json and predictions.parquet into the run's directory. Without a finished student
+    the base is evaluated alone.
+
+    \b
+    Example:
+        sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    from rich.console import Console
+
+    from sekd.data.predictions import PREDICTIONS, read_predictions
+    from sekd.data.samples import Dataset
+    from sekd.pipeline.files import write_atomically
+    from sekd.pipeline.plan import Plan
+    from sekd.pipeline.runner import Stage, run_stage
+    from sekd.stages.evaluate.paradigms import PredictionsWorker, predictions_fields
+    from sekd.stages.evaluate.report import metrics_row, render_table
+
+    spec = config.evaluate
+    models: dict[str, Path | None] = {"base": None}
+    adapter = _finished_adapter(config)
+    if adapter is not None:
+        models["student"] = adapter
+    else:
+        logger.info("no finished student for this config: evaluating the base alone")
+    tables, metrics, level_names = [], [], []
+    for name in spec.datasets:
+        dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
+        dataset = dataset.first(spec.limit) if spec.limit else dataset
+        ids = [sample.id for sample in dataset.samples]
+        for model, its_adapter in models.items():
+            outcome = run_stage(
+                Stage.open(
+                    config.run_dir / "predictions",
+                    predictions_fields(config, dataset, its_adapter),
+                    lambda ids=ids: Plan.split(ids, spec.runtime.shard_size),
+                ),
+                lambda d=dataset, m=model, a=its_adapter: PredictionsWorker(config, d, m, a),
+                max_attempts=spec.runtime.max_attempts,
+            )
+            if outcome.manifest is None:
+                return _report_incomplete(outcome, as_json)
+            table = read_predictions(list(outcome.manifest.files(PREDICTIONS).values()))
+            tables.append(table)
+            for paradigm in spec.paradigms:
+                rows = table.filter(pc.field("paradigm") == paradigm)
+                names = {
+                    "model": model,
+                    "dataset": name,
+                    "paradigm": paradigm,
+                    "num_quarantined": len(outcome.manifest.quarantined),
+                }
+                metrics.append(metrics_row(rows, dataset.taxonomy, spec, names))
+        deepest = sorted({(n.depth, n.rank) for n in dataset.taxonomy.nodes if n.depth})
+        level_names = max(level_names, [rank for _, rank in deepest], key=len)
+    pq.write_table(pa.concat_tables(tables), config.run_dir / "predictions.parquet")
+    content = {"rows": metrics, "root_is_scored": False}
+    write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(content))
+    else:
+        Console().print(render_table(metrics, level_names))
+        click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
+    return True
+
+
+def _finished_adapter(config: RunConfig) -> Path | None:
+    """The newest adapter that was trained under this config."""
+    from sekd.pipeline.runner import directories
+    from sekd.stages.distill.train import distill_spec
+
+    for directory in directories(config.run_dir / "distill", distill_spec(config)):
+        if (directory / "adapter").is_dir():
+            return directory / "adapter"
+    return None
+
+
+@main.command("draw-world")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--train-images", default=4000, show_default=True)
+@click.option("--test-images", default=400, show_default=True, help="Per taxonomy.")
+@click.option("--seed", default=0, show_default=True)
+def draw_world(directory: Path, train_images: int, test_images: int, seed: int) -> None:
+    """Draw pictures of a small world, with a config that runs on a laptop.
+
+    Two taxonomies of 81 species each: `seen`, which the student is distilled on, and `unseen`.
+    The config names the tiny model that comes with sekd.
+
+    \b
+    Example:
+        sekd draw-world world && sekd elicit world/config.yaml
+    """
+    from sekd.data.toyworld import write_world
+
+    write_world(directory, num_train=train_images, num_test=test_images, seed=seed)
+    click.echo(f"config: {directory / 'config.yaml'}")

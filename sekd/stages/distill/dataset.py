@@ -1,0 +1,221 @@
+"""Training sequences from the teacher's shards, with every supervised token accounted for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sekd.data.samples import image_sha256, read_image
+from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import FatalError
+from sekd.stages.batches import Batcher
+from sekd.stages.chat import Chat, Transcript
+
+# Shapes: B batch, N learned tokens over the batch, M answer letters among them, K top-k entries,
+# D hidden size.
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """The four files of one shard."""
+
+    transcripts: Path
+    answers: Path
+    states: Path
+    state_rows: Path
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One sequence to learn, with the teacher's signals at its letters.
+
+    Attributes:
+        transcript: the joint prompt with the teacher's answers, or the teacher's own dialogue.
+        letter_ids: per answer, the token of each option's letter in this transcript.
+        states: layer name -> teacher states [levels, D].
+    """
+
+    sample: TeacherSample
+    transcript: Transcript
+    letter_ids: tuple[tuple[int, ...], ...]
+    states: dict[str, Tensor]
+
+
+class Lessons(Dataset[Lesson]):
+    """Every sample's joint prompt, and for a share of the sequences a replayed dialogue.
+
+    Args:
+        replay: share of all sequences that are replayed dialogues; 0 for none.
+        seed: of the choice of samples to replay.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[ShardFiles],
+        taxonomy: Taxonomy,
+        chat: Chat,
+        *,
+        replay: float,
+        seed: int,
+    ) -> None:
+        self._taxonomy = taxonomy
+        self._chat = chat
+        self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
+        self._rows = [read_state_rows(shard.state_rows) for shard in shards]
+        self._states = [safe_open(shard.states, framework="pt") for shard in shards]
+        places = [(s, i) for s, shard in enumerate(self._samples) for i in range(len(shard))]
+        rng = random.Random(seed)
+        num_replayed = round(len(places) * replay / (1 - replay)) if replay < 1 else len(places)
+        replayed = [places[rng.randrange(len(places))] for _ in range(num_replayed)]
+        joint = [(place, False) for place in places] if replay < 1 else []
+        self._items = joint + [(place, True) for place in replayed]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the stored layers."""
+        return list(self._states[0].keys())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Lesson:
+        (shard, place), is_replay = self._items[index]
+        sample = self._samples[shard][place]
+        if is_replay:
+            transcript = Transcript(
+                sample.token_ids, tuple(a.position for a in sample.answers), sample.learned
+            )
+            letter_ids = tuple(answer.letter_ids for answer in sample.answers)
+        else:
+            transcript, letter_ids = self._joint(sample)
+        _check_letters(sample, transcript, letter_ids)
+        rows = [self._rows[shard][sample.sample_id, answer.level] for answer in sample.answers]
+        states = {
+            layer: torch.stack([self._states[shard].get_slice(layer)[row] for row in rows])
+            for layer in self.layers
+        }
+        return Lesson(sample, transcript, letter_ids, states)
+
+    def _joint(self, sample: TeacherSample) -> tuple[Transcript, tuple[tuple[int, ...], ...]]:
+        questions = [answer.question(self._taxonomy) for answer in sample.answers]
+        choices = [answer.choice for answer in sample.answers]
+        transcript = self._chat.joint_transcript(questions, choices, self._taxonomy.root)
+        letter_ids = tuple(
+            self._chat.joint_letter_ids(question)[: len(question.options)] for question in questions
+        )
+        return transcript, letter_ids
+
+
+def _check_letters(
+    sample: TeacherSample, transcript: Transcript, letter_ids: Sequence[Sequence[int]]
+) -> None:
+    """Alignment by token ids: each answer's letter is where the map says.
+
+    Raises:
+        FatalError: naming the sample and level.
+    """
+    for answer, position, ids in zip(sample.answers, transcript.positions, letter_ids, strict=True):
+        if transcript.token_ids[position] != ids[answer.choice]:
+            raise FatalError(
+                f"sample {sample.sample_id}, level {answer.level}: token {position} is "
+                f"{transcript.token_ids[position]}, not the letter {ids[answer.choice]}"
+            )
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a batch is to learn and where.
+
+    Attributes:
+        rows_N, positions_N: of the state that predicts each learned token.
+        targets_N: the learned tokens.
+        weights_N: 1 / (learned tokens of its kind in its sequence) / B, so that sums over a batch
+            are means over sequences of means over tokens.
+        is_letter_N: whether the token is an answer's letter; M of them.
+        student_letters_ML, teacher_letters_ML: token of each option's letter here and in the
+            teacher's dialogue, the first letter's again beyond the options.
+        top_ids_MK, top_logprobs_MK: the teacher's top k at the letters.
+        states: layer name -> the teacher's states [M, D] at the letters.
+    """
+
+    rows_N: Tensor
+    positions_N: Tensor
+    targets_N: Tensor
+    weights_N: Tensor
+    is_letter_N: Tensor
+    student_letters_ML: Tensor
+    teacher_letters_ML: Tensor
+    top_ids_MK: Tensor
+    top_logprobs_MK: Tensor
+    states: dict[str, Tensor]
+
+
+class Collator:
+    """Lessons into model inputs and their :class:`Supervision`."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    def __call__(self, lessons: Sequence[Lesson]) -> dict[str, object]:
+        """``{"inputs": ..., "supervision": ..., "sample_ids": ...}``.
+
+        Raises:
+            FatalError: if an image is not the one that the teacher saw.
+        """
+        batch = self._batcher(
+            [lesson.transcript.token_ids for lesson in lessons],
+            [_reread(lesson.sample) for lesson in lessons],
+            [lesson.sample.image_sha256 for lesson in lessons],
+        )
+        rows, positions, targets, weights, is_letter = [], [], [], [], []
+        for row, lesson in enumerate(lessons):
+            transcript, letters = lesson.transcript, set(lesson.transcript.positions)
+            num_other = sum(transcript.learned) - len(letters)
+            for position, (token, learned) in enumerate(
+                zip(transcript.token_ids, transcript.learned, strict=True)
+            ):
+                if learned:
+                    is_one = position in letters
+                    rows.append(row)
+                    positions.append(position + batch.shifts[row] - 1)
+                    targets.append(token)
+                    weights.append(1 / (len(letters) if is_one else num_other) / len(lessons))
+                    is_letter.append(is_one)
+        answers = [answer for lesson in lessons for answer in lesson.sample.answers]
+        supervision = Supervision(
+            rows_N=torch.tensor(rows),
+            positions_N=torch.tensor(positions),
+            targets_N=torch.tensor(targets),
+            weights_N=torch.tensor(weights),
+            is_letter_N=torch.tensor(is_letter),
+            student_letters_ML=_pad([ids for lesson in lessons for ids in lesson.letter_ids]),
+            teacher_letters_ML=_pad([answer.letter_ids for answer in answers]),
+            top_ids_MK=torch.tensor([answer.top_ids.tolist() for answer in answers]),
+            top_logprobs_MK=torch.tensor([answer.top_logprobs.tolist() for answer in answers]),
+            states={
+                layer: torch.cat([lesson.states[layer] for lesson in lessons])
+                for layer in lessons[0].states
+            },
+        )
+        sample_ids = [lesson.sample.sample_id for lesson in lessons]
+        return {"inputs": batch.inputs, "supervision": supervision, "sample_ids": sample_ids}
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
+
+
+def _reread(sample: TeacherSample):
+    path = Path(sample.image)
+    if image_sha256(path) != sample.image_sha256:
+        raise FatalError(f"{path}: not the image that the teacher saw; run sekd elicit again")
+    return read_image(path)

@@ -1,0 +1,292 @@
+"""Stage two: train the LoRA student on the teacher's shards with the transformers ``Trainer``."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from sekd.config import DistillSpec, LossWeights, RunConfig
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ConfigError, FatalError
+from sekd.stages import models
+from sekd.stages.batches import Batcher, only_rows, to_device
+from sekd.stages.chat import Chat
+from sekd.stages.distill.card import model_card
+from sekd.stages.distill.dataset import Collator, Lessons, ShardFiles, Supervision
+from sekd.stages.distill.losses import (
+    feature_loss,
+    hard_loss,
+    rename_letters,
+    soft_loss,
+    top_k_soft_loss,
+)
+from sekd.stages.elicit.states import FINAL_NORM, captured, layer_modules, states_spec
+
+DISTILL_VERSION = 1
+"""Part of the fingerprint: raise it when the same input would give another adapter."""
+
+# Shapes: N learned tokens, M letters among them, V vocabulary.
+
+
+def distill_spec(config: RunConfig) -> dict[str, Any]:
+    """The settings that the adapter depends on, as JSON."""
+    own = config.distill.model_dump(mode="json", exclude={"runtime"})
+    return {**states_spec(config), "distill": own}
+
+
+def distill_fields(
+    config: RunConfig, states_fingerprint: str, state_hashes: list[str]
+) -> dict[str, Any]:
+    """Everything that the adapter depends on: hashed, it is its fingerprint."""
+    return {
+        "stage": "distill",
+        "version": DISTILL_VERSION,
+        "spec": distill_spec(config),
+        "model": models.identity(config.model),
+        "peft": metadata.version("peft"),
+        "states": {"fingerprint": states_fingerprint, "files": state_hashes},
+    }
+
+
+def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str]:
+    """Full paths of the language model's linear layers that get an adapter.
+
+    Only modules below the decoder's blocks are looked at, so a name that the vision tower also has
+    ("q_proj") cannot match there.
+
+    Raises:
+        ConfigError: if a suffix matches nothing.
+    """
+    path, blocks = models.decoder_blocks(model)
+    linear = [name for name, module in blocks.named_modules() if isinstance(module, nn.Linear)]
+    found = [name for name in linear if name.split(".")[-1] in suffixes]
+    missing = set(suffixes) - {name.split(".")[-1] for name in found}
+    if missing:
+        known = sorted({name.split(".")[-1] for name in linear})
+        raise ConfigError(
+            f"distill.lora.target_modules: no linear layer named {', '.join(sorted(missing))} below "
+            f"{path}; there are {', '.join(known)}"
+        )
+    return [f"{path}.{name}" for name in found]
+
+
+def add_adapter(model: PreTrainedModel, spec: DistillSpec) -> PeftModel:
+    """The model with a fresh LoRA adapter; nothing else needs a gradient."""
+    config = LoraConfig(
+        r=spec.lora.rank,
+        lora_alpha=spec.lora.alpha,
+        lora_dropout=spec.lora.dropout,
+        target_modules=adapted_modules(model, spec.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+@dataclass
+class Terms:
+    """The loss terms of a batch, each a scalar mean over its sequences."""
+
+    hard: Tensor
+    format: Tensor
+    soft: Tensor
+    feature: Tensor
+
+    def weighted(self, weights: LossWeights) -> Tensor:
+        """The loss: their sum under the configured weights."""
+        return sum(
+            (getattr(weights, term.name) * getattr(self, term.name) for term in fields(self)),
+            start=torch.zeros((), device=self.hard.device),
+        )
+
+
+class Objective:
+    """Computes the loss terms: one forward pass, logits at learned positions only."""
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[str], temperature: float) -> None:
+        self._lm_head = model.get_output_embeddings()
+        self._blocks = layer_modules(model, layers)
+        self._temperature = temperature
+
+    def __call__(
+        self, model: nn.Module, inputs: dict[str, Tensor], supervision: Supervision
+    ) -> Terms:
+        """Terms of one batch; gradients reach what of ``model`` needs them."""
+        at = _moved(supervision, self._lm_head.weight.device)
+        is_letter = at.is_letter_N
+        with (
+            captured(self._blocks, at.rows_N[is_letter], at.positions_N[is_letter]) as states,
+            only_rows(self._lm_head, at.rows_N, at.positions_N) as final,
+        ):
+            logits_NV = model(**inputs, use_cache=False).logits
+        states[FINAL_NORM] = final[0][is_letter]
+        weights_M = at.weights_N[is_letter]
+        hard_N = hard_loss(logits_NV, at.targets_N) * at.weights_N
+        features = [feature_loss(states[layer], at.states[layer]) for layer in at.states]
+        return Terms(
+            hard=hard_N[is_letter].sum(),
+            format=hard_N[~is_letter].sum(),
+            soft=(self._soft(logits_NV[is_letter], at) * weights_M).sum(),
+            feature=(torch.stack(features).mean(0) * weights_M).sum(),
+        )
+
+    def _soft(self, logits_MV: Tensor, at: Supervision) -> Tensor:
+        """Exact where the teacher's final state is stored, top k and tail otherwise."""
+        if FINAL_NORM not in at.states:
+            # Our ids are ordered by letter; the student's columns are renamed to the teacher's.
+            renamed = rename_letters(logits_MV, at.student_letters_ML, at.teacher_letters_ML)
+            return top_k_soft_loss(renamed, at.top_ids_MK, at.top_logprobs_MK)
+        with torch.no_grad():
+            weight = self._lm_head.weight
+            teacher_MV = nn.functional.linear(at.states[FINAL_NORM].to(weight.dtype), weight)
+            bias = getattr(self._lm_head, "bias", None)
+            teacher_MV = teacher_MV if bias is None else teacher_MV + bias
+            teacher_MV = rename_letters(
+                teacher_MV, at.teacher_letters_ML, at.student_letters_ML
+            )
+        return soft_loss(logits_MV, teacher_MV, self._temperature)
+
+
+def _moved(supervision: Supervision, device: torch.device) -> Supervision:
+    moved = {}
+    for item in fields(supervision):
+        value = getattr(supervision, item.name)
+        moved[item.name] = (
+            {name: tensor.to(device) for name, tensor in value.items()}
+            if isinstance(value, dict)
+            else value.to(device)
+        )
+    return Supervision(**moved)
+
+
+class DistillTrainer(Trainer):
+    """A ``Trainer`` whose loss is the weighted sum of the terms, each of them logged."""
+
+    def __init__(self, objective: Objective, weights: LossWeights, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._objective = objective
+        self._weights = weights
+        self._sums: dict[str, float] = defaultdict(float)
+        self._num_batches = 0
+        # The terms are means over sequences: the Trainer is to average micro-batches itself.
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The loss of one micro-batch.
+
+        Raises:
+            FatalError: if it is not finite; the samples are named.
+        """
+        terms = self._objective(model, to_device(inputs["inputs"], model), inputs["supervision"])
+        loss = terms.weighted(self._weights)
+        if not math.isfinite(loss.item()):
+            named = ", ".join(inputs["sample_ids"])
+            raise FatalError(f"the loss is {loss.item()} at step {self.state.global_step}: {named}")
+        for term in fields(terms):
+            self._sums[term.name] += getattr(terms, term.name).item()
+        self._num_batches += 1
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the means of the terms since the last line."""
+        if self._num_batches and "loss" in logs:
+            logs |= {name: round(v / self._num_batches, 5) for name, v in self._sums.items()}
+            self._sums.clear()
+            self._num_batches = 0
+        super().log(logs, *args, **kwargs)
+
+
+def train(
+    config: RunConfig, taxonomy: Taxonomy, shards: Sequence[ShardFiles], directory: Path
+) -> Path:
+    """Train and leave a standard PEFT adapter in ``directory/adapter``; returns that path.
+
+    Picks up from the last checkpoint in ``directory/checkpoints`` if there is one.
+
+    Raises:
+        ConfigError: if a batch size or a module name does not fit.
+        FatalError: if the loss stops being finite.
+    """
+    spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
+    set_seed(spec.seed)
+    chat = Chat(models.load_processor(config.model), subject=dataset_spec.subject)
+    base = models.load_model(config.model)
+    lessons = Lessons(shards, taxonomy, chat, replay=spec.replay, seed=spec.seed)
+    objective = Objective(base, lessons.layers, spec.temperature)
+    batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
+    model = add_adapter(base, spec)
+    arguments = _arguments(spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16")
+    trainer = DistillTrainer(
+        objective,
+        spec.losses,
+        model=model,
+        args=arguments,
+        train_dataset=lessons,
+        data_collator=Collator(batcher),
+    )
+    trainer.train(resume_from_checkpoint=_last_checkpoint(directory / "checkpoints"))
+    adapter = directory / "adapter"
+    if trainer.is_world_process_zero():
+        temporary = directory / "adapter.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        card = model_card(config, model.targeted_module_names, trainer.state.log_history)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        temporary.replace(adapter)
+    return adapter
+
+
+def _last_checkpoint(directory: Path) -> str | None:
+    return get_last_checkpoint(str(directory)) if directory.is_dir() else None
+
+
+def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> TrainingArguments:
+    runtime = spec.runtime
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    per_step = runtime.batch_size * world_size
+    if spec.global_batch % per_step:
+        raise ConfigError(
+            f"distill.global_batch {spec.global_batch} is no multiple of {runtime.batch_size} "
+            f"(distill.runtime.batch_size) x {world_size} processes"
+        )
+    return TrainingArguments(
+        output_dir=str(directory),
+        per_device_train_batch_size=runtime.batch_size,
+        gradient_accumulation_steps=spec.global_batch // per_step,
+        num_train_epochs=spec.epochs,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=spec.warmup,
+        weight_decay=spec.weight_decay,
+        seed=spec.seed,
+        bf16=is_bf16 and torch.cuda.is_available(),
+        gradient_checkpointing=runtime.gradient_checkpointing,
+        save_steps=runtime.save_steps,
+        save_total_limit=2,
+        logging_steps=runtime.logging_steps,
+        report_to=list(runtime.report_to) or "none",
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=not sys.stderr.isatty(),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,163 @@
+"""Elicitation, first half: the frozen teacher's dialogues, shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sekd.config import ModelSpec, RunConfig
+from sekd.data import signals
+from sekd.data.hashing import digest
+from sekd.data.samples import Dataset, image_sha256
+from sekd.data.shards import Quarantined, Shard, ShardResult
+from sekd.data.signals import TeacherAnswer, TeacherSample
+from sekd.errors import ShardError
+from sekd.stages import models
+from sekd.stages.chat import Chat
+from sekd.stages.dialogue import Dialogue, in_waves, open_pictures, walk
+from sekd.stages.engines import Engine, engine_version, open_engine
+from sekd.stages.prompts import PROMPT_VERSION
+
+ANSWERS_VERSION = 1
+"""Part of the fingerprint: raise it when the same input would give other rows."""
+
+
+def model_fields(spec: ModelSpec) -> dict[str, Any]:
+    """What of the model, its template and our words goes into every fingerprint."""
+    chat_template = models.load_processor(spec).chat_template or ""
+    return {
+        "model": models.identity(spec),
+        "chat_template": hashlib.sha256(str(chat_template).encode()).hexdigest(),
+        "prompts": PROMPT_VERSION,
+    }
+
+
+def dataset_fields(dataset: Dataset) -> dict[str, Any]:
+    """What of a dataset goes into a fingerprint: taxonomy, order, labels, image content."""
+    samples = [
+        [sample.id, image_sha256(sample.image), sample.leaf and sample.leaf.id, sample.choices]
+        for sample in dataset.samples
+    ]
+    return {"taxonomy": dataset.taxonomy.digest(), "samples": digest(samples)}
+
+
+def answers_spec(config: RunConfig) -> dict[str, Any]:
+    """The settings that the answers depend on, as JSON."""
+    dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+    return {
+        "model": config.model.model_dump(mode="json"),
+        "data": dataset.model_dump(mode="json"),
+        "elicit": config.elicit.model_dump(
+            mode="json", include={"engine", "engine_args", "top_k", "max_quarantined"}
+        ),
+    }
+
+
+def answers_fields(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Everything that the answers depend on: hashed, it is their fingerprint."""
+    return {
+        "stage": "answers",
+        "version": ANSWERS_VERSION,
+        "spec": answers_spec(config),
+        "engine": engine_version(config.elicit.engine),
+        **model_fields(config.model),
+        **dataset_fields(dataset),
+    }
+
+
+class AnswersWorker:
+    """Turns shards of samples into transcripts and answers."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        spec = config.elicit
+        self._spec = spec
+        self._dataset = dataset
+        self._samples = {sample.id: sample for sample in dataset.samples}
+        processor = models.load_processor(config.model)
+        self._chat = Chat(processor, subject=dataset.spec.subject)
+        self._engine: Engine = open_engine(
+            spec.engine,
+            config.model,
+            self._chat,
+            top_k=spec.top_k,
+            batch_size=spec.runtime.batch_size,
+            engine_args=spec.engine_args | spec.runtime.engine_args,
+        )
+
+    def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
+        """Walk every image of the shard; see :class:`sekd.pipeline.runner.Worker`."""
+        started = time.monotonic()
+        done: list[TeacherSample] = []
+        quarantined: list[Quarantined] = []
+        samples = [self._samples[sample_id] for sample_id in shard.sample_ids]
+        for wave in in_waves(samples, self._spec.runtime.batch_size):
+            pictures, unreadable = open_pictures(self._dataset, wave)
+            dialogues, lost = walk(
+                self._engine, self._chat, self._dataset, pictures, top_k=self._spec.top_k
+            )
+            done += [self._record(dialogue) for dialogue in dialogues]
+            quarantined += [*unreadable, *lost]
+            advance(len(wave))
+        _limit_quarantine(quarantined, len(samples), self._spec.max_quarantined)
+        files = signals.write_samples(done, folder)
+        reopened = signals.TeacherShard(files[signals.TRANSCRIPTS], files[signals.ANSWERS])
+        signals.check_samples(reopened, [sample.sample_id for sample in done], folder)
+        return ShardResult(
+            files=files,
+            num_done=len(done),
+            quarantined=quarantined,
+            figures={
+                "seconds": time.monotonic() - started,
+                "num_answers": sum(len(sample.answers) for sample in done),
+                "num_prompt_tokens": sum(sample.num_prompt_tokens for sample in done),
+                "num_cached_tokens": sum(sample.num_cached_tokens for sample in done),
+            },
+        )
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def _record(self, dialogue: Dialogue) -> TeacherSample:
+        transcript, sample = dialogue.transcript, dialogue.picture.sample
+        assert transcript is not None
+        steps = zip(dialogue.questions, dialogue.answers, transcript.positions, strict=True)
+        answers = tuple(
+            TeacherAnswer(
+                sample_id=sample.id,
+                level=question.level,
+                rank=question.rank,
+                options=tuple(node.id for node in question.options),
+                answer=question.options[answer.choice].id,
+                position=position,
+                letter_ids=self._chat.letter_ids[: len(question.options)],
+                option_logprobs=answer.option_logprobs,
+                top_ids=answer.top_ids,
+                top_logprobs=answer.top_logprobs,
+                truth=question.truth.id if question.truth else None,
+            )
+            for question, answer, position in steps
+        )
+        return TeacherSample(
+            sample_id=sample.id,
+            image=str(sample.image),
+            image_sha256=dialogue.picture.image_key,
+            token_ids=transcript.token_ids,
+            learned=transcript.learned,
+            num_prompt_tokens=sum(answer.num_prompt_tokens for answer in dialogue.answers),
+            num_cached_tokens=sum(answer.num_cached_tokens for answer in dialogue.answers),
+            answers=answers,
+        )
+
+
+def _limit_quarantine(quarantined: list[Quarantined], num_samples: int, limit: float) -> None:
+    if len(quarantined) > limit * num_samples:
+        first = quarantined[0]
+        raise ShardError(
+            f"{len(quarantined)} of {num_samples} samples cannot be used, more than "
+            f"elicit.max_quarantined {limit:g} allows; the first is {first.sample_id}: "
+            f"{first.reason}"
+        )
