@@ -112,13 +112,19 @@ def given_questions(
         choices: option names, one sequence per level below the root.
 
     Raises:
-        SampleError: if an option is not in the taxonomy or the right one is not among them.
+        SampleError: if an option is not in the taxonomy, the right one is not among them, or there
+            are more options than letters.
     """
     path = taxonomy.path(leaf)
     if len(choices) != len(path):
         raise SampleError(f"{len(choices)} levels of options for a path of {len(path)} levels")
     questions = []
     for node, names in zip(path, choices, strict=True):
+        if len(names) > len(LETTERS):
+            raise SampleError(
+                f"{len(names)} options, more than the {len(LETTERS)} letters of a question",
+                level=node.depth,
+            )
         options = []
         for name in names:
             if name.casefold() == node.name.casefold():

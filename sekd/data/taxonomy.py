@@ -76,6 +76,7 @@ class Taxonomy:
             seen_at[leaf.id] = f"{row.label!r} ({row.place})"
             self._leaves.setdefault(row.label.casefold(), []).append(leaf.id)
 
+        self._leaf_ids = frozenset(seen_at)
         self._levels: dict[tuple[int, str], list[Node]] = {}
         self._by_name: dict[tuple[int, str], list[Node]] = {}
         for node in self._nodes.values():
@@ -98,6 +99,10 @@ class Taxonomy:
                 depth = node.depth + 1
                 self._add_node(Node(node_id, name, rank or f"level {depth}", depth, node.id))
             node = self._nodes[node_id]
+            if rank is not None and node.rank != rank:
+                raise ConfigError(
+                    f"{row.place}: {name!r} is of rank {rank!r} here, of {node.rank!r} in a row above"
+                )
         return node
 
     @classmethod
@@ -166,14 +171,14 @@ class Taxonomy:
         return self._leaves.keys()
 
     def leaf(self, label: str) -> Node:
-        """The node of a leaf label (case does not matter) or of a node id.
+        """The node of a leaf label (case does not matter) or of a leaf's node id.
 
         Raises:
             LookupError: if the taxonomy has no such leaf, or several of that name.
         """
-        if label in self._nodes:
-            return self._nodes[label]
         ids = self._leaves.get(label.casefold(), [])
+        if len(ids) != 1 and label in self._leaf_ids:
+            return self._nodes[label]
         if not ids:
             near = difflib.get_close_matches(label.casefold(), self._leaves, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -262,22 +267,24 @@ def _read_json(path: Path, level_names: Sequence[str]) -> list[_Row]:
 
 
 def _read_csv(path: Path) -> list[_Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [cell.strip() for cell in next(reader, [])]
-        if not header or len(set(header)) < len(header) or not all(header):
-            raise ConfigError(f"{path}, line 1: expected a header with one distinct name per rank")
-        rows = []
-        for cells in reader:
-            if not cells:
-                continue
-            place = f"{path}, line {reader.line_num}"
-            if len(cells) != len(header):
-                raise ConfigError(f"{place}: {len(cells)} cells under {len(header)} ranks")
-            named = tuple(
-                (cell.strip(), rank) for cell, rank in zip(cells, header, strict=True) if cell.strip()
-            )
-            if not named:
-                raise ConfigError(f"{place}: the row is empty")
-            rows.append(_Row(place, named[-1][0], named))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
+    if not header or len(set(header)) < len(header) or not all(header):
+        raise ConfigError(f"{path}, line 1: expected a header with one distinct name per rank")
+    rows = []
+    for line, cells in lines[1:]:
+        place = f"{path}, line {line}"
+        if len(cells) != len(header):
+            raise ConfigError(f"{place}: {len(cells)} cells under {len(header)} ranks")
+        named = tuple(
+            (cell.strip(), rank) for cell, rank in zip(cells, header, strict=True) if cell.strip()
+        )
+        if not named:
+            raise ConfigError(f"{place}: the row is empty")
+        rows.append(_Row(place, named[-1][0], named))
     return rows

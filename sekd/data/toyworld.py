@@ -190,3 +190,67 @@ def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) 
         draw(world, leaf, rng).save(folder / f"{number:05d}.png")
     taxonomy = json.dumps(world.taxonomy(), indent=1)
     (directory / "taxonomy.json").write_text(taxonomy, encoding="utf-8")
+
+
+def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) -> None:
+    """Write training and test images of both taxonomies and a ``config.yaml`` that runs on them.
+
+    No test image is a training image of the student: the two are drawn from other seeds. Nor is
+    either one of the tiny model's, which were drawn from a seed of their own.
+
+    Args:
+        num_train: images of the seen taxonomy to elicit and distil.
+        num_test: images of each taxonomy to evaluate.
+    """
+    write_dataset(SEEN, directory / "train", num_images=num_train, seed=2 * seed)
+    for world in (SEEN, UNSEEN):
+        write_dataset(world, directory / world.name, num_images=num_test, seed=2 * seed + 1)
+    config = _CONFIG.format(
+        directory=directory,
+        run_dir=directory.parent,
+        model=Path(__file__).parents[1] / "tiny_model",
+        ranks=", ".join(RANKS),
+        seed=seed,
+    )
+    (directory / "config.yaml").write_text(config, encoding="utf-8")
+
+
+_CONFIG = """\
+# The drawn world, for a laptop. Relative paths start where sekd is run.
+run_dir: {run_dir}
+
+model:
+  path: {model}
+  dtype: float32
+
+data:
+  train:
+    images: {directory}/train/images
+    taxonomy: {directory}/train/taxonomy.json
+    level_names: [{ranks}]
+  seen:
+    images: {directory}/seen/images
+    taxonomy: {directory}/seen/taxonomy.json
+    level_names: [{ranks}]
+  unseen:
+    images: {directory}/unseen/images
+    taxonomy: {directory}/unseen/taxonomy.json
+    level_names: [{ranks}]
+
+elicit:
+  dataset: train
+  runtime: {{batch_size: 64, shard_size: 500}}
+
+distill:
+  lora: {{rank: 16, alpha: 16, dropout: 0.0}}
+  learning_rate: 1e-3
+  epochs: 5
+  global_batch: 48
+  replay: 0.3
+  seed: {seed}
+  runtime: {{batch_size: 48, logging_steps: 25, save_steps: 200}}
+
+evaluate:
+  datasets: [seen, unseen]
+  runtime: {{batch_size: 100, shard_size: 200}}
+"""

@@ -80,7 +80,7 @@ def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | N
         for index, question in enumerate(questions):
             names = rf"{re.escape(question.rank)}|(?:level\s*|[LQ]){question.level}|{question.level}"
             match = re.match(
-                rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*([A-Za-z])(?:[\s*]*[.):\]]|[\s*]*$)",
+                rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*((?-i:[A-Za-z]))(?:[\s*]*[.):\]]|[\s*]*$)",
                 line,
                 re.IGNORECASE,
             )

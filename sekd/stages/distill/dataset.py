@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sekd.data.samples import image_sha256, read_image
+from sekd.data.samples import read_unchanged
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import FatalError
@@ -168,11 +168,14 @@ class Collator:
         """``{"inputs": ..., "supervision": ..., "sample_ids": ...}``.
 
         Raises:
-            FatalError: if an image is not the one that the teacher saw.
+            SampleError: if an image is not the one that the teacher saw.
         """
         batch = self._batcher(
             [lesson.transcript.token_ids for lesson in lessons],
-            [_reread(lesson.sample) for lesson in lessons],
+            [
+                read_unchanged(Path(lesson.sample.image), lesson.sample.image_sha256)
+                for lesson in lessons
+            ],
             [lesson.sample.image_sha256 for lesson in lessons],
         )
         rows, positions, targets, weights, is_letter = [], [], [], [], []
@@ -213,9 +216,3 @@ def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
 
-
-def _reread(sample: TeacherSample):
-    path = Path(sample.image)
-    if image_sha256(path) != sample.image_sha256:
-        raise FatalError(f"{path}: not the image that the teacher saw; run sekd elicit again")
-    return read_image(path)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from sekd.config import DType, RunConfig
 from sekd.data import signals
-from sekd.data.samples import image_sha256, read_image
+from sekd.data.samples import read_unchanged
 from sekd.data.shards import Shard, ShardResult
 from sekd.data.signals import StateRow, TeacherSample
-from sekd.errors import ConfigError, SampleError, ShardError
+from sekd.errors import ConfigError, ShardError
 from sekd.stages import models
 from sekd.stages.batches import Batcher, only_rows, to_device
 from sekd.stages.chat import Chat
@@ -158,7 +158,7 @@ class StatesWorker:
         """States [N, D] on the CPU by layer name, and log-probabilities of each answer's options."""
         batch = self._batcher(
             [sample.token_ids for sample in samples],
-            [_reread(sample) for sample in samples],
+            [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],
             [sample.image_sha256 for sample in samples],
         )
         answers = [(row, answer) for row, sample in enumerate(samples) for answer in sample.answers]
@@ -180,16 +180,6 @@ class StatesWorker:
             logprobs[row, list(answer.letter_ids)] for row, (_, answer) in enumerate(answers)
         ]
         return kept, options
-
-
-def _reread(sample: TeacherSample) -> Any:
-    path = Path(sample.image)
-    if image_sha256(path) != sample.image_sha256:
-        raise ShardError(f"{path}: not the image that the answers were given for; elicit again")
-    try:
-        return read_image(path)
-    except SampleError as error:
-        raise ShardError(str(error)) from error
 
 
 def _rows(
