@@ -2,9 +2,9 @@
 
     python scripts/train_tiny_model.py --output sekd/tiny_model
 
-An Idefics3-shaped model of about a million parameters learns, on pictures drawn for it, to name what
-it sees (captions), to find a name among lettered options (matching, text only) and to walk down a
-taxonomy one question at a time (dialogues). It never sees the joint prompt with its answers: that
+An Idefics3-shaped model of about a million parameters learns, on pictures drawn for it, to name
+what it sees (captions), to find a name among lettered options (matching, text only) and to walk
+down a taxonomy one question at a time (dialogues). It never sees the joint prompt with its answers: that
 is what `sekd distill` is for. Runs on two CPU cores; the seed fixes the data and the weights.
 """
 
@@ -60,7 +60,9 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 IMAGE_TEXT = (
-    "<fake_token_around_image><global-img>" + "<image>" * NUM_IMAGE_TOKENS + "<fake_token_around_image>"
+    "<fake_token_around_image><global-img>"
+    + "<image>" * NUM_IMAGE_TOKENS
+    + "<fake_token_around_image>"
 )
 
 
@@ -183,7 +185,9 @@ class School:
     def _pick(self) -> tuple[int, Taxonomy, Node]:
         index = self.rng.randrange(len(self.leaves))
         w, leaf = self.leaves[index]
-        picture = index * self.num_pictures_per_leaf + self.rng.randrange(self.num_pictures_per_leaf)
+        picture = index * self.num_pictures_per_leaf + self.rng.randrange(
+            self.num_pictures_per_leaf
+        )
         return picture, self.taxonomies[w], self.taxonomies[w].leaf(self.worlds[w].path(leaf)[-1])
 
     def caption(self) -> Lesson:
@@ -280,7 +284,9 @@ def collate(
     return batch
 
 
-def loss_of(model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def loss_of(
+    model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor]
+) -> torch.Tensor:
     """Summed cross-entropy over the learned tokens, logits computed for those alone."""
     labels = batch.pop("labels")[:, 1:]
     hidden = model.model(**batch, use_cache=False).last_hidden_state[:, :-1]

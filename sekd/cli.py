@@ -10,14 +10,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sekd import __version__
-from sekd.errors import ConfigError, FatalError
+from sekd.errors import ConfigError, SekdError
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -61,24 +61,23 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
     def command(config_path: Path, overrides: Sequence[str], as_json: bool) -> None:
         from sekd.config import load_config, write_resolved
 
+        log_path = None
         try:
             config = load_config(config_path, overrides)
             log_path = config.run_dir / "sekd.log"
             _start_logging(log_path)
             write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
-            is_complete = run(config, as_json)
+            sys.exit(0 if run(config, as_json) else EXIT_INCOMPLETE)
         except ConfigError as error:
             logger.debug("stopped", exc_info=True)
             click.echo(f"sekd: {error}", err=True)
             sys.exit(EXIT_CONFIG)
-        except FatalError as error:
+        except Exception as error:
             logger.debug("stopped", exc_info=True)
-            click.echo(f"sekd: {error} (traceback in {log_path})", err=True)
+            kind = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
+            where = f" (traceback in {log_path})" if log_path else ""
+            click.echo(f"sekd: {kind}{error}{where}", err=True)
             sys.exit(EXIT_INCOMPLETE)
-        except OSError as error:
-            click.echo(f"sekd: {error}", err=True)
-            sys.exit(EXIT_INCOMPLETE)
-        sys.exit(0 if is_complete else EXIT_INCOMPLETE)
 
     return command
 
@@ -88,20 +87,17 @@ def _start_logging(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    to_terminal = logging.StreamHandler()
-    to_terminal.setFormatter(_OneLine("%(message)s"))
-    to_terminal.setLevel(logging.INFO)
     root = logging.getLogger("sekd")
     root.setLevel(logging.DEBUG)
-    root.handlers = [to_file, to_terminal]
+    root.handlers = [to_file, _Terminal(logging.INFO)]
     root.propagate = False
 
 
-class _OneLine(logging.Formatter):
-    """Leaves tracebacks to the log file."""
+class _Terminal(logging.Handler):
+    """One line per event on standard error, above a progress bar if there is one."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage()
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 @main.command()
@@ -129,9 +125,9 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
         Stage.open(
             config.run_dir / "answers",
             answers_fields(config, dataset),
-            lambda: Plan.split(ids, runtime.shard_size),
+            partial(Plan.split, ids, runtime.shard_size),
         ),
-        lambda: AnswersWorker(config, dataset),
+        partial(AnswersWorker, config, dataset),
         max_attempts=runtime.max_attempts,
     )
     if answers.manifest is None:
@@ -141,9 +137,9 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
         Stage.open(
             config.run_dir / "states",
             states_fields(config, manifest.fingerprint, manifest.hashes()),
-            lambda: answers.stage.plan.without({bad["sample_id"] for bad in manifest.quarantined}),
+            partial(answers.stage.plan.without, {bad["sample_id"] for bad in manifest.quarantined}),
         ),
-        lambda: StatesWorker(config, _paired(manifest, TRANSCRIPTS, ANSWERS)),
+        partial(StatesWorker, config, _paired(manifest, TRANSCRIPTS, ANSWERS)),
         max_attempts=runtime.max_attempts,
     )
     if states.manifest is None:
@@ -287,7 +283,9 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
         models["student"] = adapter
     else:
         logger.info("no finished student for this config: evaluating the base alone")
-    tables, metrics, level_names = [], [], []
+    tables: list[pa.Table] = []
+    metrics: list[dict[str, Any]] = []
+    level_names: list[str] = []
     for name in spec.datasets:
         dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
         dataset = dataset.first(spec.limit) if spec.limit else dataset
@@ -297,9 +295,9 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
                 Stage.open(
                     config.run_dir / "predictions",
                     predictions_fields(config, dataset, its_adapter),
-                    lambda ids=ids: Plan.split(ids, spec.runtime.shard_size),
+                    partial(Plan.split, ids, spec.runtime.shard_size),
                 ),
-                lambda d=dataset, m=model, a=its_adapter: PredictionsWorker(config, d, m, a),
+                partial(PredictionsWorker, config, dataset, model, its_adapter),
                 max_attempts=spec.runtime.max_attempts,
             )
             if outcome.manifest is None:
@@ -323,7 +321,10 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     if as_json:
         click.echo(json.dumps(content))
     else:
-        Console().print(render_table(metrics, level_names))
+        console = Console()
+        # A file or a pipe has no width of its own, and a folded table cannot be read.
+        width = console.width if console.is_terminal else 160
+        console.print(render_table(metrics, level_names), width=width)
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True
 

@@ -241,7 +241,9 @@ class RunConfig(_Model):
             ConfigError: if there is none; ``asked_by`` is the key that names it.
         """
         if name not in self.data:
-            raise ConfigError(f"{asked_by}: no dataset {name!r} under data{_nearest(name, self.data)}")
+            raise ConfigError(
+                f"{asked_by}: no dataset {name!r} under data{_nearest(name, self.data)}"
+            )
         return self.data[name]
 
 
@@ -254,7 +256,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: one line that names the file, the key and what was wrong.
     """
     try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)
+        content = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506  a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -292,7 +294,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(content, dict):
             raise ConfigError(f"--set {override}: {parent} has no keys below it")
     try:
-        content[last] = yaml.load(value, _Loader)
+        content[last] = yaml.load(value, _Loader)  # noqa: S506
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
 

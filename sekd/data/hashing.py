@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces.
 

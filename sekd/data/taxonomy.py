@@ -101,7 +101,7 @@ class Taxonomy:
             node = self._nodes[node_id]
             if rank is not None and node.rank != rank:
                 raise ConfigError(
-                    f"{row.place}: {name!r} is of rank {rank!r} here, of {node.rank!r} in a row above"
+                    f"{row.place}: {name!r} has the rank {rank!r} here and {node.rank!r} above"
                 )
         return node
 
@@ -145,7 +145,9 @@ class Taxonomy:
             rows = _read_json(path, level_names)
         elif path.suffix == ".csv":
             if level_names:
-                raise ConfigError(f"{path}: a CSV names its ranks in its header; remove level_names")
+                raise ConfigError(
+                    f"{path}: a CSV names its ranks in its header; remove level_names"
+                )
             rows = _read_csv(path)
         else:
             raise ConfigError(f"{path}: a taxonomy is a .json or a .csv file, not {path.suffix!r}")

@@ -47,8 +47,8 @@ class World:
     @property
     def leaves(self) -> Iterator[PathIndex]:
         """Indices of the 81 leaves."""
-        for a, b, c, d in itertools.product(range(_BRANCHING), repeat=4):
-            yield (a, b, c, d)
+        indices = range(_BRANCHING)
+        return itertools.product(indices, indices, indices, indices)
 
     def path(self, leaf: PathIndex) -> list[str]:
         """Names from the root to the leaf, five of them."""

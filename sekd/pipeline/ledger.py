@@ -153,5 +153,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text("utf-8"))
         record["status"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FatalError(f"{path}: unreadable record ({error}); remove it to redo its shard") from error
+        raise FatalError(
+            f"{path}: unreadable record ({error}); remove it to redo its shard"
+        ) from error
     return dict(record)

@@ -55,12 +55,10 @@ class Stage:
     ledger: Ledger
 
     @classmethod
-    def open(
-        cls, root: Path, fields: Mapping[str, Any], make_plan: Callable[[], Plan]
-    ) -> Stage:
+    def open(cls, root: Path, fields: Mapping[str, Any], make_plan: Callable[[], Plan]) -> Stage:
         """Open the directory of this fingerprint, or create it with its plan.
 
-        A stored plan is kept as it is; ``make_plan`` is called only where there is none. A new directory beside others is announced with what differs, field by field.
+        A stored plan is kept as it is; ``make_plan`` is called only where there is none.
         """
         directory = open_directory(root, fields)
         if not (directory / "plan.parquet").is_file():
@@ -135,9 +133,7 @@ class Outcome:
     exhausted: Sequence[int]
 
 
-def run_stage(
-    stage: Stage, open_worker: Callable[[], Worker], *, max_attempts: int
-) -> Outcome:
+def run_stage(stage: Stage, open_worker: Callable[[], Worker], *, max_attempts: int) -> Outcome:
     """Do every shard that is not done and has attempts left, once; then finalise if all are done.
 
     The worker is opened only if there is something to do. A failed shard does not stop the others.
@@ -208,6 +204,7 @@ def _run_shard(
         attempt.fail(error)
         raise
     except Exception as error:  # the shard's boundary: recorded, and the others go on
-        logger.exception("shard %d failed: %s", shard.index, error)
+        logger.warning("shard %d failed: %s", shard.index, error)
+        logger.debug("shard %d failed", shard.index, exc_info=True)
         attempt.fail(error)
         return None

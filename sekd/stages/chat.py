@@ -95,9 +95,9 @@ class Chat:
                 f"{self.name}: the model has no chat template; take an instruction-tuned model, "
                 "or put a chat_template.jinja into its directory"
             )
-        image_token = getattr(processor, "image_token", None)
+        image_token = str(getattr(processor, "image_token", "<image>"))
         opening, messages = self._open("x")
-        num_placeholders = opening.count(image_token) if image_token else 0
+        num_placeholders = opening.count(image_token)
         if num_placeholders != 1:
             raise ConfigError(
                 f"{self.name}: the chat template shows {num_placeholders} image placeholders "
@@ -187,9 +187,9 @@ class Chat:
     def max_joint_tokens(self, questions: Sequence[Question]) -> int:
         """Room for a joint answer: twice the longest well-formed one, and a little to ramble."""
         longest = sum(
-            len(self._lead(question)[0]) + 2 + max(
-                len(self.encode(prompts.answer_tail(node))) for node in question.options
-            )
+            len(self._lead(question)[0])
+            + 2
+            + max(len(self.encode(prompts.answer_tail(node))) for node in question.options)
             for question in questions
         )
         return 2 * longest + 32

@@ -22,6 +22,10 @@ from sekd.config import ModelSpec
 from sekd.data.hashing import hash_directory
 from sekd.errors import ConfigError
 
+# Its bars and notices would run through ours; what matters raises, or is in our own log.
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
 
 def locate(spec: ModelSpec) -> Path:
     """The local directory of a model: its path, or the snapshot in the Hugging Face cache.
@@ -75,7 +79,7 @@ def load_model(spec: ModelSpec) -> PreTrainedModel:
     """
     directory = locate(spec)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
@@ -87,7 +91,9 @@ def load_model(spec: ModelSpec) -> PreTrainedModel:
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, do_sample=False
     )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    module: nn.Module = model
+    module.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval()
 
 
 def _line(error: Exception) -> str:
@@ -109,7 +115,9 @@ def decoder_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     decoder = model.get_decoder()
     blocks = getattr(decoder, "layers", None)
     if not isinstance(blocks, nn.ModuleList):
-        lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+        lists = [
+            name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
+        ]
         raise ConfigError(
             f"{type(model).__name__}: get_decoder() gives a {type(decoder).__name__} without "
             f"layers; its module lists are {', '.join(lists)}"

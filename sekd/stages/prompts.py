@@ -78,7 +78,9 @@ def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | N
     found: list[set[int]] = [set() for _ in questions]
     for line in reply.splitlines():
         for index, question in enumerate(questions):
-            names = rf"{re.escape(question.rank)}|(?:level\s*|[LQ]){question.level}|{question.level}"
+            names = (
+                rf"{re.escape(question.rank)}|(?:level\s*|[LQ]){question.level}|{question.level}"
+            )
             match = re.match(
                 rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*((?-i:[A-Za-z]))(?:[\s*]*[.):\]]|[\s*]*$)",
                 line,

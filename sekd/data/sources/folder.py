@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Never
 from urllib.parse import unquote
 
-from sekd.data.samples import Sample
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-def folder_samples(folder: Path, taxonomy: Taxonomy) -> Iterator[Sample]:
-    """Samples in the order of their paths; the id is the path below ``folder``.
+def find_images(folder: Path, taxonomy: Taxonomy) -> list[tuple[Path, Node | None]]:
+    """Images with the leaf each belongs to, in the order of their paths as text.
 
-    A leaf's folder is named by its label; "/" in a label is written "%2F". Images without any
-    folder are samples without a label. Other files and hidden ones are passed over.
+    A leaf's folder is named by its label, or by its node id where leaves share a name, with "/"
+    written "%2F". It may hold further folders, and may be a link; links to folders below it are not
+    followed. Images without any folder have no leaf. Hidden files and other files are passed over.
 
     Raises:
-        ConfigError: if the folder is missing, a folder is no leaf, or an image lies beside folders.
+        ConfigError: if a folder cannot be read, one with images is no leaf, or an image lies beside
+            folders of images.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder of images")
-    paths = sorted(
-        (path.relative_to(folder), path)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
-    visible = [
-        (name, path) for name, path in paths if not any(part.startswith(".") for part in name.parts)
-    ]
-    has_folders = any(len(name.parts) > 1 for name, _ in visible)
-    leaves: dict[str, Node] = {}
-    for name, path in visible:
-        if len(name.parts) == 1 and has_folders:
-            raise ConfigError(f"{path}: lies beside the folders of the leaves, not in one of them")
-        label = name.parts[0] if has_folders else None
-        if label is not None and label not in leaves:
-            leaves[label] = _leaf(folder / label, taxonomy)
-        yield Sample(name.as_posix(), path, leaves[label] if label is not None else None)
+    _, names, files = next(_walk(folder))
+    loose = sorted(folder / name for name in files)
+    labelled: list[tuple[Path, Node | None]] = []
+    for name in sorted(names):
+        images = [Path(parent, file) for parent, _, files in _walk(folder / name) for file in files]
+        if images:
+            leaf = _leaf(folder / name, taxonomy)
+            labelled += [(image, leaf) for image in images]
+    if labelled and loose:
+        raise ConfigError(f"{loose[0]}: lies beside the folders of the leaves, not in one of them")
+    found = labelled or [(image, None) for image in loose]
+    return sorted(found, key=lambda item: item[0].as_posix())
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` over visible folders and images, that does not pass over what it cannot read."""
+
+    def refuse(error: OSError) -> Never:
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = [name for name in files if not name.startswith(".")]
+        yield parent, folders, [name for name in visible if Path(name).suffix.lower() in SUFFIXES]
 
 
 def _leaf(folder: Path, taxonomy: Taxonomy) -> Node:
     try:
+        return taxonomy.leaf(folder.name)
+    except LookupError:
+        pass  # the name may be quoted
+    try:
         return taxonomy.leaf(unquote(folder.name))
     except LookupError as error:
-        raise ConfigError(f"{folder}: {error}") from error
+        raise ConfigError(f"{folder}: {error} (in a folder's name, write / as %2F)") from error

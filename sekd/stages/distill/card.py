@@ -28,7 +28,7 @@ def model_card(
             "tags": ["sekd", "self-distillation", "taxonomy", "lora"],
         }
     )
-    last = next((line for line in reversed(history) if "hard" in line), {})
+    last: Mapping[str, Any] = next((line for line in reversed(history) if "hard" in line), {})
     terms = ("loss", "hard", "format", "soft", "feature")
     figures = "\n".join(f"| {term} | {last[term]:.4f} |" for term in terms if term in last)
     dataset = config.data[config.elicit.dataset]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sekd.data.samples import read_unchanged
-from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
+from sekd.data.signals import TeacherSample, TeacherShard, read_state_rows
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import FatalError
 from sekd.stages.batches import Batcher
@@ -215,4 +215,3 @@ class Collator:
 def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
-

@@ -17,7 +17,7 @@ def hard_loss(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def soft_loss(logits_NV: Tensor, teacher_logits_NV: Tensor, temperature: float = 1.0) -> Tensor:
-    """L_soft: forward KL over the whole vocabulary, ``T^2 sum_v p_teacher log(p_teacher/p_student)``.
+    """L_soft: forward KL over the whole vocabulary, ``T^2 sum_v p_T(v) log(p_T(v) / p_S(v))``.
 
     The paper names a KL divergence without its direction; forward, teacher to student, is ours.
     Returns [N].

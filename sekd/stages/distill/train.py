@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -16,7 +17,17 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from sekd.config import DistillSpec, LossWeights, RunConfig
@@ -35,6 +46,8 @@ from sekd.stages.distill.losses import (
     top_k_soft_loss,
 )
 from sekd.stages.elicit.states import FINAL_NORM, captured, layer_modules, states_spec
+
+logger = logging.getLogger(__name__)
 
 DISTILL_VERSION = 1
 """Part of the fingerprint: raise it when the same input would give another adapter."""
@@ -78,8 +91,8 @@ def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str
     if missing:
         known = sorted({name.split(".")[-1] for name in linear})
         raise ConfigError(
-            f"distill.lora.target_modules: no linear layer named {', '.join(sorted(missing))} below "
-            f"{path}; there are {', '.join(known)}"
+            f"distill.lora.target_modules: no linear layer {', '.join(sorted(missing))} below {path}; "
+            f"there are {', '.join(known)}"
         )
     return [f"{path}.{name}" for name in found]
 
@@ -107,10 +120,15 @@ class Terms:
 
     def weighted(self, weights: LossWeights) -> Tensor:
         """The loss: their sum under the configured weights."""
-        return sum(
-            (getattr(weights, term.name) * getattr(self, term.name) for term in fields(self)),
-            start=torch.zeros((), device=self.hard.device),
+        return (
+            weights.hard * self.hard
+            + weights.format * self.format
+            + weights.soft * self.soft
+            + weights.feature * self.feature
         )
+
+
+_TERMS = tuple(term.name for term in fields(Terms))
 
 
 class Objective:
@@ -154,22 +172,18 @@ class Objective:
             teacher_MV = nn.functional.linear(at.states[FINAL_NORM].to(weight.dtype), weight)
             bias = getattr(self._lm_head, "bias", None)
             teacher_MV = teacher_MV if bias is None else teacher_MV + bias
-            teacher_MV = rename_letters(
-                teacher_MV, at.teacher_letters_ML, at.student_letters_ML
-            )
+            teacher_MV = rename_letters(teacher_MV, at.teacher_letters_ML, at.student_letters_ML)
         return soft_loss(logits_MV, teacher_MV, self._temperature)
 
 
 def _moved(supervision: Supervision, device: torch.device) -> Supervision:
-    moved = {}
-    for item in fields(supervision):
-        value = getattr(supervision, item.name)
-        moved[item.name] = (
-            {name: tensor.to(device) for name, tensor in value.items()}
-            if isinstance(value, dict)
-            else value.to(device)
-        )
-    return Supervision(**moved)
+    moved: dict[str, Any] = {
+        item.name: getattr(supervision, item.name).to(device)
+        for item in fields(supervision)
+        if item.name != "states"
+    }
+    states = {name: state.to(device) for name, state in supervision.states.items()}
+    return Supervision(**moved, states=states)
 
 
 class DistillTrainer(Trainer):
@@ -201,8 +215,8 @@ class DistillTrainer(Trainer):
         if not math.isfinite(loss.item()):
             named = ", ".join(inputs["sample_ids"])
             raise FatalError(f"the loss is {loss.item()} at step {self.state.global_step}: {named}")
-        for term in fields(terms):
-            self._sums[term.name] += getattr(terms, term.name).item()
+        for name in _TERMS:
+            self._sums[name] += getattr(terms, name).item()
         self._num_batches += 1
         return loss
 
@@ -213,6 +227,33 @@ class DistillTrainer(Trainer):
             self._sums.clear()
             self._num_batches = 0
         super().log(logs, *args, **kwargs)
+
+
+class _Lines(TrainerCallback):
+    """The Trainer's log as plain lines of ours, with the time left."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One line."""
+        if not state.is_world_process_zero or not logs or "hard" not in logs:
+            return
+        terms = ", ".join(
+            f"{name} {float(logs[name]):.4g}" for name in ("loss", *_TERMS) if name in logs
+        )
+        logger.info("distill: step %d/%d, %s", state.global_step, state.max_steps, terms)
+
+
+class _Bar(ProgressCallback):
+    """The Trainer's bar without its copies of the log."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: :class:`_Lines` writes the log."""
 
 
 def train(
@@ -234,7 +275,9 @@ def train(
     objective = Objective(base, lessons.layers, spec.temperature)
     batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
     model = add_adapter(base, spec)
-    arguments = _arguments(spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16")
+    arguments = _arguments(
+        spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"
+    )
     trainer = DistillTrainer(
         objective,
         spec.losses,
@@ -243,12 +286,17 @@ def train(
         train_dataset=lessons,
         data_collator=Collator(batcher),
     )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if sys.stderr.isatty():
+        trainer.add_callback(_Bar)
+    trainer.add_callback(_Lines)
     trainer.train(resume_from_checkpoint=_last_checkpoint(directory / "checkpoints"))
     adapter = directory / "adapter"
     if trainer.is_world_process_zero():
         temporary = directory / "adapter.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary)
+        model.save_pretrained(str(temporary))
         card = model_card(config, model.targeted_module_names, trainer.state.log_history)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         temporary.replace(adapter)
@@ -286,7 +334,6 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
         report_to=list(runtime.report_to) or "none",
         remove_unused_columns=False,
         label_names=[],
-        disable_tqdm=not sys.stderr.isatty(),
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from sekd.config import DType, RunConfig
 from sekd.data import signals
@@ -60,7 +61,7 @@ def states_spec(config: RunConfig) -> dict[str, Any]:
     return spec | {"elicit": spec["elicit"] | own}
 
 
-def layer_modules(model: models.PreTrainedModel, layers: Sequence[str]) -> dict[str, nn.Module]:
+def layer_modules(model: PreTrainedModel, layers: Sequence[str]) -> dict[str, nn.Module]:
     """Block modules by resolved name; ``middle`` becomes ``block_<i>``, ``final_norm`` is left out.
 
     Raises:
@@ -155,7 +156,7 @@ class StatesWorker:
 
     @torch.inference_mode()
     def _run(self, samples: Sequence[TeacherSample]) -> tuple[dict[str, Tensor], list[np.ndarray]]:
-        """States [N, D] on the CPU by layer name, and log-probabilities of each answer's options."""
+        """States [N, D] on the CPU by layer name, and each answer's option log-probabilities."""
         batch = self._batcher(
             [sample.token_ids for sample in samples],
             [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],

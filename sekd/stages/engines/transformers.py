@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -27,13 +28,13 @@ class TransformersEngine:
     ) -> None:
         self._chat = chat
         self._batch_size = batch_size
-        self._model = load_model(spec)
-        self._lm_head = self._model.get_output_embeddings()
-        self._batcher = Batcher(
-            chat, with_token_types=takes(self._model, "mm_token_type_ids")
-        )
+        base = load_model(spec)
+        self._lm_head = base.get_output_embeddings()
+        self._batcher = Batcher(chat, with_token_types=takes(base, "mm_token_type_ids"))
+        self._eos_ids = _as_list(base.generation_config.eos_token_id)
+        self._model: Any = base
         if adapter is not None:
-            self._model = PeftModel.from_pretrained(self._model, adapter).eval()
+            self._model = PeftModel.from_pretrained(base, str(adapter)).eval()
 
     def answer(
         self, prompts: Sequence[Prompt], option_ids: Sequence[Sequence[int]], *, top_k: int
@@ -102,7 +103,7 @@ class TransformersEngine:
             [prompt.image_key for prompt in prompts],
             padding_side="left",
         )
-        stop_ids = {stop_id, *_as_list(self._model.generation_config.eos_token_id)}
+        stop_ids = {stop_id, *self._eos_ids}
         inputs = to_device(batch.inputs, self._model)
         sequences = self._model.generate(
             **inputs,

@@ -12,7 +12,6 @@ import numpy as np
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, FatalError
-from sekd.stages.chat import Chat
 from sekd.stages.engines.protocol import Answer, Prompt, Reply
 from sekd.stages.models import locate
 
@@ -164,7 +163,7 @@ class VllmEngine:
         del self._llm
 
     def _generate(self, prompts: Sequence[Prompt], params: Sequence[SamplingParams]) -> list[Any]:
-        requests = [
+        requests: list[Any] = [
             {
                 "prompt_token_ids": list(prompt.token_ids),
                 "multi_modal_data": {"image": prompt.image},
@@ -174,9 +173,7 @@ class VllmEngine:
         ]
         try:
             return list(
-                self._llm.generate(
-                    requests, list(params), lora_request=self._lora, use_tqdm=False
-                )
+                self._llm.generate(requests, list(params), lora_request=self._lora, use_tqdm=False)
             )
         except EngineDeadError as error:
             raise FatalError(f"the vLLM engine died: {error}") from error
@@ -195,7 +192,6 @@ def _eos_ids(llm: LLM) -> list[int]:
 
 
 def _adapter_rank(adapter: Path) -> int:
-
 
     rank = int(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"])
     return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)

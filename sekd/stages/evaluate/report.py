@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sekd.config import EvaluateSpec
@@ -36,7 +38,7 @@ def outcomes_of(rows: pa.Table, taxonomy: Taxonomy) -> Outcomes:
         path = [levels[level][1] for level in sorted(levels)]
         off_tree[index] = any(
             parent is not None and child is not None and taxonomy[child].parent != parent
-            for parent, child in zip(path, path[1:], strict=False)
+            for parent, child in pairwise(path)
         )
     num_levels = np.array([len(levels) for levels in samples.values()])
     return Outcomes(correct=correct, parsed=parsed, num_levels=num_levels, off_tree=off_tree)
@@ -57,19 +59,36 @@ def metrics_row(
 
 def render_table(rows: Sequence[Mapping[str, Any]], level_names: Sequence[str]) -> Table:
     """The table that a reader of the paper wants to see: one line per model and paradigm."""
-    table = Table(title="Accuracy in percent; HCA (whole path right) with its 95 % interval")
-    for heading in ("dataset", "model", "paradigm"):
-        table.add_column(heading)
-    headings = ("HCA", "95 %", "leaf", *level_names, "unparsed")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    last = None
+    table = Table(
+        title="Accuracy in percent; HCA: the whole path is right, with its 95 % interval",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    names, figures = _headings(level_names)
+    for heading in names:
+        table.add_column(heading, no_wrap=True)
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    last: tuple[str, str] | None = None
     for row in rows:
-        if last is not None and last != row["dataset"]:
+        group = (row["dataset"], row["model"])
+        if last is not None and last != group:
             table.add_section()
-        last = row["dataset"]
+        last = group
         table.add_row(*_cells(row, len(level_names)))
     return table
+
+
+def to_markdown(rows: Sequence[Mapping[str, Any]], level_names: Sequence[str]) -> str:
+    """The same table in Markdown."""
+    names, figures = _headings(level_names)
+    lines = [[*names, *figures], ["---"] * len(names) + ["---:"] * len(figures)]
+    lines += [_cells(row, len(level_names)) for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _headings(level_names: Sequence[str]) -> tuple[list[str], list[str]]:
+    return ["dataset", "model", "paradigm"], ["HCA", "95 %", "leaf", *level_names, "unparsed"]
 
 
 def _cells(row: Mapping[str, Any], num_levels: int) -> list[str]:
@@ -80,16 +99,8 @@ def _cells(row: Mapping[str, Any], num_levels: int) -> list[str]:
         row["model"],
         row["paradigm"],
         f"{hca['value']:.1f}",
-        f"{hca['low']:.1f} to {hca['high']:.1f}",
+        f"{hca['low']:.1f}-{hca['high']:.1f}",
         f"{row['leaf_accuracy']['value']:.1f}",
         *(f"{level['value']:.1f}" if level else "" for level in levels),
         f"{row['parse_failure_rate']['value']:.1f}",
     ]
-
-
-def to_markdown(rows: Sequence[Mapping[str, Any]], level_names: Sequence[str]) -> str:
-    """The same table in Markdown."""
-    headings = ["dataset", "model", "paradigm", "HCA", "95 %", "leaf", *level_names, "unparsed"]
-    lines = [headings, ["---"] * 3 + ["---:"] * (len(headings) - 3)]
-    lines += [_cells(row, len(level_names)) for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

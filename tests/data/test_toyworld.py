@@ -1,0 +1,100 @@
+"""The drawn world: reproducible files, disjoint names, balanced leaves."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sekd.config import DatasetSpec, load_config
+from sekd.data.samples import Dataset, read_image
+from sekd.data.taxonomy import Taxonomy
+from sekd.data.toyworld import (
+    IMAGE_SIZE,
+    RANKS,
+    SEEN,
+    UNSEEN,
+    WORLDS,
+    World,
+    draw,
+    write_dataset,
+    write_world,
+)
+
+each_world = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in {"first": 3, "again": 3, "other": 4}.items():
+        write_dataset(SEEN, tmp_path / name, num_images=8, seed=seed)
+    first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
+    assert first == again
+    pictures = {file for name, file in first.items() if name.endswith(".png")}
+    assert len(pictures) == 8
+    assert not pictures & set(other.values())
+
+
+@each_world
+@pytest.mark.parametrize("num_images", [5, 83])
+def test_written_folders_load_and_are_balanced(
+    tmp_path: Path, world: World, num_images: int
+) -> None:
+    write_dataset(world, tmp_path, num_images=num_images, seed=0)
+    spec = DatasetSpec(
+        taxonomy=tmp_path / "taxonomy.json", images=tmp_path / "images", level_names=RANKS
+    )
+    dataset = Dataset.load("toy", spec)
+    counts = Counter(sample.leaf.name for sample in dataset.samples if sample.leaf)
+    assert sum(counts.values()) == len(dataset.samples) == num_images
+    assert len(counts) == min(num_images, 81)
+    assert max(counts.values()) == (2 if num_images > 81 else 1)
+    assert read_image(dataset.samples[0].image).size == (IMAGE_SIZE, IMAGE_SIZE)
+
+
+def test_worlds_share_no_name_and_no_first_letter() -> None:
+    seen, unseen = set(SEEN.names.values()), set(UNSEEN.names.values())
+    assert len(seen) == len(unseen) == 1 + 3 + 9 + 27 + 81
+    assert not {name[0] for name in seen} & {name[0] for name in unseen}
+
+
+@each_world
+def test_taxonomy_has_three_children_everywhere(world: World) -> None:
+    taxonomy = Taxonomy.from_paths(world.taxonomy(), level_names=RANKS)
+    assert taxonomy.root.rank == "kingdom"
+    assert Counter(len(taxonomy.children(node)) for node in taxonomy.nodes) == {3: 40, 0: 81}
+
+
+@each_world
+def test_pictures_of_other_leaves_differ_beyond_their_jitter(world: World) -> None:
+    """Mean pictures of leaves that differ in one level are further apart than two of one leaf."""
+
+    def mean(leaf: tuple[int, int, int, int], seed: int) -> np.ndarray:
+        rng = random.Random(seed)
+        return np.mean([np.asarray(draw(world, leaf, rng), float) for _ in range(60)], axis=0)
+
+    base = mean((0, 0, 0, 0), 0)
+    same = np.abs(base - mean((0, 0, 0, 0), 1)).mean()
+    for leaf in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
+        assert np.abs(base - mean(leaf, 2)).mean() > 1.5 * same, leaf
+
+
+def test_written_world_has_a_config_that_loads_its_datasets(tmp_path: Path) -> None:
+    write_world(tmp_path / "world", num_train=6, num_test=4, seed=5)
+    config = load_config(tmp_path / "world/config.yaml")
+    datasets = {name: Dataset.load(name, spec) for name, spec in config.data.items()}
+    counts = {name: len(dataset.samples) for name, dataset in datasets.items()}
+    assert counts == {"train": 6, "seen": 4, "unseen": 4}
+    assert {config.elicit.dataset, *config.evaluate.datasets} <= set(counts)
+    train = {sample.image.read_bytes() for sample in datasets["train"].samples}
+    assert not train & {sample.image.read_bytes() for sample in datasets["seen"].samples}
