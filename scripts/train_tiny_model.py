@@ -4,8 +4,8 @@
 
 An Idefics3-shaped model of about a million parameters learns, on pictures drawn for it, to name
 what it sees (captions), to find a name among lettered options (matching, text only) and to walk
-down a taxonomy one question at a time (dialogues). It never sees the joint prompt with its answers: that
-is what `sekd distill` is for. Runs on two CPU cores; the seed fixes the data and the weights.
+down a taxonomy one question at a time (dialogues). It never sees the joint prompt with its answers:
+that is what `sekd distill` is for. Runs on two CPU cores; the seed fixes the data and the weights.
 """
 
 from __future__ import annotations

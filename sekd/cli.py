@@ -293,7 +293,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
         for model, its_adapter in models.items():
             outcome = run_stage(
                 Stage.open(
-                    config.run_dir / "predictions",
+                    config.run_dir / "predictions" / f"{name}-{model}",
                     predictions_fields(config, dataset, its_adapter),
                     partial(Plan.split, ids, spec.runtime.shard_size),
                 ),

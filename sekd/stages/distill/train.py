@@ -91,8 +91,8 @@ def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str
     if missing:
         known = sorted({name.split(".")[-1] for name in linear})
         raise ConfigError(
-            f"distill.lora.target_modules: no linear layer {', '.join(sorted(missing))} below {path}; "
-            f"there are {', '.join(known)}"
+            f"distill.lora.target_modules: no linear layer {', '.join(sorted(missing))} "
+            f"below {path}; there are {', '.join(known)}"
         )
     return [f"{path}.{name}" for name in found]
 

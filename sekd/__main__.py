@@ -1,0 +1,5 @@
+"""``python -m sekd``."""
+
+from sekd.cli import main
+
+main(prog_name="sekd")

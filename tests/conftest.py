@@ -1,0 +1,56 @@
+"""What several tests need: the tiny model by its path, a small drawn world, the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sekd
+from sekd.config import RunConfig, load_config
+from sekd.data.toyworld import write_world
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+TINY_MODEL = Path(sekd.__file__).parent / "tiny_model"
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = Path(os.environ.get("SEKD_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real taxonomies at {folder} (SEKD_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn world; read it, never write into it."""
+    directory = tmp_path_factory.mktemp("drawn") / "world"
+    write_world(directory, num_train=30, num_test=12, seed=0)
+    return directory
+
+
+@pytest.fixture
+def config_file(world: Path, tmp_path: Path) -> Path:
+    """A config over the small world whose run directory is the test's own."""
+    content = yaml.safe_load((world / "config.yaml").read_text("utf-8"))
+    content["run_dir"] = str(tmp_path / "run")
+    content["elicit"]["runtime"] = {"batch_size": 5, "shard_size": 10}
+    content["distill"] |= {"epochs": 1.0, "global_batch": 8, "learning_rate": 0.001}
+    content["distill"]["runtime"] = {"batch_size": 4, "logging_steps": 1, "save_steps": 2}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def config(config_file: Path) -> RunConfig:
+    return load_config(config_file)

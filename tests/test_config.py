@@ -1,0 +1,254 @@
+"""The config file: every key is checked, numbers are numbers, and what is written is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sekd.config import DatasetSpec, ModelSpec, RunConfig, load_config, write_resolved
+from sekd.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+MINIMAL = """\
+run_dir: runs/a
+model: {path: tiny}
+data:
+  train: {images: images, taxonomy: taxonomy.json}
+"""
+
+Load = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load_text(more: str = "", overrides: Sequence[str] = (), base: str = MINIMAL) -> RunConfig:
+        path = tmp_path / "config.yaml"
+        path.write_text(base + more, encoding="utf-8")
+        return load_config(path, overrides)
+
+    return load_text
+
+
+def test_defaults_fill_what_is_not_written(load: Load) -> None:
+    config = load("elicit: {top_k: 7, runtime: {batch_size: 3}}\n")
+    assert (config.elicit.top_k, config.elicit.runtime.batch_size) == (7, 3)
+    assert config.elicit.layers == ("middle", "final_norm")
+    assert config.run_dir == Path("runs/a")
+    assert config.data["train"].images == Path("images")
+    assert config.distill.lora.rank == 64
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("elict: {}", "unknown key elict; did you mean elicit?"),
+        ("elicit: {topk: 5}", "unknown key elicit.topk; did you mean top_k?"),
+        (
+            "elicit: {runtime: {batchsize: 5}}",
+            "unknown key elicit.runtime.batchsize; did you mean batch_size?",
+        ),
+        ("distill: {losses: {sofft: 1}}", "unknown key distill.losses.sofft; did you mean soft?"),
+        (
+            "distill: {losses: {zzz: 1}}",
+            "unknown key distill.losses.zzz; known: hard, format, soft, feature",
+        ),
+    ],
+)
+def test_unknown_keys_are_named_with_the_nearest(load: Load, more: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(more)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train.num_option=3"], "data.train.num_option; did you mean num_options?"),
+        (["data.test.table=t.csv"], "data.test.taxonomy: Field required"),
+        (["data.train.table=t.csv"], "give either images (a folder per leaf) or table"),
+        (["data.train.num_options=27"], "data.train.num_options: Input should be less than"),
+        (["elicit.engine=vlm"], "elicit.engine: Input should be 'transformers' or 'vllm' (got 'vl"),
+        (["elicit.top_k=5.0"], "elicit.top_k: Input should be a valid integer (got 5.0)"),
+        (["elicit.top_k='5'"], "elicit.top_k: Input should be a valid integer (got '5')"),
+        (["elicit.top_k=true"], "elicit.top_k: Input should be a valid integer (got True)"),
+        (["elicit.top_k=0"], "elicit.top_k: Input should be greater than or equal to 1 (got 0)"),
+        (["model.revision=5"], "model.revision: Input should be a valid string (got 5)"),
+        (["model.trust_remote_code=1"], "model.trust_remote_code: Input should be a valid boolean"),
+        (["elicit.layers=middle"], "elicit.layers: Input should be a valid array (got 'middle')"),
+        (["distill.learning_rate=fast"], "distill.learning_rate: Input should be a valid number"),
+        (["distill.learning_rate=.inf"], "distill.learning_rate: Input should be a finite number"),
+        (["distill.temperature=.nan"], "distill.temperature: Input should be a finite number"),
+        (["elicit.max_quarantined=1.5"], "elicit.max_quarantined: Input should be less than or eq"),
+        (["model.revision=2024-01-01"], "write dates and the like in quotes"),
+        (["elicit"], "--set elicit: expected key=value"),
+        (["=5"], "--set =5: expected key=value"),
+        (["run_dir.x=5"], "--set run_dir.x=5: run_dir has no keys below it"),
+        (["run_dir=[5"], "--set run_dir=[5: the value is not valid YAML"),
+    ],
+)
+def test_wrong_values_are_one_line_that_names_the_key(
+    load: Load, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(overrides=overrides)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("", "expected keys such as run_dir, model and data"),
+        ("- run_dir", "expected keys such as run_dir"),
+        ("run_dir: [", "not valid YAML"),
+        ("run_dir: !!python/name:os.system", "not valid YAML"),
+        (MINIMAL + "run_dir: runs/b", "not valid YAML: the key run_dir occurs twice"),
+        (MINIMAL + "elicit: {top_k: 1, top_k: 2}", "the key top_k occurs twice"),
+        (MINIMAL + "? [a]\n: 1", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_config(load: Load, base: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml: ") as error:
+        load(base=base)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(tmp_path / "missing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("run_dir: Rüppell".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read"):
+        load_config(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("5e-5", 5e-5), ("5E-5", 5e-5), ("5.e-5", 5e-5), ("1e+0", 1.0), ("0.1", 0.1), ("3", 3.0)],
+)
+def test_numbers_as_people_write_them(load: Load, written: str, number: float) -> None:
+    assert load(f"distill: {{learning_rate: {written}}}").distill.learning_rate == number
+    assert load("", [f"distill.learning_rate={written}"]).distill.learning_rate == number
+
+
+@pytest.mark.parametrize("revision", ["3e8f01a", "12e", "1e5-rc", "e5", "v1e5"])
+def test_commits_that_begin_like_a_number_are_text(load: Load, revision: str) -> None:
+    assert load("", [f"model.revision={revision}"]).model.revision == revision
+
+
+def test_overrides_reach_every_depth_and_the_last_wins(load: Load) -> None:
+    config = load(
+        "elicit: {engine: vllm}\n",
+        [
+            "run_dir=runs/c",
+            "elicit.top_k=9",
+            "elicit.top_k=8",
+            "distill.lora.target_modules=[q_proj]",
+            "model.processor_args.max_pixels=1003520",
+            "data.test={table: t.csv, taxonomy: t.json, split: a=b}",
+            "elicit.parity_limit=null",
+        ],
+    )
+    assert config.run_dir == Path("runs/c")
+    assert (config.elicit.engine, config.elicit.top_k) == ("vllm", 8)
+    assert config.distill.lora.target_modules == ("q_proj",)
+    assert config.model.processor_args == {"max_pixels": 1003520}
+    assert config.data["test"].split == "a=b"
+    assert config.data["train"].images == Path("images")
+
+
+def test_merge_keys_share_settings(load: Load) -> None:
+    config = load(
+        "  test: &test {table: t.csv, taxonomy: t.json, seed: 1}\n"
+        "  more: &more {<<: *test, seed: 2}\n"
+        "  most: {<<: *more, seed: 3}\n"
+    )
+    specs = [config.data[name] for name in ("test", "more", "most")]
+    assert [spec.seed for spec in specs] == [1, 2, 3]
+    assert {spec.table for spec in specs} == {Path("t.csv")}
+
+
+def test_dataset_by_name(load: Load) -> None:
+    config = load()
+    assert config.dataset("train", "elicit.dataset") is config.data["train"]
+    with pytest.raises(ConfigError, match=r"elicit\.dataset: no dataset 'trian' .*mean train"):
+        config.dataset("trian", "elicit.dataset")
+
+
+@pytest.mark.parametrize("sources", [{}, {"images": Path("i"), "table": Path("t.csv")}])
+def test_dataset_has_one_source(sources: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="give either images"):
+        DatasetSpec(taxonomy=Path("t.json"), **sources)
+
+
+def test_specs_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        ModelSpec(path="tiny").path = "other"  # type: ignore[misc]
+
+
+printable = st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"])
+texts = st.text(printable, max_size=12) | st.sampled_from(
+    [
+        "12e4567",
+        "1e5",
+        "0x10",
+        "null",
+        "yes",
+        "1_000",
+        "2024-01-01",
+        "~",
+        "5e-5",
+        "- a",
+        "a: b",
+        "<<",
+        "=",
+    ]
+)
+numbers = st.floats(min_value=1e-300, allow_infinity=False, allow_nan=False)
+arguments = st.dictionaries(texts, texts | st.integers() | st.booleans() | numbers, max_size=3)
+
+
+@given(revision=st.none() | texts, path=texts, rate=numbers, processor_args=arguments)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_resolved_config_is_read_back(
+    tmp_path: Path, revision: str | None, path: str, rate: float, processor_args: dict[str, object]
+) -> None:
+    config = RunConfig.model_validate(
+        {
+            "run_dir": Path("runs/a"),
+            "model": {"path": path, "revision": revision, "processor_args": processor_args},
+            "data": {"1e5": {"taxonomy": Path("t.csv"), "table": Path("täble.csv")}},
+            "distill": {"learning_rate": rate},
+        }
+    )
+    write_resolved(config, tmp_path / "below/resolved.yaml")
+    assert load_config(tmp_path / "below/resolved.yaml") == config
+
+
+def test_resolved_config_shows_every_default(load: Load, tmp_path: Path) -> None:
+    config = load()
+    write_resolved(config, tmp_path / "resolved.yaml")
+    content = yaml.safe_load((tmp_path / "resolved.yaml").read_text("utf-8"))
+    assert content == config.model_dump(mode="json")
+    assert content["distill"]["losses"] == {"hard": 1.0, "format": 1.0, "soft": 1.0, "feature": 1.0}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS))
+)
+def test_shipped_configs_load(path: Path) -> None:
+    config = load_config(path)
+    for name in (config.elicit.dataset, *config.evaluate.datasets):
+        assert name in config.data
