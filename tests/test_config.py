@@ -15,8 +15,6 @@ from pydantic import ValidationError
 from sekd.config import DatasetSpec, ModelSpec, RunConfig, load_config, write_resolved
 from sekd.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-
 MINIMAL = """\
 run_dir: runs/a
 model: {path: tiny}
@@ -243,12 +241,3 @@ def test_resolved_config_shows_every_default(load: Load, tmp_path: Path) -> None
     content = yaml.safe_load((tmp_path / "resolved.yaml").read_text("utf-8"))
     assert content == config.model_dump(mode="json")
     assert content["distill"]["losses"] == {"hard": 1.0, "format": 1.0, "soft": 1.0, "feature": 1.0}
-
-
-@pytest.mark.parametrize(
-    "path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS))
-)
-def test_shipped_configs_load(path: Path) -> None:
-    config = load_config(path)
-    for name in (config.elicit.dataset, *config.evaluate.datasets):
-        assert name in config.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -114,16 +115,15 @@ def test_walk_asks_for_all_children_until_a_leaf() -> None:
     assert walk_question(taxonomy, taxonomy.leaf("y"), sample_id="s", seed=0) is None
 
 
-def test_walk_that_left_the_right_path_asks_for_the_rank_of_its_options() -> None:
-    taxonomy = Taxonomy.from_paths(
-        {"a": ["x", "a"], "b": ["y", "b"]}, level_names=("order", "family")
-    )
-    question = walk_question(
-        taxonomy, taxonomy["x"], sample_id="s", seed=0, truth=taxonomy.leaf("b")
-    )
-    assert question is not None
-    assert question.truth not in question.options
-    assert question.rank == "family"
+def test_walk_that_left_the_right_path_asks_for_the_rank_of_its_options(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("order,family,genus\nx,a,\ny,,b\n")
+    taxonomy = Taxonomy.load(tmp_path / "t.csv")
+    right = taxonomy.leaf("b")
+    for node, rank in {"x": "family", "y": "genus"}.items():
+        question = walk_question(taxonomy, taxonomy[node], sample_id="s", seed=0, truth=right)
+        assert question is not None
+        assert question.rank == rank
+        assert (question.truth in question.options) == (node == "y")
 
 
 @pytest.mark.parametrize("num_children", [26, 27])

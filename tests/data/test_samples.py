@@ -165,6 +165,20 @@ def test_table_columns_and_paths(tmp_path: Path, suffix: str) -> None:
     assert first == Sample("7", Path("there/b/1.jpg"), pizza)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "image,label\n a.jpg , Pizza \n"),
+        ("t.jsonl", '{"image":"a.jpg","label":"pizza "}'),
+    ],
+)
+def test_byte_order_marks_and_spaces_around_cells_are_dropped(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
+    assert load_table(tmp_path / name) == [Sample("a.jpg", tmp_path / "a.jpg", FOOD.leaf("Pizza"))]
+
+
 def test_table_without_label_column_is_unlabelled(tmp_path: Path) -> None:
     (sample,) = load_table(write_table(tmp_path / "t.csv", [{"image": "a.jpg"}]))
     assert sample == Sample("a.jpg", tmp_path / "a.jpg", None)
@@ -226,6 +240,7 @@ def test_bad_rows_are_refused_with_their_place(
         ("t.jsonl", b'{"image": "\xff"}\n', "line 1: not JSON in UTF-8"),
         ("t.jsonl", b'{"image": "a"}\n\n["b"]\n', "line 3: expected an object, got list"),
         ("t.jsonl", b'{"image": {"bytes": ""}}', "line 1: image must be text, not dict"),
+        ("t.jsonl", b'{"image": "a", "label": true}', "line 1: label must be text, not bool"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
         ("t.json", b"[]", "not '.json'"),
         ("missing.csv", None, "no such table"),

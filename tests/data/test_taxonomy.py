@@ -92,6 +92,11 @@ def test_namesakes_stay_apart() -> None:
     assert {node.id for node in taxonomy.named("ALBA", 2)} == {"reds/alba", "blues/alba"}
 
 
+def test_a_name_may_follow_itself_more_than_once() -> None:
+    taxonomy = Taxonomy.from_paths({"bison": ["cattle", "bison", "bison", "bison"], "x": ["x"]})
+    assert taxonomy.leaf("bison").id == "cattle/bison/bison/bison"
+
+
 def test_slash_and_percent_in_names_do_not_merge_nodes() -> None:
     taxonomy = Taxonomy.from_paths(
         {"1": ["a/b", "c"], "2": ["a", "b/c"], "3": ["a%2Fb", "c"], "4": ["a", "b", "c"]}

@@ -1,0 +1,24 @@
+"""Lets the plain torchvision wheel be imported beside a CPU build of torch, in the test environment.
+
+The wheel's compiled operators are for CUDA and do not load there, and its import then stumbles over
+two of them that it expects to exist. They are declared here, without a body, just before torchvision
+is imported; image transforms never call them. `make test` copies this file and the .pth that imports
+it into the virtual environment's site-packages, so that vLLM's own processes have it too.
+"""
+
+import sys
+
+
+class _DeclareOperators:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            if "+cpu" in torch.__version__:
+                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define("torchvision::nms", schema)
+                torch.library.define("torchvision::qnms", schema)
+
+
+sys.meta_path.insert(0, _DeclareOperators())

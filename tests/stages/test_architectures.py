@@ -1,0 +1,262 @@
+"""The families that the examples name, as tiny random models: what transformers can load works.
+
+Weights are random and small; configs, processors and placeholders are the real classes. They need
+torchvision, which cannot be imported beside every CPU build of torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+pytest.importorskip("torchvision", exc_type=RuntimeError)
+
+import transformers as hf  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from sekd.config import DistillSpec, LoraSpec, ModelSpec  # noqa: E402
+from sekd.data.questions import Question  # noqa: E402
+from sekd.data.taxonomy import Taxonomy  # noqa: E402
+from sekd.stages.batches import Batcher, only_rows, to_device  # noqa: E402
+from sekd.stages.chat import Chat  # noqa: E402
+from sekd.stages.distill.train import add_adapter  # noqa: E402
+from sekd.stages.engines import Prompt, open_engine  # noqa: E402
+from sekd.stages.models import load_model, load_processor, takes  # noqa: E402
+
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 4096,
+}
+SPECIAL = ["<|im_start|>", "<|im_end|>"]
+
+
+def tokenizer(image_parts: list[str], **named: str) -> Any:
+    """Byte-level BPE with the family's own placeholders."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[*SPECIAL, *image_parts], initial_alphabet=alphabet
+    )
+    inner.train_from_iterator(["what is the phylum of the organism? A. B. C. D."] * 9, trainer)
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        extra_special_tokens=named,
+    )
+
+
+def template(image: str) -> str:
+    return (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
+        f"{{% if p['type'] == 'image' %}}{image}{{% else %}}{{{{ p['text'] }}}}{{% endif %}}"
+        "{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    parts = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    words = tokenizer(parts)
+    ids = words.convert_tokens_to_ids(parts)
+    config = hf.Qwen2_5_VLConfig(
+        text_config=TEXT
+        | {
+            "vocab_size": len(words),
+            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": TEXT["hidden_size"],
+            "fullatt_block_indexes": [1],
+        },
+        vision_start_token_id=ids[0],
+        vision_end_token_id=ids[1],
+        image_token_id=ids[2],
+        video_token_id=ids[3],
+    )
+    processor = hf.Qwen2_5_VLProcessor(
+        hf.Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * 16),
+        words,
+        hf.Qwen2VLVideoProcessor(),
+        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return hf.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def internvl() -> tuple[Any, Any]:
+    parts = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
+    names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
+    words = tokenizer(parts, **dict(zip(names, parts, strict=True)))
+    config = hf.InternVLConfig(
+        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(words)},
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "image_size": [56, 56],
+        },
+        image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+    )
+    processor = hf.InternVLProcessor(
+        hf.GotOcr2ImageProcessor(
+            size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4
+        ),
+        words,
+        hf.InternVLVideoProcessor(),
+        image_seq_length=4,
+        chat_template=template("<IMG_CONTEXT>\n"),
+    )
+    return hf.InternVLForConditionalGeneration(config), processor
+
+
+def llava_onevision() -> tuple[Any, Any]:
+    words = tokenizer(["<image>", "<video>"])
+    pinpoints = [[56, 56], [56, 112], [112, 56]]
+    config = hf.LlavaOnevisionConfig(
+        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(words)},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        image_grid_pinpoints=pinpoints,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.convert_tokens_to_ids("<video>"),
+    )
+    processor = hf.LlavaOnevisionProcessor(
+        hf.LlavaOnevisionImageProcessor(
+            size={"height": 56, "width": 56}, image_grid_pinpoints=pinpoints
+        ),
+        words,
+        hf.LlavaOnevisionVideoProcessor(),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=template("<image>"),
+    )
+    return hf.LlavaOnevisionForConditionalGeneration(config), processor
+
+
+FAMILIES = [qwen2_5_vl, internvl, llava_onevision]
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda build: build.__name__)
+def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    torch.manual_seed(0)
+    build: Callable[[], tuple[Any, Any]] = request.param
+    model, processor = build()
+    path = tmp_path_factory.mktemp(build.__name__)
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return ModelSpec(path=str(path), dtype="float32")
+
+
+def pictures() -> list[Image.Image]:
+    """Of different sizes, so that they take different numbers of tokens."""
+    rng = np.random.default_rng(0)
+    sizes = [(56, 56), (56, 112), (112, 56), (70, 60)]
+    return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def dialogue_prompts(chat: Chat, questions: list[Question], taxonomy: Taxonomy) -> list[Prompt]:
+    prompts = []
+    for number, image in enumerate(pictures()):
+        turn = chat.first_turn(questions[0], [taxonomy.root])
+        if number % 2:
+            turn = chat.next_turn(turn, 0, questions[1])
+        prompts.append(Prompt(turn.token_ids, image, str(number)))
+    return prompts
+
+
+def test_a_batch_answers_like_single_prompts(
+    spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
+) -> None:
+    chat = Chat(load_processor(spec), subject="organism")
+    prompts = dialogue_prompts(chat, questions, taxonomy)
+    options = [chat.letter_ids[:3]] * len(prompts)
+    batched, single = (
+        open_engine("transformers", spec, chat, top_k=5, batch_size=size, engine_args={})
+        for size in (len(prompts), 1)
+    )
+    for one, other in zip(
+        batched.answer(prompts, options, top_k=5),
+        single.answer(prompts, options, top_k=5),
+        strict=True,
+    ):
+        assert one.num_prompt_tokens == other.num_prompt_tokens
+        np.testing.assert_allclose(one.option_logprobs, other.option_logprobs, atol=1e-4)
+    got = batched.generate(prompts, max_new_tokens=8, stop_id=chat.end_ids[0])
+    want = single.generate(prompts, max_new_tokens=8, stop_id=chat.end_ids[0])
+    assert [reply.token_ids for reply in got] == [reply.token_ids for reply in want]
+
+
+def test_inputs_are_what_the_processor_makes_of_the_whole_text(
+    spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
+) -> None:
+    """Our ids with an expanded head against transformers' own way: one call with all the text."""
+    processor = load_processor(spec)
+    chat, model = Chat(processor, subject="organism"), load_model(spec)
+    with_types = takes(model, "mm_token_type_ids")
+    batcher = Batcher(chat, with_token_types=with_types)
+    for number, image in enumerate(pictures()):
+        turn = chat.first_turn(questions[0], [taxonomy.root])
+        batch = batcher([turn.token_ids], [image], [str(number)])
+        types = {"return_mm_token_type_ids": True} if with_types else {}
+        whole = processor(text=[turn.text], images=[image], return_tensors="pt", **types)
+        assert batch.inputs["input_ids"].tolist() == whole["input_ids"].tolist()
+        with torch.inference_mode():
+            expected = model(**whole).logits[:, -1]
+            position = torch.tensor([batch.lengths[0] - 1])
+            with only_rows(model.get_output_embeddings(), torch.tensor([0]), position):
+                got = model(**to_device(batch.inputs, model)).logits
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_only_the_language_model_is_adapted(spec: ModelSpec) -> None:
+    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=2)))
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(trainable) == 2 * 7 * TEXT["num_hidden_layers"]
+    assert all(".language_model." in name for name in trainable), trainable
+    assert not any("visual" in name or "vision" in name for name in trainable)
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm not installed")
+# Not LLaVA-OneVision: vLLM 0.32 looks for other weight names than transformers 5 saves.
+@pytest.mark.parametrize("spec", [qwen2_5_vl, internvl], indirect=True)
+def test_vllm_answers_like_transformers(
+    spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
+) -> None:
+    chat = Chat(load_processor(spec), subject="organism")
+    prompts = dialogue_prompts(chat, questions, taxonomy)
+    options = [chat.letter_ids[:3]] * len(prompts)
+    answers = []
+    for name, args in (("transformers", {}), ("vllm", {"max_model_len": 2048})):
+        engine = open_engine(name, spec, chat, top_k=5, batch_size=2, engine_args=args)
+        answers.append(engine.answer(prompts, options, top_k=5))
+        engine.close()
+    for one, other in zip(*answers, strict=True):
+        assert one.num_prompt_tokens == other.num_prompt_tokens
+        np.testing.assert_allclose(one.option_logprobs, other.option_logprobs, atol=1e-3)
