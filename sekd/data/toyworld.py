@@ -242,13 +242,13 @@ elicit:
   runtime: {{batch_size: 64, shard_size: 500}}
 
 distill:
-  lora: {{rank: 16, alpha: 16, dropout: 0.0}}
-  learning_rate: 1e-3
-  epochs: 5
-  global_batch: 48
-  replay: 0.3
+  lora: {{rank: 16, alpha: 32, dropout: 0.0}}
+  learning_rate: 2e-3
+  epochs: 5.0
+  global_batch: 24
+  replay: 0.25
   seed: {seed}
-  runtime: {{batch_size: 48, logging_steps: 25, save_steps: 200}}
+  runtime: {{batch_size: 24, logging_steps: 50}}
 
 evaluate:
   datasets: [seen, unseen]

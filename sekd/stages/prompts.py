@@ -71,16 +71,15 @@ def answer_tail(node: Node) -> str:
 def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
     """Option index per question, ``None`` where the reply gives no single valid answer.
 
-    A line counts only if it names its level, as "phylum: B" or by number as "L2: B", "Q2: B" or
-    "2. B"; letters may be lower case, in brackets or bold. Two lines that disagree about a level,
+    A line counts only if it names its level, as "phylum: B", by number as "L2: B", "Q2: B" or
+    "2. B", or by both; letters may be lower case, in brackets or bold. Two lines that disagree about a level,
     or a letter that is not an option, give ``None``: a parse failure, never a guess.
     """
     found: list[set[int]] = [set() for _ in questions]
     for line in reply.splitlines():
         for index, question in enumerate(questions):
-            names = (
-                rf"{re.escape(question.rank)}|(?:level\s*|[LQ]){question.level}|{question.level}"
-            )
+            number = rf"(?:level\s*|[LQ])?{question.level}"
+            names = rf"(?:{number}[:.)]\s*)?{re.escape(question.rank)}|{number}"
             match = re.match(
                 rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*((?-i:[A-Za-z]))(?:[\s*]*[.):\]]|[\s*]*$)",
                 line,
