@@ -256,7 +256,7 @@ def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
 def evaluate(config: RunConfig, as_json: bool) -> bool:
     """Last stage: base and student under the three paradigms, with every metric.
 
-    Writes metrics.json and predictions.parquet into the run's directory. Without a finished student
+    Writes metrics.json, metrics.md and predictions.parquet into the run's directory. Without a finished student
     the base is evaluated alone.
 
     \b
@@ -274,7 +274,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     from sekd.pipeline.plan import Plan
     from sekd.pipeline.runner import Stage, run_stage
     from sekd.stages.evaluate.paradigms import PredictionsWorker, predictions_fields
-    from sekd.stages.evaluate.report import metrics_row, render_table
+    from sekd.stages.evaluate.report import metrics_row, render_table, to_markdown
 
     spec = config.evaluate
     models: dict[str, Path | None] = {"base": None}
@@ -318,6 +318,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     pq.write_table(pa.concat_tables(tables), config.run_dir / "predictions.parquet")
     content = {"rows": metrics, "root_is_scored": False}
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(config.run_dir / "metrics.md", to_markdown(metrics, level_names))
     if as_json:
         click.echo(json.dumps(content))
     else:

@@ -241,9 +241,7 @@ def _with_taxonomy(config_file: Path, taxonomy: object) -> None:
         ('{"a": ["x", "a"', "not valid JSON"),
     ],
 )
-def test_a_bad_taxonomy_ends_in_one_line(
-    config_file: Path, taxonomy: object, message: str
-) -> None:
+def test_a_bad_taxonomy_ends_in_one_line(config_file: Path, taxonomy: object, message: str) -> None:
     _with_taxonomy(config_file, taxonomy)
     result = sekd("elicit", config_file)
     assert result.exit_code == 2
@@ -310,9 +308,7 @@ def test_killed_elicitations_resume_to_the_same_content(config_file: Path, tmp_p
     killed = answers_of(config_file)
     undisturbed = tmp_path / "undisturbed"
     assert sekd("elicit", config_file, *settings, "--set", f"run_dir={undisturbed}").exit_code == 0
-    config_file.write_text(
-        config_file.read_text().replace(str(tmp_path / "run"), str(undisturbed))
-    )
+    config_file.write_text(config_file.read_text().replace(str(tmp_path / "run"), str(undisturbed)))
     assert killed == answers_of(config_file)
 
 

@@ -156,7 +156,8 @@ class TeacherShard(Sequence[TeacherSample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         (row,) = self._transcripts.slice(range(len(self))[index], 1).to_pylist()
-        answers = self._answers.take(self._answer_rows[row["sample_id"]]).to_pylist()
+        answer_rows = pa.array(self._answer_rows[row["sample_id"]], pa.int64())
+        answers = self._answers.take(answer_rows).to_pylist()
         row |= {"token_ids": tuple(row["token_ids"]), "learned": tuple(row["learned"])}
         by_level = sorted(map(_to_answer, answers), key=lambda answer: answer.level)
         return TeacherSample(**row, answers=tuple(by_level))
@@ -198,7 +199,10 @@ def check_samples(samples: TeacherShard, sample_ids: Sequence[str], place: Path)
             where = f"{place}: sample {sample.sample_id}, level {answer.level}"
             if answer.level != number:
                 raise ShardError(f"{where}: expected level {number}")
-            if sample.token_ids[answer.position] != answer.letter_ids[answer.choice]:
+            if answer.answer not in answer.options:
+                raise ShardError(f"{where}: the answer {answer.answer!r} is not an option")
+            letter = answer.letter_ids[answer.choice]
+            if letter not in sample.token_ids[max(answer.position, 0) :][:1]:
                 raise ShardError(f"{where}: no letter of it at position {answer.position}")
             if int(answer.option_logprobs.argmax()) != answer.choice:
                 raise ShardError(f"{where}: the answer is not the most probable option")

@@ -5,12 +5,14 @@ A fingerprint is the SHA-256 of explicit, canonical JSON over everything that ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sekd.data.hashing import canonical_json
 
 _ABSENT = "(absent)"
+_DIGEST = re.compile(r'"([0-9a-f]{12})[0-9a-f]{52}"')
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -19,21 +21,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {_show(old_fields, key)} -> {_show(new_fields, key)}"
         for key in sorted(old_fields.keys() | new_fields.keys())
-        if old_fields.get(key, _ABSENT) != new_fields.get(key, _ABSENT)
+        if old_fields.get(key) != new_fields.get(key)
     ]
 
 
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Leaf fields as JSON, so that 1, 1.0 and true differ here as they do in the hash."""
+    for key, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", canonical_json(value)
 
 
-def _show(fields: Mapping[str, Any], key: str) -> str:
-    if key not in fields:
-        return _ABSENT
-    value = fields[key]
-    is_digest = isinstance(value, str) and len(value) == 64
-    return value[:12] if is_digest else canonical_json(value)
+def _show(fields: Mapping[str, str], key: str) -> str:
+    text = fields.get(key, _ABSENT)
+    is_digest = _DIGEST.fullmatch(text)
+    return is_digest[1] if is_digest else text

@@ -165,9 +165,7 @@ def test_generations_agree(engine: Engine, reference: Engine, exam: Exam) -> Non
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_adapters_answer_alike(
-    name: str, exam: Exam, adapter: Path, reference: Engine
-) -> None:
+def test_adapters_answer_alike(name: str, exam: Exam, adapter: Path, reference: Engine) -> None:
     plain = exam.open("transformers", adapter=adapter, batch_size=1)
     want = plain.answer(exam.prompts, exam.options, top_k=TOP_K)
     plain.close()

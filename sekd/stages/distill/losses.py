@@ -40,6 +40,8 @@ def top_k_soft_loss(logits_NV: Tensor, top_ids_NK: Tensor, top_logprobs_NK: Tens
     teacher = top_logprobs_NK.float()
     teacher_tail = (1 - teacher.exp().sum(-1, keepdim=True)).clamp_min(0)  # a rounding error, no KL
     inside = teacher.exp() * (teacher - student.gather(-1, top_ids_NK))
+    if top_ids_NK.shape[-1] == logits_NV.shape[-1]:
+        return inside.sum(-1)  # nothing is outside; a tail of rounding errors would cost infinity
     tail = torch.xlogy(teacher_tail, teacher_tail) - teacher_tail * student_tail
     return inside.sum(-1) + torch.where(teacher_tail > 0, tail, 0.0).squeeze(-1)
 

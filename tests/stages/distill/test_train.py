@@ -112,16 +112,16 @@ def reference_terms(model: torch.nn.Module, batch: dict[str, object]) -> dict[st
                 (output.hidden_states[2][row, position], at.states["block_1"][letter]),
                 (output.hidden_states[-1][row, position], at.states["final_norm"][letter]),
             ]
-            distances = [1 - torch.cosine_similarity(a.double(), b.double(), dim=0) for a, b in pairs]
+            distances = [
+                1 - torch.cosine_similarity(a.double(), b.double(), dim=0) for a, b in pairs
+            ]
             terms["feature"] += float(weight * sum(distances) / 2)
             letter += 1
     return terms
 
 
 @pytest.mark.parametrize("replay", [0.0, 1.0])
-def test_terms_equal_those_of_full_logits(
-    run: tuple[RunConfig, ShardFiles], replay: float
-) -> None:
+def test_terms_equal_those_of_full_logits(run: tuple[RunConfig, ShardFiles], replay: float) -> None:
     config, _ = run
     model = models.load_model(config.model)
     batch = collate(run, list(lessons_of(run, replay)))
@@ -136,9 +136,7 @@ def test_terms_equal_those_of_full_logits(
         assert abs(terms.feature.item()) < 1e-5
 
 
-def test_top_k_stands_in_where_no_final_state_is_stored(
-    run: tuple[RunConfig, ShardFiles]
-) -> None:
+def test_top_k_stands_in_where_no_final_state_is_stored(run: tuple[RunConfig, ShardFiles]) -> None:
     """50 of 342 entries and a tail: below the exact divergence, and close to it."""
     config, _ = run
     model = models.load_model(config.model)
@@ -193,6 +191,4 @@ def test_a_global_batch_that_does_not_divide_is_refused(
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     spec = config.distill.model_copy(update={"global_batch": 50})
     with pytest.raises(ConfigError, match="50 is no multiple of 48"):
-        train_module.train(
-            config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path
-        )
+        train_module.train(config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path)

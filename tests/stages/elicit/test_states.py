@@ -64,9 +64,7 @@ def test_states_are_those_of_a_plain_forward(
     config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
     """Held against output_hidden_states of one unpadded forward per image, position by position."""
-    config = with_elicit(
-        config, layers=("block_0", "middle", "final_norm"), state_dtype="float32"
-    )
+    config = with_elicit(config, layers=("block_0", "middle", "final_norm"), state_dtype="float32")
     result = run_states(config, answered, shard)
     tensors = load_file(result.files[signals.STATES])
     rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
