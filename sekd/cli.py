@@ -256,8 +256,8 @@ def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
 def evaluate(config: RunConfig, as_json: bool) -> bool:
     """Last stage: base and student under the three paradigms, with every metric.
 
-    Writes metrics.json, metrics.md and predictions.parquet into the run's directory. Without a finished student
-    the base is evaluated alone.
+    Writes metrics.json, metrics.md and predictions.parquet into the run's directory. Without a
+    finished student the base is evaluated alone.
 
     \b
     Example:

@@ -202,13 +202,14 @@ def check_samples(samples: TeacherShard, sample_ids: Sequence[str], place: Path)
             if answer.answer not in answer.options:
                 raise ShardError(f"{where}: the answer {answer.answer!r} is not an option")
             letter = answer.letter_ids[answer.choice]
-            if letter not in sample.token_ids[max(answer.position, 0) :][:1]:
+            is_inside = 0 <= answer.position < len(sample.token_ids)
+            if not is_inside or sample.token_ids[answer.position] != letter:
                 raise ShardError(f"{where}: no letter of it at position {answer.position}")
-            if int(answer.option_logprobs.argmax()) != answer.choice:
-                raise ShardError(f"{where}: the answer is not the most probable option")
             for values in (answer.option_logprobs, answer.top_logprobs):
                 if not np.isfinite(values).all():
                     raise ShardError(f"{where}: a log-probability is not finite")
+            if int(answer.option_logprobs.argmax()) != answer.choice:
+                raise ShardError(f"{where}: the answer is not the most probable option")
         if not sample.answers:
             raise ShardError(f"{place}: sample {sample.sample_id} has no answer")
 

@@ -71,9 +71,9 @@ def answer_tail(node: Node) -> str:
 def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
     """Option index per question, ``None`` where the reply gives no single valid answer.
 
-    A line counts only if it names its level, as "phylum: B", by number as "L2: B", "Q2: B" or
-    "2. B", or by both; letters may be lower case, in brackets or bold. Two lines that disagree about a level,
-    or a letter that is not an option, give ``None``: a parse failure, never a guess.
+    A line counts only if it names its level: as "phylum: B", by number as "L2: B", "Q2: B" or
+    "2. B", or by both. Letters may be lower case, in brackets or bold. Two lines that disagree
+    about a level, or a letter that is not an option, give ``None``: a parse failure, never a guess.
     """
     found: list[set[int]] = [set() for _ in questions]
     for line in reply.splitlines():

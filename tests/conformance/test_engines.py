@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sekd.config import LoraSpec, DistillSpec, ModelSpec
+from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data import toyworld
 from sekd.data.hashing import digest
 from sekd.data.questions import labelled_questions

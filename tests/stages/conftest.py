@@ -1,4 +1,4 @@
-"""Chats over two tokenizers: the tiny model's whole words, and byte-level BPE as large models have."""
+"""Chats over two tokenizers: the tiny model's whole words, and byte-level BPE as usual."""
 
 from __future__ import annotations
 

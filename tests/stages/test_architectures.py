@@ -17,17 +17,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 pytest.importorskip("torchvision", exc_type=RuntimeError)
 
-import transformers as hf  # noqa: E402
-from PIL import Image  # noqa: E402
+import transformers as hf
+from PIL import Image
 
-from sekd.config import DistillSpec, LoraSpec, ModelSpec  # noqa: E402
-from sekd.data.questions import Question  # noqa: E402
-from sekd.data.taxonomy import Taxonomy  # noqa: E402
-from sekd.stages.batches import Batcher, only_rows, to_device  # noqa: E402
-from sekd.stages.chat import Chat  # noqa: E402
-from sekd.stages.distill.train import add_adapter  # noqa: E402
-from sekd.stages.engines import Prompt, open_engine  # noqa: E402
-from sekd.stages.models import load_model, load_processor, takes  # noqa: E402
+from sekd.config import DistillSpec, LoraSpec, ModelSpec
+from sekd.data.questions import Question
+from sekd.data.taxonomy import Taxonomy
+from sekd.stages.batches import Batcher, only_rows, to_device
+from sekd.stages.chat import Chat
+from sekd.stages.distill.train import add_adapter
+from sekd.stages.engines import Prompt, open_engine
+from sekd.stages.models import load_model, load_processor, takes
 
 TEXT = {
     "hidden_size": 64,

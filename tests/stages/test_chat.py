@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_dialogue_grows_by_appending(
     chat: Chat, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
     turns = walk(chat, questions, taxonomy)
-    for before, after in zip(turns, turns[1:], strict=False):
+    for before, after in pairwise(turns):
         assert after.token_ids[: len(before.token_ids)] == before.token_ids
     transcript = chat.close(turns[-1], ANSWERS[-1])
     assert transcript.token_ids[: len(turns[-1].token_ids)] == turns[-1].token_ids

@@ -1,4 +1,4 @@
-"""What is learned and where: alignment, terms against a plain reference, and who gets a gradient."""
+"""What is learned and where: alignment, terms against a plain reference, gradients."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_only_the_adapter_gets_a_gradient(run: tuple[RunConfig, ShardFiles]) -> 
 def test_an_unknown_target_module_is_named(run: tuple[RunConfig, ShardFiles]) -> None:
     base = models.load_model(run[0].model)
     spec = DistillSpec(lora=LoraSpec(target_modules=("q_proj", "fc1")))  # fc1 is the vision tower's
-    with pytest.raises(ConfigError, match="no linear layer fc1 below .*; there are down_proj"):
+    with pytest.raises(ConfigError, match=r"no linear layer fc1 below .*; there are down_proj"):
         add_adapter(base, spec)
 
 

@@ -133,7 +133,7 @@ def test_a_shifted_position_fails_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
     _shift_positions(answered)
-    with pytest.raises(ShardError, match="disagrees with the engine.*worst is sample .*, level"):
+    with pytest.raises(ShardError, match=r"disagrees with the engine.*worst is sample .*, level"):
         run_states(config, answered, shard)
 
 
