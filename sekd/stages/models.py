@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,13 @@ def load_model(spec: ModelSpec) -> PreTrainedModel:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def free_memory() -> None:
+    """Give the memory of a dropped model back, so that the next one finds it free."""
+    gc.collect()  # models hold reference cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def takes(model: nn.Module, argument: str) -> bool:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from sekd.data.hashing import canonical_json, digest, hash_directory, hash_file
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     # JSON in UTF-8 has no lone surrogates; digest refuses them.
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),

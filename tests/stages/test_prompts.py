@@ -105,6 +105,8 @@ def test_the_answer_the_student_learns_is_read_back(separator: str) -> None:
         "Q1. B",
         "1. B",
         "1) B. chordata",
+        "1. phylum: B. chordata",
+        "Q1: phylum: B",
         "Let me look at it.\n\nphylum: B. chordata\nI am sure.",
         "phylum: B. chordata\nL1: B",
     ],

@@ -153,6 +153,7 @@ class StatesWorker:
     def close(self) -> None:
         """Free the model."""
         del self._model, self._lm_head, self._blocks
+        models.free_memory()
 
     @torch.inference_mode()
     def _run(self, samples: Sequence[TeacherSample]) -> tuple[dict[str, Tensor], list[np.ndarray]]:

@@ -14,7 +14,7 @@ from sekd.config import ModelSpec
 from sekd.stages.batches import Batcher, only_rows, to_device
 from sekd.stages.chat import Chat
 from sekd.stages.engines.protocol import Answer, Prompt, Reply
-from sekd.stages.models import load_model, takes
+from sekd.stages.models import free_memory, load_model, takes
 
 
 class TransformersEngine:
@@ -57,8 +57,7 @@ class TransformersEngine:
     def close(self) -> None:
         """Free the model."""
         del self._model, self._lm_head
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _parts(self, length: int) -> Iterator[slice]:
         for start in range(0, length, self._batch_size):

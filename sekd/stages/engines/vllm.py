@@ -13,7 +13,7 @@ import numpy as np
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, FatalError
 from sekd.stages.engines.protocol import Answer, Prompt, Reply
-from sekd.stages.models import locate
+from sekd.stages.models import free_memory, locate
 
 # One process per engine: it starts in a fraction of the time and shuts down cleanly.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -161,6 +161,7 @@ class VllmEngine:
         """Stop the engine."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
+        free_memory()
 
     def _generate(self, prompts: Sequence[Prompt], params: Sequence[SamplingParams]) -> list[Any]:
         requests: list[Any] = [

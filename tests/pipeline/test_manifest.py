@@ -1,0 +1,120 @@
+"""The manifest: written only over files that are what their records say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sekd.data.hashing import hash_file
+from sekd.data.shards import Quarantined, ShardResult
+from sekd.errors import ConfigError, FatalError
+from sekd.pipeline.ledger import Ledger, ShardState
+from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
+from sekd.pipeline.plan import Plan
+
+PLAN = Plan.split(["a", "b", "c", "d", "e"], 2)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """A stage whose three shards are done; "c" was quarantined, the last shard has one file."""
+    ledger = Ledger(tmp_path / "stage")
+    for shard in PLAN:
+        attempt = ledger.begin(shard.index)
+        quarantined = [Quarantined(i, "blurred", level=2) for i in shard.sample_ids if i == "c"]
+        files = {}
+        for role in ("answers", "states") if shard.index < 2 else ("answers",):
+            files[role] = attempt.folder / f"{role}.txt"
+            files[role].write_text(f"{role} of {shard.sample_ids}")
+        figures = {"seconds": shard.index + 0.5} | ({"parity": 0.1} if shard.index == 1 else {})
+        num_done = len(shard.sample_ids) - len(quarantined)
+        attempt.commit(ShardResult(files, num_done, quarantined, figures))
+    return ledger
+
+
+def finalise(ledger: Ledger, plan: Plan = PLAN) -> Manifest:
+    return Manifest.finalise(ledger.directory, "f00d", plan, ledger.states(plan))
+
+
+def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
+    manifest = finalise(ledger)
+    data = ledger.data
+    assert manifest.fingerprint == "f00d"
+    assert (manifest.num_samples, manifest.content["num_planned"]) == (4, 5)
+    assert manifest.quarantined == [{"sample_id": "c", "reason": "blurred", "level": 2}]
+    assert manifest.files("states") == {i: data / f"0000{i}-001/states.txt" for i in (0, 1)}
+    assert manifest.files("answers") == {i: data / f"0000{i}-001/answers.txt" for i in (0, 1, 2)}
+    assert manifest.files("pictures") == {}
+    assert manifest.figures("seconds") == [0.5, 1.5, 2.5]
+    assert manifest.figures("parity") == [0.1]
+    names = ["0/answers", "0/states", "1/answers", "1/states", "2/answers"]
+    files = [data / f"0000{name[0]}-001{name[1:]}.txt" for name in names]
+    assert manifest.hashes() == [hash_file(path) for path in files]
+
+
+def test_round_trip_and_moving(ledger: Ledger) -> None:
+    manifest = finalise(ledger)
+    assert Manifest.load(ledger.directory) == manifest
+    moved = ledger.directory.rename(ledger.directory.with_name("moved"))
+    assert all(path.is_file() for path in Manifest.load(moved).files("answers").values())
+
+
+def test_only_the_attempt_that_was_committed_is_listed(ledger: Ledger) -> None:
+    attempt = ledger.begin(1)  # and died
+    (attempt.folder / "answers.txt").write_text("other")
+    assert finalise(ledger).files("answers")[1].parent.name == "00001-001"
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])]
+)
+def test_a_changed_file_is_named(ledger: Ledger, damage: Callable[[Path], object]) -> None:
+    path = ledger.data / "00001-001" / "states.txt"
+    damage(path)
+    with pytest.raises(FatalError, match=rf"{path}: .*/00001-\*\.end\.json"):
+        finalise(ledger)
+    assert not (ledger.directory / MANIFEST_NAME).exists()
+
+
+def test_following_the_advice_redoes_the_shard(ledger: Ledger) -> None:
+    for record in ledger.attempts.glob("00001-*.end.json"):
+        record.unlink()
+    assert [state.status for state in ledger.states(PLAN)] == ["done", "lost", "done"]
+
+
+@pytest.mark.parametrize(
+    ("sample_ids", "message"), [("abcdef", "are not the 6 planned"), ("abcdefg", "shard 3 is pend")]
+)
+def test_done_and_quarantined_are_what_was_planned(
+    ledger: Ledger, sample_ids: str, message: str
+) -> None:
+    with pytest.raises(FatalError, match=message):
+        finalise(ledger, Plan.split(list(sample_ids), 2))
+
+
+@pytest.mark.parametrize("status", ["pending", "lost", "failed"])
+def test_a_shard_that_is_not_done_is_refused(ledger: Ledger, status: str) -> None:
+    states = ledger.states(PLAN)
+    states[1] = replace(states[1], status=status)
+    with pytest.raises(FatalError, match=f"shard 1 is {status}"):
+        Manifest.finalise(ledger.directory, "f00d", PLAN, states)
+
+
+def test_every_planned_shard_needs_a_state(ledger: Ledger) -> None:
+    states: list[ShardState] = ledger.states(PLAN)[:2]
+    with pytest.raises(ValueError, match="shorter"):
+        Manifest.finalise(ledger.directory, "f00d", PLAN, states)
+
+
+def test_an_unfinished_stage_has_no_manifest(ledger: Ledger) -> None:
+    with pytest.raises(ConfigError, match=r"manifest\.json: not there"):
+        Manifest.load(ledger.directory)

@@ -1,0 +1,413 @@
+"""Runs of a stage: what is done stays done, what failed is said, and a kill costs nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sekd.data.shards import Quarantined, Shard, ShardResult
+from sekd.errors import FatalError, ShardError
+from sekd.pipeline.ledger import Ledger
+from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.runner import (
+    Outcome,
+    Stage,
+    changes_since,
+    directories,
+    finished,
+    run_stage,
+)
+
+IDS = [f"sample {i}" for i in range(7)]  # shards of 2, 2, 2, 1
+FIELDS = {"version": 1, "spec": {"seed": 0, "model": {"path": "tiny"}}}
+
+
+@dataclass
+class FakeWorker:
+    """Writes a file per shard; raises or misbehaves on the shards it is told to."""
+
+    errors: Mapping[int, BaseException] = field(default_factory=dict)
+    quarantine: Sequence[str] = ()
+    miscount: Mapping[int, int] = field(default_factory=dict)
+    ran: list[int] = field(default_factory=list)
+    num_opened: int = 0
+    num_closed: int = 0
+
+    def open(self) -> FakeWorker:
+        self.num_opened += 1
+        return self
+
+    def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
+        self.ran.append(shard.index)
+        path = folder / "answers.txt"
+        kept = [sample_id for sample_id in shard.sample_ids if sample_id not in self.quarantine]
+        path.write_text("\n".join(kept))
+        advance(len(shard.sample_ids))
+        if shard.index in self.errors:
+            raise self.errors[shard.index]
+        num_done = len(kept) + self.miscount.get(shard.index, 0)
+        gone = [Quarantined(i, "blurred") for i in shard.sample_ids if i not in kept]
+        return ShardResult({"answers": path}, num_done, gone)
+
+    def close(self) -> None:
+        self.num_closed += 1
+
+
+def open_stage(root: Path, fields: Mapping[str, Any] = FIELDS, shard_size: int = 2) -> Stage:
+    return Stage.open(root, fields, lambda: Plan.split(IDS, shard_size))
+
+
+def run(root: Path, worker: FakeWorker, max_attempts: int = 3) -> Outcome:
+    return run_stage(open_stage(root), worker.open, max_attempts=max_attempts)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "answers"
+
+
+def lines(manifest: Manifest | None) -> list[str]:
+    assert manifest is not None
+    return [i for path in manifest.files("answers").values() for i in path.read_text().split("\n")]
+
+
+def test_a_stage_runs_once(root: Path) -> None:
+    worker = FakeWorker()
+    outcome = run(root, worker)
+    assert lines(outcome.manifest) == IDS
+    assert (worker.ran, outcome.num_run) == ([0, 1, 2, 3], 4)
+    assert (dict(outcome.failed), list(outcome.exhausted)) == ({}, [])
+    again = run(root, worker)
+    assert again.manifest == outcome.manifest
+    assert (worker.ran, again.num_run) == ([0, 1, 2, 3], 0)
+    # Opening an engine takes minutes: not for nothing.
+    assert (worker.num_opened, worker.num_closed) == (1, 1)
+
+
+def test_a_failed_shard_does_not_stop_the_others(root: Path) -> None:
+    worker = FakeWorker({1: ShardError("no luck"), 2: KeyError("level")})
+    outcome = run(root, worker)
+    assert worker.ran == [0, 1, 2, 3]
+    assert outcome.manifest is None
+    assert outcome.failed == {1: "ShardError: no luck", 2: "KeyError: 'level'"}
+    assert list(outcome.exhausted) == []
+    retry = FakeWorker()
+    assert lines(run(root, retry).manifest) == IDS
+    assert retry.ran == [1, 2]  # only what was pending
+
+
+def test_attempts_are_used_up_over_runs(root: Path) -> None:
+    ledger = open_stage(root).ledger
+    ledger.begin(0)  # and died: a sample that kills its worker must not do so for ever
+    worker = FakeWorker({0: ShardError("no luck"), 1: ShardError("nor here")})
+    assert list(run(root, worker, max_attempts=2).exhausted) == [0]
+    assert list(run(root, worker, max_attempts=2).exhausted) == [0, 1]
+    assert worker.ran == [0, 1, 2, 3, 1]
+    outcome = run(root, worker, max_attempts=2)
+    assert (outcome.num_run, worker.num_opened) == (0, 2)
+    assert outcome.failed == {0: "ShardError: no luck", 1: "ShardError: nor here"}
+    assert lines(run(root, FakeWorker(), max_attempts=3).manifest) == IDS
+
+
+def test_a_lost_shard_is_said_to_be_lost(root: Path) -> None:
+    open_stage(root).ledger.begin(0)
+    outcome = run(root, FakeWorker(), max_attempts=1)
+    assert outcome.failed == {0: "the process died on it"}
+    assert (list(outcome.exhausted), outcome.num_run) == ([0], 3)
+
+
+@pytest.mark.parametrize("error", [FatalError("engine is dead"), KeyboardInterrupt()])
+def test_what_stops_the_run_keeps_what_is_done(root: Path, error: BaseException) -> None:
+    worker = FakeWorker({2: error})
+    with pytest.raises(type(error)):
+        run(root, worker)
+    assert (worker.ran, worker.num_closed) == ([0, 1, 2], 1)
+    is_fatal = isinstance(error, FatalError)
+    states = open_stage(root).states()
+    assert [state.status for state in states] == [
+        *["done", "done"],
+        *["failed" if is_fatal else "lost", "pending"],
+    ]
+    assert not is_fatal or (states[2].record or {})["error"] == "FatalError: engine is dead"
+    retry = FakeWorker()
+    assert lines(run(root, retry).manifest) == IDS
+    assert retry.ran == [2, 3]
+
+
+@pytest.mark.parametrize("error", [None, ShardError("x"), FatalError("x"), SystemExit(1)])
+def test_the_worker_is_always_closed(root: Path, error: BaseException | None) -> None:
+    worker = FakeWorker({0: error} if error else {})
+    try:
+        run(root, worker)
+    except (FatalError, SystemExit) as raised:
+        assert raised is error
+    assert (worker.num_opened, worker.num_closed) == (1, 1)
+
+
+@pytest.mark.parametrize("excess", [-1, 1])
+def test_samples_that_do_not_add_up_fail_their_shard(root: Path, excess: int) -> None:
+    outcome = run(root, FakeWorker(miscount={1: excess}))
+    assert outcome.failed == {
+        1: f"ShardError: {2 + excess} samples came back of 2 planned",
+    }
+    assert outcome.manifest is None
+
+
+def test_a_file_that_was_not_written_fails_its_shard(root: Path) -> None:
+    class Forgetful(FakeWorker):
+        def process(
+            self, shard: Shard, folder: Path, advance: Callable[[int], None]
+        ) -> ShardResult:
+            result = super().process(shard, folder, advance)
+            if shard.index == 1:
+                result.files["answers"].unlink()
+            return result
+
+    outcome = run(root, Forgetful())
+    assert list(outcome.failed) == [1]
+    assert outcome.failed[1].startswith("FileNotFoundError")
+
+
+def test_quarantined_samples_are_in_the_manifest(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = run(root, FakeWorker(quarantine=[IDS[1], IDS[6]])).manifest
+    assert manifest is not None
+    assert manifest.quarantined == [
+        {"sample_id": i, "reason": "blurred", "level": None} for i in (IDS[1], IDS[6])
+    ]
+    assert manifest.num_samples == 5
+    assert f"quarantined {IDS[6]}: blurred" in caplog.messages
+
+
+def test_finished_data_are_verified_again(root: Path) -> None:
+    manifest = run(root, FakeWorker()).manifest
+    assert manifest is not None
+    manifest.files("answers")[2].write_text("changed")
+    with pytest.raises(FatalError, match="00002-001"):
+        run(root, FakeWorker())
+
+
+def test_changed_fields_open_a_new_directory(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sekd.pipeline.runner")
+    old = run(root, FakeWorker()).stage
+    assert caplog.messages == []  # the first directory differs from nothing
+    changed = {"version": 1, "spec": {"seed": 1, "model": {"path": "tiny"}}}
+    new = open_stage(root, changed)
+    assert new.directory != old.directory
+    assert caplog.messages == [f"answers: not the config of {old.directory}: spec.seed: 0 -> 1"]
+    assert {state.status for state in new.states()} == {"pending"}
+    open_stage(root, changed)
+    assert len(caplog.messages) == 1  # announced once
+    assert open_stage(root).directory == old.directory
+    stored = json.loads((new.directory / "fingerprint.json").read_text("utf-8"))
+    assert stored == {"fingerprint": new.fingerprint, "fields": changed}
+    assert new.directory.name == new.fingerprint[:16]
+
+
+def test_a_stored_plan_wins_over_a_new_shard_size(root: Path) -> None:
+    first = open_stage(root, shard_size=2)
+    # Not even made: it may take a pass over all images.
+    again = Stage.open(root, FIELDS, lambda: pytest.fail("made another plan"))
+    assert again.plan == first.plan == Plan.split(IDS, 2)
+
+
+def test_stages_are_found_by_their_spec(root: Path) -> None:
+    assert (directories(root, FIELDS["spec"]), changes_since(root, {})) == ([], [])
+    done = run(root, FakeWorker()).stage
+    # The same spec over other data: another fingerprint.
+    newer = open_stage(root, FIELDS | {"samples": "others"})
+    os.utime(done.directory / "fingerprint.json", (1, 1))
+    other_spec = {"seed": 1, "model": {"path": "tiny"}}
+    assert directories(root, FIELDS["spec"]) == [newer.directory, done.directory]
+    assert finished(root, FIELDS["spec"]) == Manifest.load(done.directory)
+    assert (directories(root, other_spec), finished(root, other_spec)) == ([], None)
+    assert changes_since(root, other_spec) == ["spec.seed: 0 -> 1"[len("spec.") :]]
+
+
+# Kill and resume. A nursery process imports sekd once and forks a fresh process per run; it kills
+# it after ``kill_after`` seconds, or the run kills itself just before its ``die_at``-th operation
+# on a file below its directory.
+NURSERY = """
+import json, os, signal, sys, time
+from pathlib import Path
+from sekd.data.shards import Quarantined, ShardResult
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.runner import Stage, run_stage
+
+class Worker:
+    def __init__(self, pause):
+        self.pause = pause
+    def process(self, shard, folder, advance):
+        *kept, last = shard.sample_ids
+        with (folder / "answers.txt").open("w") as file:
+            for sample_id in kept:
+                file.write(sample_id + "\\n")
+                file.flush()
+                time.sleep(self.pause)
+                advance(1)
+        (folder / "states.bin").write_bytes(bytes([shard.index]) * 100)
+        files = {"answers": folder / "answers.txt", "states": folder / "states.bin"}
+        return ShardResult(files, len(kept), [Quarantined(last, "blurred")], {"index": shard.index})
+    def close(self):
+        pass
+
+def run(root, num_samples, pause, die_at):
+    num_operations = 0
+    def watch(event, arguments):
+        nonlocal num_operations
+        if event in ("open", "os.mkdir", "os.rename") and str(arguments[0]).startswith(root):
+            num_operations += 1
+            if num_operations == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    ids = [str(i) for i in range(num_samples)]
+    stage = Stage.open(Path(root), {"spec": 1}, lambda: Plan.split(ids, 4))
+    outcome = run_stage(stage, lambda: Worker(pause), max_attempts=1000)
+    assert outcome.manifest, outcome.failed
+
+for line in sys.stdin:
+    order = json.loads(line)
+    kill_after = order.pop("kill_after")
+    pid = os.fork()
+    if not pid:
+        try:
+            run(**order)
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)  # nothing, if it has ended: it was not waited for yet
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+KILLED = -signal.SIGKILL
+
+Launch = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Launch]:
+    """Run the stage in a process of its own; returns its exit code."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", NURSERY], **pipes) as nursery:
+
+        def order(
+            root: Path,
+            *,
+            num_samples: int,
+            pause: float = 0,
+            kill_after: float | None = None,
+            die_at: int | None = None,
+        ) -> int:
+            arguments = {
+                "root": str(root),
+                "num_samples": num_samples,
+                "pause": pause,
+                "kill_after": kill_after,
+                "die_at": die_at,
+            }
+            nursery.stdin.write(json.dumps(arguments) + "\n")
+            nursery.stdin.flush()
+            return int(nursery.stdout.readline())
+
+        yield order
+
+
+@pytest.fixture(scope="module")
+def undisturbed(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Any]:
+    """What a run of that many samples gives when nothing kills it."""
+
+    def content_of(num_samples: int) -> dict[str, Any]:
+        root = tmp_path_factory.mktemp("undisturbed") / "stage"
+        assert launch(root, num_samples=num_samples) == 0
+        return content(root)
+
+    return content_of
+
+
+def content(root: Path) -> dict[str, Any]:
+    """Everything that a reader of the manifest sees."""
+    (directory,) = root.iterdir()
+    manifest = Manifest.load(directory)
+    return {
+        "num_samples": manifest.num_samples,
+        "quarantined": manifest.quarantined,
+        "hashes": manifest.hashes(),
+        "figures": manifest.figures("index"),
+        "files": {
+            role: {shard: path.read_bytes() for shard, path in manifest.files(role).items()}
+            for role in ("answers", "states")
+        },
+    }
+
+
+def attempts(root: Path) -> tuple[dict[int, int], Counter[int], dict[int, int]]:
+    """Per shard: the last attempt begun, how many are done, and the one that is done."""
+    (directory,) = root.iterdir()
+    begun, num_done, done = {}, Counter(), {}
+    for path in sorted((directory / "attempts").glob("[!.]*.json")):
+        shard, number = map(int, re.findall(r"\d+", path.name)[:2])
+        if path.name.endswith(".start.json"):
+            begun[shard] = max(begun.get(shard, 0), number)
+        elif json.loads(path.read_text("utf-8"))["status"] == "done":
+            num_done[shard] += 1
+            done[shard] = number
+    return begun, num_done, done
+
+
+def check_recovered(root: Path, expected: dict[str, Any]) -> None:
+    assert content(root) == expected
+    begun, num_done, done = attempts(root)
+    assert num_done == dict.fromkeys(begun, 1)
+    assert begun == done  # no attempt after the one that was done: nothing was run twice
+    (directory,) = root.iterdir()
+    assert {state.status for state in Ledger(directory).states(Plan.split(range(24), 4))} <= {
+        "done",
+        "pending",
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kill_at_random_moments_and_resume(
+    launch: Launch, undisturbed: Callable[[int], Any], root: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    num_kills = 0
+    # Six shards of 12 ms of sleep and more of work; moments grow longer for a busy machine.
+    while code := launch(
+        root, num_samples=24, pause=0.004, kill_after=rng.uniform(0, 0.05 + 0.005 * num_kills)
+    ):
+        assert code == KILLED
+        num_kills += 1
+    assert num_kills
+    check_recovered(root, undisturbed(24))
+
+
+def test_kill_before_every_operation_on_a_file_and_resume(
+    launch: Launch, undisturbed: Callable[[int], Any], tmp_path: Path
+) -> None:
+    expected = undisturbed(8)
+    die_at = 1
+    while code := launch(tmp_path / f"{die_at}", num_samples=8, die_at=die_at):
+        assert code == KILLED
+        root = tmp_path / f"{die_at}"
+        assert launch(root, num_samples=8) == 0
+        check_recovered(root, expected)
+        die_at += 1
+    assert die_at > 30  # two shards of start, two data files, folders, end; plan and manifest
