@@ -323,9 +323,9 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
         click.echo(json.dumps(content))
     else:
         console = Console()
-        # A file or a pipe has no width of its own, and a folded table cannot be read.
-        width = console.width if console.is_terminal else 160
-        console.print(render_table(metrics, level_names), width=width)
+        if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
+            console = Console(width=160)
+        console.print(render_table(metrics, level_names))
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True
 

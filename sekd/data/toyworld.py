@@ -244,7 +244,7 @@ elicit:
 distill:
   lora: {{rank: 16, alpha: 32, dropout: 0.0}}
   learning_rate: 2e-3
-  epochs: 5.0
+  epochs: 4.0
   global_batch: 24
   replay: 0.25
   seed: {seed}

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sekd.data.questions import Question
 from sekd.data.samples import read_unchanged
 from sekd.data.signals import TeacherSample, TeacherShard, read_state_rows
 from sekd.data.taxonomy import Taxonomy
@@ -39,7 +40,8 @@ class Lesson:
 
     Attributes:
         transcript: the joint prompt with the teacher's answers, or the teacher's own dialogue.
-        letter_ids: per answer, the token of each option's letter in this transcript.
+        letter_ids: per answer, the token of each option's letter in this transcript, options in
+            the order that the teacher saw.
         states: layer name -> teacher states [levels, D].
     """
 
@@ -54,7 +56,7 @@ class Lessons(Dataset[Lesson]):
 
     Args:
         replay: share of all sequences that are replayed dialogues; 0 for none.
-        seed: of the choice of samples to replay.
+        seed: of the choice of samples to replay and of the order of options.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Lessons(Dataset[Lesson]):
     ) -> None:
         self._taxonomy = taxonomy
         self._chat = chat
+        self._seed, self._epoch = seed, 0
         self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
         self._rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [safe_open(shard.states, framework="pt") for shard in shards]
@@ -104,14 +107,29 @@ class Lessons(Dataset[Lesson]):
         }
         return Lesson(sample, transcript, letter_ids, states)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Options are shown in another order in each epoch."""
+        self._epoch = epoch
+
     def _joint(self, sample: TeacherSample) -> tuple[Transcript, tuple[tuple[int, ...], ...]]:
-        questions = [answer.question(self._taxonomy) for answer in sample.answers]
-        choices = [answer.choice for answer in sample.answers]
+        """The joint prompt with its options shuffled, and letters in the *teacher's* option order.
+
+        With options in one order for good, a student learns by heart which letters belong to an
+        image, and fails on the next one.
+        """
+        rng = random.Random(f"{self._seed}:{self._epoch}:{sample.sample_id}")
+        questions, choices, letter_ids = [], [], []
+        for answer in sample.answers:
+            asked = answer.question(self._taxonomy)
+            order = rng.sample(range(len(asked.options)), len(asked.options))
+            options = tuple(asked.options[old] for old in order)
+            question = Question(asked.level, options, asked.truth)
+            questions.append(question)
+            choices.append(order.index(answer.choice))
+            letters = self._chat.joint_letter_ids(question)
+            letter_ids.append(tuple(letters[order.index(old)] for old in range(len(order))))
         transcript = self._chat.joint_transcript(questions, choices, self._taxonomy.root)
-        letter_ids = tuple(
-            self._chat.joint_letter_ids(question)[: len(question.options)] for question in questions
-        )
-        return transcript, letter_ids
+        return transcript, tuple(letter_ids)
 
 
 def _check_letters(
@@ -141,7 +159,7 @@ class Supervision:
             are means over sequences of means over tokens.
         is_letter_N: whether the token is an answer's letter; M of them.
         student_letters_ML, teacher_letters_ML: token of each option's letter here and in the
-            teacher's dialogue, the first letter's again beyond the options.
+            teacher's dialogue, one column per option, the first letter's again beyond the options.
         top_ids_MK, top_logprobs_MK: the teacher's top k at the letters.
         states: layer name -> the teacher's states [M, D] at the letters.
     """

@@ -52,10 +52,11 @@ def feature_loss(states_ND: Tensor, teacher_states_ND: Tensor) -> Tensor:
 
 
 def rename_letters(logits_NV: Tensor, old_NL: Tensor, new_NL: Tensor) -> Tensor:
-    """Exchange columns, so that letter l stands at ``new`` where it stood at ``old``.
+    """Exchange columns, so that option l stands at ``new[l]`` where it stood at ``old[l]``.
 
-    The teacher's letter may be the token "B" and the student's " B": the distribution follows the
-    letter. Rows shorter than L repeat their first letter.
+    The teacher's letter may be the token "B" and the student's " D": the distribution follows the
+    node. Per row, the two sets of letters must be the same or disjoint. Rows shorter than L repeat
+    their first letter.
     """
     if torch.equal(old_NL, new_NL):
         return logits_NV

@@ -249,6 +249,19 @@ class _Lines(TrainerCallback):
         logger.info("distill: step %d/%d, %s", state.global_step, state.max_steps, terms)
 
 
+class _Epochs(TrainerCallback):
+    """Tells the lessons which epoch begins."""
+
+    def __init__(self, lessons: Lessons) -> None:
+        self._lessons = lessons
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Another order of the options."""
+        self._lessons.set_epoch(int(state.epoch or 0))
+
+
 class _Bar(ProgressCallback):
     """The Trainer's bar without its copies of the log."""
 
@@ -291,6 +304,7 @@ def train(
     if sys.stderr.isatty():
         trainer.add_callback(_Bar)
     trainer.add_callback(_Lines)
+    trainer.add_callback(_Epochs(lessons))
     trainer.train(resume_from_checkpoint=_last_checkpoint(directory / "checkpoints"))
     adapter = directory / "adapter"
     if trainer.is_world_process_zero():

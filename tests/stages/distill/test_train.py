@@ -84,6 +84,23 @@ def test_every_target_is_the_token_behind_its_state(
     assert at.weights_N[~at.is_letter_N].sum() == pytest.approx(1)
 
 
+def test_options_are_shuffled_anew_in_each_epoch(run: tuple[RunConfig, ShardFiles]) -> None:
+    """And a letter keeps meaning its node: the prompt shows the node's name behind its letter."""
+    lessons, chat = lessons_of(run, 0.0), chat_of(run[0])
+    seen = set()
+    for epoch in range(4):
+        lessons.set_epoch(epoch)
+        lesson = lessons[0]
+        seen.add(lesson.letter_ids)
+        assert lesson.transcript == lessons[0].transcript  # the same within an epoch
+        lines = chat.decode(lesson.transcript.token_ids).splitlines()
+        for answer, ids in zip(lesson.sample.answers, lesson.letter_ids, strict=True):
+            names = [node.rpartition("/")[2] for node in answer.options]
+            for name, token in zip(names, ids, strict=True):
+                assert any(f"{chat.decode([token])} . {name}" in line for line in lines)
+    assert len(seen) > 1
+
+
 def test_a_shifted_letter_fails_with_its_sample(run: tuple[RunConfig, ShardFiles]) -> None:
     lesson = lessons_of(run, 0.0)[2]
     first, *rest = lesson.transcript.positions
@@ -106,7 +123,9 @@ def reference_terms(model: torch.nn.Module, batch: dict[str, object]) -> dict[st
         terms[kind] -= float(weight * student[at.targets_N[n]])
         if at.is_letter_N[n]:
             final = at.states["final_norm"][letter].double()
-            teacher = (model.lm_head.weight.double() @ final).log_softmax(-1)
+            shown = (model.lm_head.weight.double() @ final).log_softmax(-1)
+            teacher = shown.clone()  # each option's probability moves to its letter in this prompt
+            teacher[at.student_letters_ML[letter]] = shown[at.teacher_letters_ML[letter]]
             terms["soft"] += float((weight * (teacher.exp() * (teacher - student)).sum()).detach())
             pairs = [
                 (output.hidden_states[2][row, position], at.states["block_1"][letter]),
@@ -190,5 +209,5 @@ def test_a_global_batch_that_does_not_divide_is_refused(
     config, shard = run
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     spec = config.distill.model_copy(update={"global_batch": 50})
-    with pytest.raises(ConfigError, match="50 is no multiple of 48"):
+    with pytest.raises(ConfigError, match="50 is no multiple of 24"):
         train_module.train(config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path)

@@ -1,0 +1,297 @@
+"""Teacher signals on disk: nothing is lost, joined by position, or taken unchecked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sekd.data import signals
+from sekd.data.signals import (
+    ANSWERS,
+    TRANSCRIPTS,
+    StateRow,
+    TeacherAnswer,
+    TeacherSample,
+    TeacherShard,
+    check_samples,
+    read_state_rows,
+    write_samples,
+    write_state_rows,
+)
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ShardError
+
+LETTER_IDS = (65, 66, 67, 68)
+
+
+def make_sample(sample_id: str, num_levels: int, seed: int = 0) -> TeacherSample:
+    """A sample that keeps every promise; options, letters and top k differ in number by level."""
+    rng = np.random.default_rng([seed, num_levels])
+    token_ids, answers = [1, 2, 3], []
+    for level in range(1, num_levels + 1):
+        num_options = int(rng.integers(1, 5))
+        logprobs = np.log(rng.dirichlet(np.ones(num_options + 2))).astype(np.float32)
+        choice = int(logprobs[:num_options].argmax())
+        options = tuple(f"root/ö {level}/{option}" for option in range(num_options))
+        answers.append(
+            TeacherAnswer(
+                sample_id=sample_id,
+                level=level,
+                rank=f"rank {level}",
+                options=options,
+                answer=options[choice],
+                position=len(token_ids),
+                letter_ids=LETTER_IDS[:num_options],
+                option_logprobs=logprobs[:num_options],
+                top_ids=rng.integers(0, 2**31 - 1, num_options).astype(np.int32),
+                top_logprobs=np.sort(logprobs)[::-1][:num_options],
+                truth=options[-1] if level % 2 else None,
+            )
+        )
+        token_ids += [LETTER_IDS[choice], 4, 5]
+    return TeacherSample(
+        sample_id=sample_id,
+        image=f"/bilder/{sample_id}.jpg",
+        image_sha256="0f" * 32,
+        token_ids=tuple(token_ids),
+        learned=tuple(token in LETTER_IDS for token in token_ids),
+        num_prompt_tokens=2**40,
+        num_cached_tokens=num_levels,
+        answers=tuple(answers),
+    )
+
+
+def plain(value: Any) -> Any:
+    """With arrays as (dtype, list), which can be compared."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [type(value), *map(plain, value)]
+    return (value.dtype, value.tolist()) if isinstance(value, np.ndarray) else value
+
+
+def plains(samples: Sequence[TeacherSample]) -> list[Any]:
+    return [plain(asdict(sample)) for sample in samples]
+
+
+def reopen(samples: Sequence[TeacherSample], folder: Path) -> TeacherShard:
+    files = write_samples(samples, folder)
+    return TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+
+
+SAMPLES = [make_sample(f"s{i}", num_levels, i) for i, num_levels in enumerate([3, 1, 4, 2])]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ids=st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True, max_size=4),
+    data=st.data(),
+)
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], data: st.DataObject
+) -> None:
+    levels = [data.draw(st.integers(0, 5)) for _ in ids]
+    samples = [
+        make_sample(i, n, data.draw(st.integers(0, 99))) for i, n in zip(ids, levels, strict=True)
+    ]
+    shard = reopen(samples, tmp_path_factory.mktemp("shard"))
+    assert (len(shard), shard.sample_ids) == (len(ids), ids)
+    assert plains(list(shard)) == plains(samples)
+
+
+@pytest.mark.parametrize(
+    "index", [slice(None), slice(1, 3), slice(None, None, -2), slice(-2, 99), slice(3, 1)]
+)
+def test_slices_are_those_of_a_list(tmp_path: Path, index: slice) -> None:
+    assert plains(reopen(SAMPLES, tmp_path)[index]) == plains(SAMPLES[index])
+
+
+def test_indices_are_those_of_a_list(tmp_path: Path) -> None:
+    shard = reopen(SAMPLES, tmp_path)
+    assert plains([shard[-1], shard[2]]) == plains([SAMPLES[-1], SAMPLES[2]])
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            shard[index]
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, to_answer = [], signals._to_answer
+
+    def watch(row: dict[str, Any]) -> TeacherAnswer:
+        read.append((row["sample_id"], row["level"]))
+        return to_answer(row)
+
+    monkeypatch.setattr(signals, "_to_answer", watch)
+    shard = reopen(SAMPLES, tmp_path)
+    assert read == []
+    _ = shard[1:2], shard[3]
+    assert read == [("s1", 1), ("s3", 1), ("s3", 2)]
+
+
+def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def test_answers_are_joined_by_id_and_level(tmp_path: Path) -> None:
+    files = write_samples(SAMPLES, tmp_path)
+    rows = list(range(sum(len(sample.answers) for sample in SAMPLES)))
+    random.Random(0).shuffle(rows)
+    edit(files[ANSWERS], lambda table: table.take(rows))
+    edit(files[TRANSCRIPTS], lambda table: table.take([2, 0, 3, 1]))
+    shard = TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+    assert plains(list(shard)) == plains([SAMPLES[i] for i in (2, 0, 3, 1)])
+
+
+def test_answers_without_a_transcript_are_refused(tmp_path: Path) -> None:
+    files = write_samples(SAMPLES, tmp_path)
+    edit(files[TRANSCRIPTS], lambda table: table.slice(1))
+    with pytest.raises(ShardError, match=rf"{files[ANSWERS]}: an answer of 's0'"):
+        TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+
+
+def cast(name: str, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(name)
+        return table.set_column(place, pa.field(name, kind, nullable=False), table[name].cast(kind))
+
+    return change
+
+
+@pytest.mark.parametrize("role", [TRANSCRIPTS, ANSWERS])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns(["sample_id"]),
+        lambda table: table.append_column("reply", pa.nulls(len(table), pa.string())),
+        lambda table: table.rename_columns(["id", *table.column_names[1:]]),
+        lambda table: table.select(table.column_names[::-1]),
+        cast("sample_id", pa.large_string()),
+    ],
+)
+def test_other_columns_are_refused(
+    tmp_path: Path, role: str, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    files = write_samples(SAMPLES, tmp_path)
+    edit(files[role], change)
+    with pytest.raises(ShardError, match=rf"{files[role]}: its columns"):
+        TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "tail_mass"),
+    [
+        ([0.5, 0.25], 0.25),
+        ([1.0], 0.0),
+        ([0.5, 0.25, 0.125, 0.125], 0.0),
+        ([0.7, 0.2, 0.1 + 1e-6], 0.0),  # rounding may pass 1; a mass is never below 0
+        ([0.9999], 1e-4),
+    ],
+)
+def test_tail_mass(tmp_path: Path, probabilities: list[float], tail_mass: float) -> None:
+    (answer,) = make_sample("a", 1).answers
+    top = np.log(np.array(probabilities)).astype(np.float32)
+    ids = np.arange(len(top), dtype=np.int32)
+    answers = (replace(answer, top_logprobs=top, top_ids=ids),)
+    files = write_samples([replace(make_sample("a", 1), answers=answers)], tmp_path)
+    (stored,) = pq.read_table(files[ANSWERS])["tail_mass"].to_pylist()
+    assert stored == pytest.approx(tail_mass, abs=2e-7)
+    assert stored >= 0
+
+
+def test_checking_passes_what_is_right(tmp_path: Path) -> None:
+    check_samples(reopen(SAMPLES, tmp_path), [sample.sample_id for sample in SAMPLES], tmp_path)
+    check_samples(reopen([], tmp_path), [], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "ids", [["s0", "s1", "s2"], ["s1", "s0", "s2", "s3"], ["s0", "s1", "s2", "s3", "s4"], []]
+)
+def test_checking_finds_other_samples(tmp_path: Path, ids: list[str]) -> None:
+    with pytest.raises(ShardError, match=rf"{tmp_path}: holds other samples"):
+        check_samples(reopen(SAMPLES, tmp_path), ids, tmp_path)
+
+
+# A sample with two levels of options A and B, both answered with B at positions 2 and 4.
+CLEAN = TeacherSample(
+    *("bad", "x.jpg", "0f" * 32, (1, 2, 66, 3, 66), (False, False, True, False, True), 9, 0),
+    answers=tuple(
+        TeacherAnswer(
+            *("bad", level, "class", ("n/a", "n/b"), "n/b", 2 * level, (65, 66)),
+            option_logprobs=np.log([0.25, 0.5]).astype(np.float32),
+            top_ids=np.array([66, 65], np.int32),
+            top_logprobs=np.log([0.5, 0.25]).astype(np.float32),
+            truth=None,
+        )
+        for level in (1, 2)
+    ),
+)
+
+
+def second(**fields: object) -> Callable[[], TeacherSample]:
+    first, answer = CLEAN.answers
+    return lambda: replace(CLEAN, answers=(first, replace(answer, **fields)))
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (second(position=3), "level 2: no letter of it at position 3"),
+        (second(position=5), "level 2: no letter of it at position 5"),  # past the end
+        (second(position=-1), "level 2: no letter of it at position -1"),  # B, were it a list's
+        (second(letter_ids=(66, 65)), "level 2: no letter"),
+        (second(answer="n/a", position=4), "level 2: no letter"),  # of A, where a B is
+        (second(answer="n/c"), "level 2: the answer 'n/c' is not an option"),
+        (second(option_logprobs=array(-0.5, -1)), "level 2: the answer is not the most probable"),
+        (second(option_logprobs=array(np.nan, -1)), "level 2: a log-probability is not finite"),
+        (second(option_logprobs=array(-1, np.nan)), "level 2: a log-probability is not finite"),
+        (second(option_logprobs=array(-np.inf, -1)), "level 2: a log-probability is not finite"),
+        (second(top_logprobs=array(-1, np.nan)), "level 2: a log-probability is not finite"),
+        (second(top_logprobs=array(np.inf, -1)), "level 2: a log-probability is not finite"),
+        (second(level=3), "level 3: expected level 2"),
+        (second(level=1), "level 1: expected level 2"),
+        (lambda: replace(CLEAN, answers=CLEAN.answers[1:]), "level 2: expected level 1"),
+        (lambda: replace(CLEAN, token_ids=CLEAN.token_ids[:4]), "level 2: no letter"),
+        (lambda: replace(CLEAN, answers=()), "has no answer"),
+    ],
+)
+def test_checking_finds_each_fault(
+    tmp_path: Path, broken: Callable[[], TeacherSample], message: str
+) -> None:
+    check_samples(reopen([CLEAN], tmp_path), ["bad"], tmp_path)
+    shard = reopen([*SAMPLES, broken()], tmp_path)
+    with pytest.raises(ShardError, match=rf"{tmp_path}: sample bad,? {message}"):
+        check_samples(shard, shard.sample_ids, tmp_path)
+
+
+@pytest.mark.parametrize("truth", [None, "animal/bird"])
+def test_an_answer_gives_its_question_back(truth: str | None) -> None:
+    taxonomy = Taxonomy.from_paths({"bird": ["animal", "bird"], "dog": ["animal", "dog"]})
+    options = ("animal/dog", "animal/bird")
+    answer = replace(CLEAN.answers[0], options=options, answer="animal/bird", truth=truth)
+    question = answer.question(taxonomy)
+    assert [node.id for node in question.options] == list(options)
+    assert (question.truth and question.truth.id, question.level) == (truth, 1)
+    assert answer.choice == 1
+
+
+def test_state_rows_round_trip(tmp_path: Path) -> None:
+    rows = [StateRow("b", 2, 0, [-0.5]), StateRow("a", 1, 1, [-1, -2]), StateRow("b", 1, 2, [0])]
+    write_state_rows(rows, tmp_path / "rows")
+    assert read_state_rows(tmp_path / "rows") == {("b", 2): 0, ("a", 1): 1, ("b", 1): 2}
+    edit(tmp_path / "rows", cast("row", pa.int64()))
+    with pytest.raises(ShardError, match="its columns"):
+        read_state_rows(tmp_path / "rows")

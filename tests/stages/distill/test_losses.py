@@ -1,0 +1,270 @@
+"""The loss terms against float64 references, at ordinary and at extreme values.
+
+N rows, V vocabulary, K top-k entries, D hidden size, L letters.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sekd.stages.distill.losses import (
+    feature_loss,
+    hard_loss,
+    rename_letters,
+    soft_loss,
+    top_k_soft_loss,
+)
+
+N, V = 6, 13
+Array = NDArray[np.float64]
+
+
+def draw(seed: int, *shape: int, scale: float = 3.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def log_softmax(logits: Tensor, temperature: float = 1.0) -> Array:
+    values = logits.detach().double().numpy() / temperature
+    values = values - values.max(-1, keepdims=True)
+    return np.asarray(values - np.log(np.exp(values).sum(-1, keepdims=True)))
+
+
+def divergence(teacher: Array, student: Array) -> Array:
+    """KL of rows of log-probabilities."""
+    return np.asarray((np.exp(teacher) * (teacher - student)).sum(-1))
+
+
+def top_k(teacher: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What the engines store: ids and float32 log-probabilities, most probable first."""
+    logprobs, ids = torch.from_numpy(log_softmax(teacher)).topk(k)
+    return ids, logprobs.float()
+
+
+def reference_top_k(student: Tensor, teacher: Tensor, k: int) -> Array:
+    """KL of k tokens and one bucket, each with its own log-probability."""
+    columns = []
+    for logits in (teacher, student):
+        logprobs, order = log_softmax(logits), np.argsort(-log_softmax(teacher), -1)
+        ordered = np.take_along_axis(logprobs, order, -1)
+        tail = np.log(np.exp(ordered[:, k:]).sum(-1, keepdims=True))
+        columns.append(np.concatenate([ordered[:, :k], tail], -1))
+    return divergence(*columns)
+
+
+def close(tensor: Tensor, reference: Array | float, atol: float = 1e-5) -> None:
+    np.testing.assert_allclose(tensor.detach().numpy(), reference, rtol=1e-5, atol=atol)
+
+
+def test_hard_loss() -> None:
+    logits, targets = draw(0, N, V), torch.arange(N) * 2
+    close(hard_loss(logits, targets), -log_softmax(logits)[np.arange(N), targets])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
+def test_soft_loss(temperature: float) -> None:
+    student, teacher = draw(1, N, V), draw(2, N, V)
+    expected = divergence(log_softmax(teacher, temperature), log_softmax(student, temperature))
+    close(soft_loss(student, teacher, temperature), expected * temperature**2)
+
+
+def test_soft_loss_is_forward() -> None:
+    # Teacher to student: what the teacher gives no mass costs nothing, the reverse costs much.
+    peaked, flat = torch.tensor([[50.0, 0.0]]), torch.zeros(1, 2)
+    assert soft_loss(flat, peaked).item() == pytest.approx(np.log(2))
+    assert soft_loss(peaked, flat).item() > 20
+
+
+def test_temperature_keeps_the_scale_of_gradients() -> None:
+    # The reason for T^2 (Hinton et al.): as T grows the gradient tends to a limit other than 0.
+    norms = []
+    for temperature in (20.0, 200.0):
+        student = draw(1, N, V).requires_grad_()
+        soft_loss(student, draw(2, N, V), temperature).sum().backward()
+        assert student.grad is not None
+        norms.append(student.grad.norm().item())
+    assert norms[0] == pytest.approx(norms[1], rel=0.2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_soft_losses_are_zero_where_student_and_teacher_agree_and_only_there(scale: float) -> None:
+    teacher = draw(3, N, V, scale=scale)
+    ids, logprobs = top_k(teacher, 4)
+    same = teacher + 7  # a constant more on every logit is the same distribution
+    error = 1e-6 + 1e-6 * scale  # of a float32 sum, times the size of the logits
+    for loss in (soft_loss(same, teacher), top_k_soft_loss(same, ids, logprobs)):
+        assert loss.abs().max() < error
+    # Not so small that nothing could be told from it.
+    other = teacher.scatter_add(-1, ids[:, :1], torch.full((N, 1), -2 * scale))
+    for loss in (soft_loss(other, teacher), top_k_soft_loss(other, ids, logprobs)):
+        assert loss.min() > 10 * error
+
+
+@pytest.mark.parametrize("k", [1, 3, V - 2])
+def test_top_k_soft_loss(k: int) -> None:
+    student, teacher = draw(4, N, V), draw(5, N, V)
+    close(top_k_soft_loss(student, *top_k(teacher, k)), reference_top_k(student, teacher, k))
+
+
+@pytest.mark.parametrize("k", [V - 1, V])
+@pytest.mark.parametrize("seed", range(5))
+def test_top_k_is_exact_where_the_bucket_holds_one_token_or_none(k: int, seed: int) -> None:
+    student, teacher = draw(seed, N, V).requires_grad_(), draw(seed + 50, N, V)
+    loss = top_k_soft_loss(student, *top_k(teacher, k))
+    close(loss, divergence(log_softmax(teacher), log_softmax(student)))
+    # The gradient of a cross-entropy: p_student - p_teacher.
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    close(gradient, np.exp(log_softmax(student)) - np.exp(log_softmax(teacher)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_top_k_is_a_lower_bound_that_tightens(seed: int) -> None:
+    student, teacher = draw(seed, N, V), draw(seed + 50, N, V)
+    losses = [top_k_soft_loss(student, *top_k(teacher, k)) for k in range(1, V + 1)]
+    losses.append(soft_loss(student, teacher))
+    for coarse, fine in pairwise(losses):
+        assert (coarse <= fine + 1e-5).all()
+    assert (losses[0] < losses[-1] - 0.01).any()  # a bound, not the same thing
+
+
+@pytest.mark.parametrize("scale", [30.0, 1000.0])
+def test_the_tail_draws_where_the_student_has_all_its_mass_on_the_top(scale: float) -> None:
+    ids = torch.tensor([[0, 1, 2]])
+    logits = torch.zeros(1, V).scatter(-1, ids, scale).requires_grad_()
+    loss = top_k_soft_loss(logits, ids, torch.tensor([[0.5, 0.25, 0.15]]).log())
+    # By hand: the student is 1/3 on each of the top and (V - 3) e^-scale off them.
+    top = sum(p * np.log(p * 3) for p in (0.5, 0.25, 0.15))
+    close(loss, top + 0.1 * (np.log(0.1) - (np.log((V - 3) / 3) - scale)), atol=1e-4)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    # p_student - p_teacher on the top, and the teacher's tail spread over the student's.
+    close(gradient[0, :3], np.array([1 / 3 - 0.5, 1 / 3 - 0.25, 1 / 3 - 0.15]))
+    close(gradient[0, 3:], -0.1 / (V - 3))
+
+
+@pytest.mark.parametrize("probabilities", [[1.0], [0.5, 0.25, 0.25], [0.6, 0.3, 0.1 + 3e-7]])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_teacher_without_tail(probabilities: list[float], scale: float) -> None:
+    # Their float32 sum may pass 1: the tail is then 0, not a logarithm of something negative.
+    logits = draw(6, 1, V, scale=scale).requires_grad_()
+    ids = torch.arange(len(probabilities))[None]
+    loss = top_k_soft_loss(logits, ids, torch.tensor([probabilities]).log())
+    student = log_softmax(logits)[0]
+    expected = sum(p * (np.log(p) - student[i]) for i, p in enumerate(probabilities))
+    close(loss, expected, atol=1e-4)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    target = np.array(probabilities + [0.0] * (V - len(probabilities)))
+    close(gradient[0], np.exp(student) - target)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("student_seed", [7, 8])  # 8 is the teacher itself
+def test_values_and_gradients_are_finite(scale: float, student_seed: int) -> None:
+    teacher = draw(8, N, V, scale=scale)
+    ids, logprobs = top_k(teacher, 4)
+    for loss_of in (
+        lambda logits: hard_loss(logits, torch.zeros(N, dtype=torch.long)),
+        lambda logits: soft_loss(logits, teacher),
+        lambda logits: top_k_soft_loss(logits, ids, logprobs),
+    ):
+        logits = draw(student_seed, N, V, scale=scale).requires_grad_()
+        loss = loss_of(logits)
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert loss.isfinite().all()
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() < 1.001  # of a cross-entropy, whatever the logits
+
+
+def test_arithmetic_is_in_float32() -> None:
+    student, teacher = draw(9, N, V).bfloat16(), draw(10, N, V).bfloat16()
+    states, other = draw(11, N, V).bfloat16(), draw(12, N, V).bfloat16()
+    ids, logprobs = top_k(teacher.float(), 3)
+    for low, high in (
+        (
+            hard_loss(student, ids[:, 0]),
+            hard_loss(student.float(), ids[:, 0]),
+        ),
+        (soft_loss(student, teacher), soft_loss(student.float(), teacher.float())),
+        (
+            top_k_soft_loss(student, ids, logprobs),
+            top_k_soft_loss(student.float(), ids, logprobs),
+        ),
+        (feature_loss(states, other), feature_loss(states.float(), other.float())),
+    ):
+        assert low.dtype == torch.float32
+        assert torch.equal(low, high)
+
+
+def test_feature_loss() -> None:
+    states, other = draw(13, N, 8), draw(14, N, 8)
+    a, b = states.double().numpy(), other.double().numpy()
+    cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    close(feature_loss(states, other), 1 - cosine)
+
+
+@pytest.mark.parametrize(("factor", "loss"), [(1.0, 0.0), (1e4, 0.0), (-1.0, 2.0), (-0.01, 2.0)])
+def test_feature_loss_sees_directions_only(factor: float, loss: float) -> None:
+    states = draw(15, N, 8)
+    close(feature_loss(states * factor, states), loss, atol=1e-6)
+    close(feature_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, factor]])), 1.0)
+
+
+def test_feature_loss_of_a_zero_state_is_finite() -> None:
+    states = torch.zeros(1, 8, requires_grad=True)
+    loss = feature_loss(states, draw(16, 1, 8))
+    loss.sum().backward()
+    assert loss.item() == 1
+    assert states.grad is not None
+    assert states.grad.isfinite().all()
+
+
+OLD, NEW = torch.tensor([[1, 2, 3], [1, 2, 3]]), torch.tensor([[7, 8, 9], [7, 8, 9]])
+
+
+def test_rename_letters_exchanges_columns() -> None:
+    logits = torch.arange(24.0).view(2, 12)
+    renamed = rename_letters(logits, OLD, NEW)
+    assert renamed[0].tolist() == [0, 7, 8, 9, 4, 5, 6, 1, 2, 3, 10, 11]
+    assert torch.equal(renamed[1], renamed[0] + 12)
+    assert torch.equal(rename_letters(logits, NEW, OLD), renamed)
+    assert logits.flatten().tolist() == list(range(24))  # in place nothing
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([[1, 2], [3, 4]], [[5, 6], [7, 8]]),  # other letters in each row
+        ([[1, 2], [3, 4]], [[1, 6], [3, 4]]),  # some of them the same token
+        ([[1, 2], [3, 4]], [[2, 1], [4, 3]]),
+        ([[1, 1], [3, 4]], [[5, 5], [7, 8]]),  # a row of one letter, padded
+    ],
+)
+def test_rename_letters_is_an_involution(old: list[list[int]], new: list[list[int]]) -> None:
+    logits, old_NL, new_NL = draw(17, 2, V), torch.tensor(old), torch.tensor(new)
+    renamed = rename_letters(logits, old_NL, new_NL)
+    assert torch.equal(renamed.sort(-1).values, logits.sort(-1).values)  # nothing lost or doubled
+    assert torch.equal(renamed.gather(-1, new_NL), logits.gather(-1, old_NL))
+    assert torch.equal(rename_letters(renamed, old_NL, new_NL), logits)
+
+
+def test_the_same_letters_change_nothing() -> None:
+    logits = draw(18, 2, V)
+    assert torch.equal(rename_letters(logits, OLD, OLD), logits)
+
+
+def test_padding_by_the_first_letter_is_harmless() -> None:
+    logits = draw(19, 2, V)
+    padded = [torch.cat([ids, ids[:, :1], ids[:, :1]], -1) for ids in (OLD, NEW)]
+    assert torch.equal(rename_letters(logits, *padded), rename_letters(logits, OLD, NEW))
+
+
+def test_gradients_follow_their_letters() -> None:
+    logits = draw(20, 2, V).requires_grad_()
+    weights = draw(21, 2, V)
+    (rename_letters(logits, OLD, NEW) * weights).sum().backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, rename_letters(weights, OLD, NEW))
