@@ -158,6 +158,7 @@ class Supervision:
         weights_N: 1 / (learned tokens of its kind in its sequence) / B, so that sums over a batch
             are means over sequences of means over tokens.
         is_letter_N: whether the token is an answer's letter; M of them.
+        teacher_targets_M: the letter that the teacher wrote for the same node.
         student_letters_ML, teacher_letters_ML: token of each option's letter here and in the
             teacher's dialogue, one column per option, the first letter's again beyond the options.
         top_ids_MK, top_logprobs_MK: the teacher's top k at the letters.
@@ -169,6 +170,7 @@ class Supervision:
     targets_N: Tensor
     weights_N: Tensor
     is_letter_N: Tensor
+    teacher_targets_M: Tensor
     student_letters_ML: Tensor
     teacher_letters_ML: Tensor
     top_ids_MK: Tensor
@@ -217,6 +219,9 @@ class Collator:
             targets_N=torch.tensor(targets),
             weights_N=torch.tensor(weights),
             is_letter_N=torch.tensor(is_letter),
+            teacher_targets_M=torch.tensor(
+                [answer.letter_ids[answer.choice] for answer in answers]
+            ),
             student_letters_ML=_pad([ids for lesson in lessons for ids in lesson.letter_ids]),
             teacher_letters_ML=_pad([answer.letter_ids for answer in answers]),
             top_ids_MK=torch.tensor([answer.top_ids.tolist() for answer in answers]),

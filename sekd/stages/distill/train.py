@@ -153,13 +153,23 @@ class Objective:
         states[FINAL_NORM] = final[0][is_letter]
         weights_M = at.weights_N[is_letter]
         hard_N = hard_loss(logits_NV, at.targets_N) * at.weights_N
-        features = [feature_loss(states[layer], at.states[layer]) for layer in at.states]
         return Terms(
             hard=hard_N[is_letter].sum(),
             format=hard_N[~is_letter].sum(),
             soft=(self._soft(logits_NV[is_letter], at) * weights_M).sum(),
-            feature=(torch.stack(features).mean(0) * weights_M).sum(),
+            feature=(self._feature(states, at) * weights_M).sum(),
         )
+
+    def _feature(self, states: dict[str, Tensor], at: Supervision) -> Tensor:
+        """Mean distance over the layers, per letter.
+
+        The final state *is* the distribution of the next token: where the student is to write
+        another token for the same node, the teacher's final state would lead it astray.
+        """
+        distances = {name: feature_loss(states[name], at.states[name]) for name in at.states}
+        if FINAL_NORM in distances:
+            distances[FINAL_NORM] *= at.targets_N[at.is_letter_N] == at.teacher_targets_M
+        return torch.stack(list(distances.values())).mean(0)
 
     def _soft(self, logits_MV: Tensor, at: Supervision) -> Tensor:
         """Exact where the teacher's final state is stored, top k and tail otherwise."""

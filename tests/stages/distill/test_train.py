@@ -131,10 +131,11 @@ def reference_terms(model: torch.nn.Module, batch: dict[str, object]) -> dict[st
                 (output.hidden_states[2][row, position], at.states["block_1"][letter]),
                 (output.hidden_states[-1][row, position], at.states["final_norm"][letter]),
             ]
-            distances = [
+            block, last = (
                 1 - torch.cosine_similarity(a.double(), b.double(), dim=0) for a, b in pairs
-            ]
-            terms["feature"] += float(weight * sum(distances) / 2)
+            )
+            is_same_token = at.targets_N[n] == at.teacher_targets_M[letter]
+            terms["feature"] += float(weight * (block + is_same_token * last) / 2)
             letter += 1
     return terms
 
