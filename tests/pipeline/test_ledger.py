@@ -156,6 +156,16 @@ def test_an_unreadable_end_record_stops_the_run(ledger: Ledger, content: bytes) 
         ledger.states([SHARD])
 
 
+def test_a_reader_sees_all_of_a_record_or_nothing(ledger: Ledger) -> None:
+    path = ledger.attempts / "00017-001.end.json"
+    ledger.write_record(path.name, {"status": "failed"})
+    with path.open() as file:
+        ledger.write_record(path.name, {"status": "done"})
+        assert json.load(file) == {"status": "failed"}  # the old file, not the new one half way
+    assert json.loads(path.read_text("utf-8")) == {"status": "done"}
+    assert list(ledger.attempts.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("fault", ["missing file", "elsewhere", "not JSON"])
 def test_nothing_is_committed_where_committing_fails(
     ledger: Ledger, tmp_path: Path, fault: str

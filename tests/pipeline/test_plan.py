@@ -62,6 +62,19 @@ def test_round_trip(
     assert list(path.parent.iterdir()) == [path]  # nothing temporary is left
 
 
+def test_a_plan_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(table: object, where: Path) -> None:
+        where.write_bytes(b"PAR1 half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("sekd.pipeline.plan.pq.write_table", write_half)
+    with pytest.raises(OSError, match="no space"):
+        Plan.split(["a"], 1).write(tmp_path / "plan.parquet")
+    assert not (tmp_path / "plan.parquet").exists()
+
+
 def test_writing_replaces_what_a_killed_process_left(tmp_path: Path) -> None:
     (tmp_path / "plan.tmp").write_bytes(b"PAR1 half")
     plan = Plan((Shard(3, ("a", "b")), Shard(123_456, ("c",))))

@@ -239,8 +239,9 @@ def test_stages_are_found_by_their_spec(root: Path) -> None:
 
 
 # Kill and resume. A nursery process imports sekd once and forks a fresh process per run; it kills
-# it after ``kill_after`` seconds, or the run kills itself just before its ``die_at``-th operation
-# on a file below its directory.
+# it after ``kill_after`` seconds, or the run kills itself at its ``die_at``-th operation on a file
+# below its directory: just before it, or where ``leaves_empty`` and the operation opens a file for
+# writing, just after, when the file is there and empty.
 NURSERY = """
 import gc, json, logging, os, signal, sys, time
 from pathlib import Path
@@ -266,13 +267,15 @@ class Worker:
     def close(self):
         pass
 
-def run(root, num_samples, pause, die_at):
+def run(root, num_samples, pause, die_at, leaves_empty):
     num_operations = 0
     def watch(event, arguments):
         nonlocal num_operations
         if event in ("open", "os.mkdir", "os.rename") and str(arguments[0]).startswith(root):
             num_operations += 1
             if num_operations == die_at:
+                if leaves_empty and event == "open" and arguments[2] & os.O_CREAT:
+                    os.close(os.open(arguments[0], os.O_CREAT | os.O_TRUNC | os.O_WRONLY))
                 os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(watch)
     ids = [str(i) for i in range(num_samples)]
@@ -316,6 +319,7 @@ def launch() -> Iterator[Launch]:
             pause: float = 0,
             kill_after: float | None = None,
             die_at: int | None = None,
+            leaves_empty: bool = False,
         ) -> int:
             arguments = {
                 "root": str(root),
@@ -323,6 +327,7 @@ def launch() -> Iterator[Launch]:
                 "pause": pause,
                 "kill_after": kill_after,
                 "die_at": die_at,
+                "leaves_empty": leaves_empty,
             }
             nursery.stdin.write(json.dumps(arguments) + "\n")
             nursery.stdin.flush()
@@ -349,6 +354,7 @@ def content(root: Path) -> dict[str, Any]:
     (directory,) = root.iterdir()
     manifest = Manifest.load(directory)
     return {
+        "fingerprint": json.loads((directory / "fingerprint.json").read_text("utf-8")),
         "num_samples": manifest.num_samples,
         "quarantined": manifest.quarantined,
         "hashes": manifest.hashes(),
@@ -389,7 +395,7 @@ def test_kill_at_random_moments_and_resume(
     num_kills = 0
     # Six shards of 12 ms of sleep and more of work; moments grow longer for a busy machine.
     while code := launch(
-        root, num_samples=24, pause=0.004, kill_after=rng.uniform(0, 0.03 + 0.003 * num_kills)
+        root, num_samples=24, pause=0.004, kill_after=rng.uniform(0, 0.05 + 0.005 * num_kills)
     ):
         assert code == KILLED
         num_kills += 1
@@ -397,15 +403,20 @@ def test_kill_at_random_moments_and_resume(
     check_recovered(root, undisturbed(24))
 
 
-def test_kill_before_every_operation_on_a_file_and_resume(
-    launch: Launch, undisturbed: Callable[[int], Any], tmp_path: Path
+@pytest.mark.parametrize("leaves_empty", [False, True])
+def test_kill_at_every_operation_on_a_file_and_resume(
+    launch: Launch, undisturbed: Callable[[int], Any], tmp_path: Path, leaves_empty: bool
 ) -> None:
-    expected = undisturbed(8)
+    expected = undisturbed(4)
     die_at = 1
-    while code := launch(tmp_path / f"{die_at}", num_samples=8, die_at=die_at):
+    while code := launch(
+        root := tmp_path / f"{die_at}", num_samples=4, die_at=die_at, leaves_empty=leaves_empty
+    ):
         assert code == KILLED
-        root = tmp_path / f"{die_at}"
-        assert launch(root, num_samples=8) == 0
+        # What another process sees meanwhile is the whole of a manifest, or none.
+        early = finished(root, 1)
+        assert early is None or content(root) == expected
+        assert launch(root, num_samples=4) == 0
         check_recovered(root, expected)
         die_at += 1
-    assert die_at > 30  # it did see the operations: 49 when this was written
+    assert die_at > 25  # it did see the operations: 31 when this was written
