@@ -87,13 +87,17 @@ def layer_modules(model: PreTrainedModel, layers: Sequence[str]) -> dict[str, nn
 def captured(
     blocks: Mapping[str, nn.Module], rows_N: Tensor, positions_N: Tensor
 ) -> Iterator[dict[str, Tensor]]:
-    """Collect each block's output [N, D] at these positions while the model runs."""
+    """Each block's output [N, D] at these positions, there once the context is left.
+
+    Rows are taken out after the model ran: under activation checkpointing a block runs again in the
+    backward pass, and must then do exactly what it did before.
+    """
+    outputs: dict[str, Tensor] = {}
     states: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            states[name] = hidden[rows_N.to(hidden.device), positions_N.to(hidden.device)]
+            outputs[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
@@ -101,6 +105,8 @@ def captured(
         for name, block in blocks.items():
             stack.callback(block.register_forward_hook(keep(name)).remove)
         yield states
+    for name, hidden in outputs.items():
+        states[name] = hidden[rows_N.to(hidden.device), positions_N.to(hidden.device)]
 
 
 class StatesWorker:

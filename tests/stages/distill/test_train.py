@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sekd.config import DistillSpec, LoraSpec, LossWeights, RunConfig
 from sekd.data import signals
@@ -210,5 +211,29 @@ def test_a_global_batch_that_does_not_divide_is_refused(
     config, shard = run
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     spec = config.distill.model_copy(update={"global_batch": 50})
-    with pytest.raises(ConfigError, match="50 is no multiple of 24"):
+    with pytest.raises(ConfigError, match="50 is no multiple of 12"):
         train_module.train(config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path)
+
+
+def test_activation_checkpointing_changes_nothing(
+    run: tuple[RunConfig, ShardFiles], tmp_path: Path
+) -> None:
+    config, shard = run
+    taxonomy = Dataset.load("train", config.data["train"]).taxonomy
+    adapters = []
+    for is_on in (False, True):
+        runtime = config.distill.runtime.model_copy(
+            update={"batch_size": 2, "gradient_checkpointing": is_on}
+        )
+        spec = config.distill.model_copy(
+            update={"global_batch": 4, "epochs": 2.0, "warmup": 0.0, "runtime": runtime}
+        )
+        adapter = train_module.train(
+            config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path / f"{is_on}"
+        )
+        adapters.append(load_file(adapter / "adapter_model.safetensors"))
+    plain, checkpointed = adapters
+    assert plain.keys() == checkpointed.keys()
+    assert any(tensor.abs().max() > 0 for name, tensor in plain.items() if "lora_B" in name)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(checkpointed[name], tensor, rtol=1e-4, atol=1e-6)
