@@ -3,21 +3,21 @@
     python scripts/train_tiny_model.py --output sekd/tiny_model
 
 An Idefics3-shaped model of about a million parameters learns, on pictures drawn for it, to name
-what it sees (captions), to find a name among lettered options (matching, text only) and to walk
-down a taxonomy one question at a time (dialogues). It never sees the joint prompt with its answers:
-that is what `sekd distill` is for. Runs on two CPU cores; the seed fixes the data and the weights.
+what it sees (captions), to find a name in lists of lettered options and to read one out (matching
+and reading, text only), and to walk down a taxonomy one question at a time (dialogues). It is never
+asked several questions about a picture at once: that is what `sekd distill` is for. Takes some
+twenty minutes on two CPU cores; the seeds fix the data and the weights.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -35,7 +35,7 @@ from transformers import (
 )
 
 from sekd.data import toyworld
-from sekd.data.questions import LETTERS, labelled_questions
+from sekd.data.questions import LETTERS, Question, labelled_questions
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.stages import prompts
 
@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 SUBJECT = "organism"
 NUM_OPTIONS = 4
+NUM_PICTURES_PER_LEAF = 150
 PATCH_SIZE, PIXEL_SHUFFLE = 14, 2
 NUM_IMAGE_TOKENS = (toyworld.IMAGE_SIZE // PATCH_SIZE // PIXEL_SHUFFLE) ** 2
 SPECIAL_TOKENS = (
@@ -51,6 +52,7 @@ SPECIAL_TOKENS = (
 )  # fmt: skip
 CAPTION_QUESTION = f"Describe the {SUBJECT} in the image."
 MATCHING_QUESTION = "Which letter is"
+READING_QUESTION = "Which name is"
 CHAT_TEMPLATE = (
     "<bos>{% for message in messages %}<{{ message['role'] }}>"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -89,6 +91,7 @@ def build_processor(worlds: Sequence[toyworld.World]) -> Idefics3Processor:
             prompts.joint_questions(questions, taxonomy.root, SUBJECT),
             *(rank + ":." for rank in toyworld.RANKS),
             MATCHING_QUESTION,
+            READING_QUESTION,
             CAPTION_QUESTION,
             "object item species animal plant food level",
         ]
@@ -164,6 +167,66 @@ class Lesson:
     picture: int | None = None
 
 
+@dataclass(frozen=True)
+class Phase:
+    """So many steps of the same mix: method of :class:`School` -> its share in percent."""
+
+    num_steps: int
+    batch_size: int
+    lessons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Term:
+    """Phases under one learning-rate schedule, with pictures of their own."""
+
+    phases: tuple[Phase, ...]
+    learning_rate: float
+    seed: int
+
+    @property
+    def num_steps(self) -> int:
+        return sum(phase.num_steps for phase in self.phases)
+
+
+# To find a name among the options is what takes long: it appears of a sudden, after some ten
+# thousand lessons of it, and nothing else is learned before. So it gets most of the start, in
+# batches twice as large, which these short lessons allow. Several lists at once would put that
+# moment off, so they come last.
+TERMS = (
+    Term(
+        phases=(
+            Phase(1000, 64, {"caption": 25, "matching": 75}),
+            Phase(2600, 32, {"caption": 12, "matching": 8, "dialogue": 80}),
+        ),
+        learning_rate=1e-3,
+        seed=0,
+    ),
+    Term(
+        phases=(
+            Phase(900, 32, {"caption": 10, "matching_in_lists": 15, "reading": 20, "dialogue": 55}),
+        ),
+        learning_rate=5e-4,
+        seed=1,
+    ),
+)
+
+
+def _answer(question: Question) -> str:
+    letter = question.letters[question.options.index(question.truth)]
+    return letter + prompts.answer_tail(question.truth)
+
+
+def _matching_lesson(question: Question, asked: str) -> Lesson:
+    text = f"{MATCHING_QUESTION} {question.truth.name}?\n{asked}"
+    return _text_lesson("matching", text, _answer(question))
+
+
+def _text_lesson(kind: str, text: str, answer: str) -> Lesson:
+    prompt = f"<bos><user>{text}<end_of_utterance><assistant>"
+    return Lesson(kind, [(prompt, False), (f"{answer}<end_of_utterance>", True)])
+
+
 class School:
     """Draws pictures and writes lessons about them."""
 
@@ -213,21 +276,34 @@ class School:
         )
 
     def matching(self) -> Lesson:
+        """Which letter has this name, in one list of options."""
         _, taxonomy, leaf = self._pick()
         question = self.rng.choice(self._questions(taxonomy, leaf))
-        asked = prompts.next_question(question).split("\n", 1)[1]
-        letter = question.letters[question.options.index(question.truth)]
-        return Lesson(
-            "matching",
-            [
-                (
-                    f"<bos><user>{MATCHING_QUESTION} {question.truth.name}?\n{asked}"
-                    "<end_of_utterance><assistant>",
-                    False,
-                ),
-                (f"{letter}{prompts.answer_tail(question.truth)}<end_of_utterance>", True),
-            ],
-        )
+        return _matching_lesson(question, prompts.option_lines(question))
+
+    def matching_in_lists(self) -> Lesson:
+        """The same in one to four lists, one to a level."""
+        _, taxonomy, leaf = self._pick()
+        questions = self._questions(taxonomy, leaf)
+        chosen = self.rng.sample(questions, self.rng.randint(1, len(questions)))
+        lists = sorted(chosen, key=lambda question: question.level)
+        return _matching_lesson(chosen[0], "\n".join(map(prompts.numbered_question, lists)))
+
+    def reading(self) -> Lesson:
+        """Which names have these letters: the same lists, read the other way."""
+        _, taxonomy, leaf = self._pick()
+        questions = self._questions(taxonomy, leaf)
+        chosen = set(self.rng.sample(range(len(questions)), self.rng.randint(1, len(questions))))
+        read = [
+            replace(question, truth=self.rng.choice(question.options))
+            for index, question in enumerate(questions)
+            if index in chosen
+        ]
+        asked = ", ".join(f"{question.rank} {_answer(question)[0]}" for question in read)
+        lists = "\n".join(map(prompts.numbered_question, questions))
+        text = f"{READING_QUESTION} {asked}?\n{lists}"
+        lines = [f"{prompts.answer_lead(question)} {_answer(question)}" for question in read]
+        return _text_lesson("reading", text, "\n".join(lines))
 
     def dialogue(self) -> Lesson:
         picture, taxonomy, leaf = self._pick()
@@ -238,27 +314,22 @@ class School:
                 head = f"<bos><user>{IMAGE_TEXT}"
             else:
                 text, head = prompts.next_question(question), "<user>"
-            letter = question.letters[question.options.index(question.truth)]
-            answer = f"{letter}{prompts.answer_tail(question.truth)}<end_of_utterance>"
-            pieces += [(f"{head}{text}<end_of_utterance><assistant>", False), (answer, True)]
+            pieces += [
+                (f"{head}{text}<end_of_utterance><assistant>", False),
+                (f"{_answer(question)}<end_of_utterance>", True),
+            ]
         return Lesson("dialogue", pieces, picture)
 
-    def batches(self, num_steps: int, warm_steps: int, batch_size: int) -> Iterator[list[Lesson]]:
-        """First captions and matching alone, then mostly dialogues; each batch sorted by kind.
-
-        To find a name among the options is what takes long: it appears of a sudden, after some ten
-        thousand lessons of it, and nothing else is learned before. So it gets most of the start,
-        in batches twice as large, which these short lessons allow.
-        """
-        for step in range(num_steps):
-            is_warm = step < warm_steps
-            weights = (25, 75, 0) if is_warm else (12, 8, 80)
-            kinds = self.rng.choices(
-                (self.caption, self.matching, self.dialogue),
-                weights,
-                k=2 * batch_size if is_warm else batch_size,
-            )
-            yield sorted((write() for write in kinds), key=lambda lesson: lesson.kind)
+    def batches(self, term: Term) -> Iterator[list[Lesson]]:
+        """The lessons of a term, each batch sorted by kind."""
+        for phase in term.phases:
+            for _ in range(phase.num_steps):
+                lessons = self.rng.choices(
+                    [getattr(self, kind) for kind in phase.lessons],
+                    list(phase.lessons.values()),
+                    k=phase.batch_size,
+                )
+                yield sorted((write() for write in lessons), key=lambda lesson: lesson.kind)
 
 
 def collate(
@@ -294,41 +365,22 @@ def loss_of(
     return cross_entropy(model.lm_head(hidden[learned]), labels[learned], reduction="sum")
 
 
-@click.command()
-@click.option("--output", type=click.Path(path_type=Path), required=True)
-@click.option("--steps", default=3600, show_default=True)
-@click.option("--warm-steps", default=1000, show_default=True, help="Steps before dialogues begin.")
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--learning-rate", default=1e-3, show_default=True)
-@click.option("--pictures-per-leaf", default=150, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def main(
-    output: Path,
-    steps: int,
-    warm_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    pictures_per_leaf: int,
-    seed: int,
+def study(
+    model: Idefics3ForConditionalGeneration,
+    term: Term,
+    school: School,
+    processor: Idefics3Processor,
 ) -> None:
-    """Train the tiny model and write a checkpoint that transformers and vLLM load by path."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(seed)
-    worlds = list(toyworld.WORLDS.values())
-    processor = build_processor(worlds)
-    model = build_model(processor.tokenizer)
-    logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
+    """Train the model for a term."""
     encode = functools.lru_cache(1 << 16)(
         lambda text: processor.tokenizer.encode(text, add_special_tokens=False)
     )
-    school = School(worlds, pictures_per_leaf, seed)
-    logger.info("%d pictures drawn", len(school.pictures))
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(), lr=term.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, 200, steps)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 200, term.num_steps)
     started, running = time.monotonic(), None
-    for step, lessons in enumerate(school.batches(steps, warm_steps, batch_size), start=1):
+    for step, lessons in enumerate(school.batches(term), start=1):
         batches = [
             collate(list(group), school, encode, processor.tokenizer.pad_token_id)
             for _, group in itertools.groupby(lessons, key=lambda lesson: lesson.kind)
@@ -344,30 +396,25 @@ def main(
         schedule.step()
         optimizer.zero_grad()
         running = total if running is None else 0.98 * running + 0.02 * total
-        if step % 100 == 0 or step == steps:
+        if step % 100 == 0:
             pace = (time.monotonic() - started) / step
-            logger.info("step %d/%d loss %.4f, %.3f s a step", step, steps, running, pace)
+            logger.info("step %d/%d loss %.4f, %.3f s a step", step, term.num_steps, running, pace)
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+def main(output: Path) -> None:
+    """Train the tiny model and write a checkpoint that transformers and vLLM load by path."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(0)
+    worlds = list(toyworld.WORLDS.values())
+    processor = build_processor(worlds)
+    model = build_model(processor.tokenizer)
+    logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
+    for term in TERMS:
+        study(model, term, School(worlds, NUM_PICTURES_PER_LEAF, term.seed), processor)
     model.eval().save_pretrained(output)
     processor.save_pretrained(output)
-    (output / "training.json").write_text(
-        json.dumps(
-            {
-                "script": "scripts/train_tiny_model.py",
-                "steps": steps,
-                "warm_steps": warm_steps,
-                "batch_size": batch_size,
-                "learning_rate": learning_rate,
-                "pictures_per_leaf": pictures_per_leaf,
-                "seed": seed,
-                "loss": running,
-                "wall_seconds": round(time.monotonic() - started),
-                "cpu_seconds": round(time.process_time()),
-            },
-            indent=1,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
 
 
 if __name__ == "__main__":

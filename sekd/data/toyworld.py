@@ -244,11 +244,11 @@ elicit:
 distill:
   lora: {{rank: 16, alpha: 32, dropout: 0.0}}
   learning_rate: 2e-3
-  epochs: 4.0
-  global_batch: 24
+  epochs: 3.0
+  global_batch: 12
   replay: 0.25
   seed: {seed}
-  runtime: {{batch_size: 24, logging_steps: 50}}
+  runtime: {{batch_size: 12, logging_steps: 100}}
 
 evaluate:
   datasets: [seen, unseen]

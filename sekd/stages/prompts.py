@@ -17,7 +17,8 @@ PROMPT_VERSION = 1
 """Part of every fingerprint: raise it when a word below changes."""
 
 
-def _options(question: Question) -> str:
+def option_lines(question: Question) -> str:
+    """One line per option: letter and name."""
     lines = zip(question.letters, question.options, strict=True)
     return "\n".join(f"{letter}. {node.name}" for letter, node in lines)
 
@@ -34,24 +35,25 @@ def single_question(question: Question, facts: Sequence[Node], subject: str) -> 
     known = ", ".join(_fact(node) for node in facts) or "None"
     return (
         f"Given the image and the known facts ({known}), answer with the letter of the right "
-        f"option: what is the {question.rank} of the {subject}?\n{_options(question)}"
+        f"option: what is the {question.rank} of the {subject}?\n{option_lines(question)}"
     )
 
 
 def next_question(question: Question) -> str:
     """A later turn of a dialogue: the facts so far are the turns above it, each by node name."""
-    return (
-        f"Given the image and the known facts, what is the {question.rank}?\n{_options(question)}"
-    )
+    asked = f"Given the image and the known facts, what is the {question.rank}?"
+    return f"{asked}\n{option_lines(question)}"
+
+
+def numbered_question(question: Question) -> str:
+    """One level's question among others in the same turn."""
+    return f"Q{question.level}: what is the {question.rank}?\n{option_lines(question)}"
 
 
 def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> str:
     """All levels' questions in one turn."""
-    known = f"The {_fact(root)}.\n" if root.name else ""
-    asked = "\n".join(
-        f"Q{question.level}: what is the {question.rank}?\n{_options(question)}"
-        for question in questions
-    )
+    known = f"The {root.rank} is {root.name}.\n" if root.name else ""
+    asked = "\n".join(numbered_question(question) for question in questions)
     return (
         "You are a taxonomist. Answer the following multiple-choice questions about the "
         f"{subject} in the image, one line each, as 'level: letter. name'.\n{known}{asked}"

@@ -61,7 +61,7 @@ def test_wording_of_a_later_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "known"), [(TREE.root, "The kingdom: animalia.\n"), (NO_ROOT, "")]
+    ("root", "known"), [(TREE.root, "The kingdom is animalia.\n"), (NO_ROOT, "")]
 )
 def test_wording_of_the_joint_questions(root: Node, known: str) -> None:
     assert joint_questions([PHYLUM, CLASS], root, "dish") == (
