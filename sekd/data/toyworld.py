@@ -245,10 +245,10 @@ distill:
   lora: {{rank: 16, alpha: 32, dropout: 0.0}}
   learning_rate: 2e-3
   epochs: 3.0
-  global_batch: 12
+  global_batch: 8
   replay: 0.25
   seed: {seed}
-  runtime: {{batch_size: 12, logging_steps: 100}}
+  runtime: {{batch_size: 8, logging_steps: 100}}
 
 evaluate:
   datasets: [seen, unseen]

@@ -211,7 +211,7 @@ def test_a_global_batch_that_does_not_divide_is_refused(
     config, shard = run
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     spec = config.distill.model_copy(update={"global_batch": 50})
-    with pytest.raises(ConfigError, match="50 is no multiple of 12"):
+    with pytest.raises(ConfigError, match="50 is no multiple of 8"):
         train_module.train(config.model_copy(update={"distill": spec}), taxonomy, [shard], tmp_path)
 
 
