@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sekd import __version__
+from sekd import __version__, upkeep
 from sekd.errors import ConfigError, SekdError
 
 if TYPE_CHECKING:
-    from sekd.config import RunConfig
+    from sekd.config import RunConfig, ShardRuntime
+    from sekd.locations import Location
     from sekd.pipeline.manifest import Manifest
     from sekd.pipeline.runner import Outcome
 
 logger = logging.getLogger("sekd")
 
-EXIT_INCOMPLETE, EXIT_CONFIG = 1, 2
+EXIT_INCOMPLETE, EXIT_CONFIG = upkeep.EXIT_INCOMPLETE, upkeep.EXIT_CONFIG
 
 
 @click.group()
@@ -58,16 +59,18 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
     )
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @wraps(run)
-    def command(config_path: Path, overrides: Sequence[str], as_json: bool) -> None:
+    def command(
+        config_path: Path, overrides: Sequence[str], as_json: bool, **options: bool
+    ) -> None:
         from sekd.config import load_config, write_resolved
 
         log_path = None
         try:
             config = load_config(config_path, overrides)
-            log_path = config.run_dir / "sekd.log"
+            log_path = _on_this_machine(config.run_dir) / "sekd.log"
             _start_logging(log_path)
             write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
-            sys.exit(0 if run(config, as_json) else EXIT_INCOMPLETE)
+            sys.exit(0 if run(config, as_json, **options) else EXIT_INCOMPLETE)
         except ConfigError as error:
             logger.debug("stopped", exc_info=True)
             click.echo(f"sekd: {error}", err=True)
@@ -80,6 +83,16 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
             sys.exit(EXIT_INCOMPLETE)
 
     return command
+
+
+def _on_this_machine(run_dir: Location) -> Path:
+    """Where logs of commands and a training's checkpoints are kept, whatever the run's place."""
+    from sekd.data.hashing import digest
+    from sekd.pipeline.cache import cache_directory
+
+    if isinstance(run_dir, Path):
+        return run_dir
+    return cache_directory() / "runs" / digest(str(run_dir))[:16]
 
 
 def _start_logging(path: Path) -> None:
@@ -100,9 +113,14 @@ class _Terminal(logging.Handler):
         click.echo(record.getMessage(), err=True)
 
 
+for _command in (upkeep.status, upkeep.verify, upkeep.gc):
+    main.add_command(_command)
+
+
 @main.command()
+@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
 @_run_command
-def elicit(config: RunConfig, as_json: bool) -> bool:
+def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Stage one: the teacher walks the taxonomy and its signals are stored.
 
     Only shards that are not done are run, so the same command resumes, and mends what failed.
@@ -114,11 +132,13 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
     from sekd.data.samples import Dataset
     from sekd.data.signals import ANSWERS, TRANSCRIPTS
     from sekd.pipeline.plan import Plan
-    from sekd.pipeline.runner import Stage, run_stage
+    from sekd.pipeline.runner import run_stage
+    from sekd.pipeline.stage import Stage
     from sekd.stages.elicit.answers import AnswersWorker, answers_fields
     from sekd.stages.elicit.states import StatesWorker, states_fields
 
     name, runtime = config.elicit.dataset, config.elicit.runtime
+    settings = _run_settings(runtime, retry_failed=retry_failed)
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
     ids = [sample.id for sample in dataset.samples]
     answers = run_stage(
@@ -128,7 +148,7 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
             partial(Plan.split, ids, runtime.shard_size),
         ),
         partial(AnswersWorker, config, dataset),
-        max_attempts=runtime.max_attempts,
+        **settings,
     )
     if answers.manifest is None:
         return _report_incomplete(answers, as_json)
@@ -139,8 +159,8 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
             states_fields(config, manifest.fingerprint, manifest.hashes()),
             partial(answers.stage.plan.without, {bad["sample_id"] for bad in manifest.quarantined}),
         ),
-        partial(StatesWorker, config, _paired(manifest, TRANSCRIPTS, ANSWERS)),
-        max_attempts=runtime.max_attempts,
+        partial(StatesWorker, config, manifest.groups(TRANSCRIPTS, ANSWERS)),
+        **settings,
     )
     if states.manifest is None:
         return _report_incomplete(states, as_json)
@@ -148,9 +168,15 @@ def elicit(config: RunConfig, as_json: bool) -> bool:
     return True
 
 
-def _paired(manifest: Manifest, first: str, second: str) -> dict[int, tuple[Path, Path]]:
-    seconds = manifest.files(second)
-    return {shard: (path, seconds[shard]) for shard, path in manifest.files(first).items()}
+def _run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[str, Any]:
+    from sekd.pipeline.executors import open_executor
+
+    return {
+        "max_attempts": runtime.max_attempts,
+        "executor": open_executor(runtime),
+        "shard_timeout": runtime.shard_timeout,
+        "retry_failed": retry_failed,
+    }
 
 
 def _report_incomplete(outcome: Outcome, as_json: bool) -> bool:
@@ -163,7 +189,7 @@ def _report_incomplete(outcome: Outcome, as_json: bool) -> bool:
     shard, error = next(iter(outcome.failed.items()))
     hint = "run the same command again to retry them"
     if len(outcome.exhausted) == len(outcome.failed):
-        hint = "their attempts are used up; raise runtime.max_attempts to retry them"
+        hint = "their attempts are used up; sekd elicit --retry-failed grants them more"
     click.echo(
         f"{name}: {len(outcome.failed)} of {num_shards} shards are left (shard {shard}: {error}); "
         f"{hint}",
@@ -210,7 +236,8 @@ def distill(config: RunConfig, as_json: bool) -> bool:
     """
     from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
     from sekd.data.taxonomy import Taxonomy
-    from sekd.pipeline.runner import open_directory
+    from sekd.pipeline.folders import find_folder, publish_folder
+    from sekd.pipeline.stage import open_directory
     from sekd.stages.distill.dataset import ShardFiles
     from sekd.stages.distill.train import distill_fields, train
     from sekd.stages.elicit.answers import answers_spec
@@ -222,14 +249,16 @@ def distill(config: RunConfig, as_json: bool) -> bool:
     taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
     fields = distill_fields(config, states.fingerprint, states.hashes())
     directory = open_directory(config.run_dir / "distill", fields)
-    adapter = directory / "adapter"
-    if not adapter.is_dir():
-        dialogues, rows = _paired(answers, TRANSCRIPTS, ANSWERS), states.files(STATE_ROWS)
+    adapter = find_folder(directory, "adapter")
+    if adapter is None:
+        dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
         shards = [
-            ShardFiles(*dialogues[shard], tensors, rows[shard])
-            for shard, tensors in states.files(STATES).items()
+            ShardFiles(*dialogues[shard], *files)
+            for shard, files in states.groups(STATES, STATE_ROWS).items()
         ]
-        train(config, taxonomy, shards, directory)
+        here = _on_this_machine(config.run_dir) / "distill" / directory.name
+        train(config, taxonomy, shards, here)
+        adapter = publish_folder(here, directory, "adapter")
     click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
     return True
 
@@ -240,7 +269,7 @@ def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
     Raises:
         ConfigError: if there is none; the message says how the newest other config differs.
     """
-    from sekd.pipeline.runner import changes_since, finished
+    from sekd.pipeline.stage import changes_since, finished
 
     root = config.run_dir / stage
     manifest = finished(root, spec)
@@ -272,7 +301,8 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     from sekd.data.samples import Dataset
     from sekd.pipeline.files import write_atomically
     from sekd.pipeline.plan import Plan
-    from sekd.pipeline.runner import Stage, run_stage
+    from sekd.pipeline.runner import run_stage
+    from sekd.pipeline.stage import Stage
     from sekd.stages.evaluate.paradigms import PredictionsWorker, predictions_fields
     from sekd.stages.evaluate.report import metrics_row, render_table, to_markdown
 
@@ -298,7 +328,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
                     partial(Plan.split, ids, spec.runtime.shard_size),
                 ),
                 partial(PredictionsWorker, config, dataset, model, its_adapter),
-                max_attempts=spec.runtime.max_attempts,
+                **_run_settings(spec.runtime),
             )
             if outcome.manifest is None:
                 return _report_incomplete(outcome, as_json)
@@ -315,7 +345,9 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
                 metrics.append(metrics_row(rows, dataset.taxonomy, spec, names))
         deepest = sorted({(n.depth, n.rank) for n in dataset.taxonomy.nodes if n.depth})
         level_names = max(level_names, [rank for _, rank in deepest], key=len)
-    pq.write_table(pa.concat_tables(tables), config.run_dir / "predictions.parquet")
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(tables), buffer)
+    write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
     content = {"rows": metrics, "root_is_scored": False}
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
     write_atomically(config.run_dir / "metrics.md", to_markdown(metrics, level_names))
@@ -332,12 +364,14 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
 
 def _finished_adapter(config: RunConfig) -> Path | None:
     """The newest adapter that was trained under this config."""
-    from sekd.pipeline.runner import directories
+    from sekd.pipeline.folders import find_folder
+    from sekd.pipeline.stage import directories
     from sekd.stages.distill.train import distill_spec
 
     for directory in directories(config.run_dir / "distill", distill_spec(config)):
-        if (directory / "adapter").is_dir():
-            return directory / "adapter"
+        adapter = find_folder(directory, "adapter")
+        if adapter is not None:
+            return adapter
     return None
 
 

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from sekd.errors import ConfigError
+from sekd.locations import Location, locate
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,6 +60,18 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 DType = Literal["float32", "bfloat16", "float16"]
+
+
+def _run_dir(value: object) -> Location:
+    if not isinstance(value, str | Path):
+        raise ValueError("not a path or a URL")  # noqa: TRY004  pydantic reports no TypeError
+    try:
+        return locate(value)
+    except ImportError as error:
+        raise ValueError(f"no library for this kind of store: {error}") from error
+
+
+RunDir = Annotated[Location, PlainValidator(_run_dir), PlainSerializer(str)]
 Paradigm = Literal["joint", "independent", "conditioned"]
 
 
@@ -127,6 +148,16 @@ class ShardRuntime(_Model):
     """Arguments of the engine that do not change its numbers, e.g. ``tensor_parallel_size``."""
     max_attempts: Positive = 3
     """Attempts at a shard, over all runs, before it is given up."""
+    shard_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which an attempt at a shard is given up."""
+    executor: Literal["inline", "process", "ray"] = "inline"
+    """One worker in this process, a process for each on this machine, or those of a Ray cluster."""
+    workers: Positive = 1
+    """Workers, an engine each, of the process and ray executors."""
+    gpus_per_worker: Annotated[int, Field(ge=0)] = 0
+    """Devices that each worker has to itself; 0 leaves what it sees as it is."""
+    address: str | None = None
+    """Of the Ray cluster, as ``ray.init`` takes it; without one a cluster is started here."""
 
 
 class ElicitSpec(_Model):
@@ -227,7 +258,8 @@ class EvaluateSpec(_Model):
 class RunConfig(_Model):
     """One run, from images to metrics."""
 
-    run_dir: Path
+    run_dir: RunDir
+    """A path, or the URL of a place on a remote store: ``s3://bucket/birds``."""
     model: ModelSpec
     data: dict[str, DatasetSpec]
     elicit: ElicitSpec = ElicitSpec()
@@ -276,9 +308,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: {'; '.join(_explain(error))}") from error
 
 
-def write_resolved(config: RunConfig, path: Path) -> None:
+def write_resolved(config: RunConfig, path: Location) -> None:
     """Write the config with every default filled in, as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     content = config.model_dump(mode="json")
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")

@@ -58,7 +58,9 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
     assert "elicit" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["elicit", "distill", "evaluate", "draw-world"])
+@pytest.mark.parametrize(
+    "command", ["elicit", "distill", "evaluate", "draw-world", "status", "verify", "gc"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     result = sekd(command, "--help")
     assert result.exit_code == 0

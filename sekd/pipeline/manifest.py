@@ -1,21 +1,23 @@
 """The manifest: the one list of a finished stage's files that later stages read.
 
-It is written when every shard is done and its files were hashed again; no reader ever globs.
+It is written when every shard is done and its files were checked again; no reader ever globs.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sekd.data.hashing import hash_file
 from sekd.errors import ConfigError, FatalError
-from sekd.pipeline.files import write_atomically
-from sekd.pipeline.ledger import ShardState
+from sekd.locations import Location
+from sekd.pipeline.cache import fetch
+from sekd.pipeline.files import create_exclusively, remove, sizes_below
+from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import Plan
+from sekd.pipeline.records import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 
@@ -24,7 +26,7 @@ MANIFEST_NAME = "manifest.json"
 class Manifest:
     """A finished stage, as its ``manifest.json`` says."""
 
-    directory: Path
+    directory: Location
     content: dict[str, Any]
 
     @property
@@ -42,14 +44,30 @@ class Manifest:
         """Samples that were set aside: ``sample_id``, ``reason``, ``level``."""
         return list(self.content["quarantined"])
 
-    def files(self, role: str) -> dict[int, Path]:
-        """Shard index -> the file of that role."""
-        return {
-            shard["shard"]: self.directory / str(entry["path"])
+    @property
+    def attempts(self) -> list[tuple[int, int]]:
+        """Shard and number of the attempts whose files these are."""
+        return [(shard["shard"], shard["attempt"]) for shard in self.content["shards"]]
+
+    def files(self, role: str) -> Mapping[int, Path]:
+        """Shard index -> the file of that role, on this machine."""
+        return {shard: path for shard, (path,) in self.groups(role).items()}
+
+    def groups(self, *roles: str) -> Groups:
+        """Shard index -> its files of these roles; shards that lack one are left out.
+
+        Files of a remote store are fetched when their shard is asked for.
+        """
+        entries = {
+            shard["shard"]: {entry["role"]: entry for entry in shard["files"]}
             for shard in self.content["shards"]
-            for entry in shard["files"]
-            if entry["role"] == role
         }
+        whole = {
+            shard: tuple(files[role] for role in roles)
+            for shard, files in entries.items()
+            if files.keys() >= set(roles)
+        }
+        return Groups(self.directory, whole)
 
     def hashes(self) -> list[str]:
         """SHA-256 of every file, in order of shards and roles."""
@@ -61,47 +79,69 @@ class Manifest:
         return [measured[name] for measured in figures if name in measured]
 
     @classmethod
-    def load(cls, directory: Path) -> Manifest:
+    def load(cls, directory: Location) -> Manifest:
         """Read ``manifest.json``.
 
         Raises:
-            ConfigError: if the stage is not finished.
+            ConfigError: if the stage is not finished, or its manifest is damaged.
         """
         path = directory / MANIFEST_NAME
-        if not path.is_file():
-            raise ConfigError(f"{path}: not there, the stage is not finished; run it again")
-        return cls(directory, json.loads(path.read_text("utf-8")))
+        try:
+            return cls(directory, unseal(path.read_bytes()))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{path}: not there, the stage is not finished; run it again"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}; run the stage again to mend it") from error
+
+    def is_sound(self, ledger: Ledger) -> bool:
+        """Whether all its attempts still count and their files have their sizes.
+
+        The contents are hashed again by ``sekd verify`` only. An attempt with a file missing or of
+        another size is revoked.
+        """
+        sizes = sizes_below(ledger.data)
+        for shard in self.content["shards"]:
+            _check_files(ledger, shard, sizes, rehash=False)
+        return not ledger.revoked() & set(self.attempts)
 
     @classmethod
     def finalise(
-        cls, directory: Path, fingerprint: str, plan: Plan, states: Sequence[ShardState]
-    ) -> Manifest:
-        """Verify every shard's files against their records and write the manifest.
+        cls,
+        ledger: Ledger,
+        fingerprint: str,
+        plan: Plan,
+        states: Sequence[ShardState],
+    ) -> Manifest | None:
+        """Check every shard's files against their records and write the manifest.
+
+        Files of this machine are hashed again; of a remote store's, which keeps checksums itself,
+        the sizes are checked. An attempt whose files are damaged is revoked, and then there is no
+        manifest. One that another runner wrote first stands.
 
         Raises:
-            FatalError: if a file is not what its record says, or samples do not add up.
+            FatalError: if samples do not add up.
         """
-        shards, quarantined, num_done = [], [], 0
+        shards, quarantined, num_done, is_sound = [], [], 0, True
+        sizes = sizes_below(ledger.data)
         for shard, state in zip(plan, states, strict=True):
             record = state.record
             if state.status != "done" or record is None:
                 raise FatalError(f"shard {shard.index} is {state.status}, not done")
-            for entry in record["files"]:
-                path = directory / entry["path"]
-                if not path.is_file() or hash_file(path) != entry["sha256"]:
-                    raise FatalError(
-                        f"{path}: not the file that shard {shard.index} committed; remove "
-                        f"{directory / 'attempts'}/{shard.index:05d}-*.end.json to redo the shard"
-                    )
+            is_sound &= _check_files(ledger, record, sizes, rehash=True)
             num_done += record["num_done"]
             quarantined += record["quarantined"]
             kept = ("shard", "attempt", "num_done", "files", "figures")
             shards.append({key: record[key] for key in kept})
+        directory = ledger.directory
         if num_done + len(quarantined) != plan.num_samples:
             raise FatalError(
                 f"{directory}: {num_done} done + {len(quarantined)} quarantined samples are not "
                 f"the {plan.num_samples} planned"
             )
+        if not is_sound:
+            return None
         content = {
             "fingerprint": fingerprint,
             "num_planned": plan.num_samples,
@@ -109,5 +149,48 @@ class Manifest:
             "quarantined": quarantined,
             "shards": shards,
         }
-        write_atomically(directory / MANIFEST_NAME, json.dumps(content, indent=1) + "\n")
+        try:
+            create_exclusively(directory / MANIFEST_NAME, seal(content))
+        except FileExistsError:
+            return cls.load(directory)
         return cls(directory, content)
+
+    @staticmethod
+    def discard(directory: Location) -> None:
+        """Remove a manifest that is damaged or names revoked attempts."""
+        remove(directory / MANIFEST_NAME)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups(Mapping[int, tuple[Path, ...]]):
+    """Shard index -> some of its files; those of a remote store are fetched on being asked for."""
+
+    directory: Location
+    entries: Mapping[int, Sequence[Mapping[str, Any]]]
+
+    def __getitem__(self, shard: int) -> tuple[Path, ...]:
+        return tuple(
+            fetch(self.directory / str(entry["path"]), str(entry["sha256"]))
+            for entry in self.entries[shard]
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def _check_files(
+    ledger: Ledger, record: Mapping[str, Any], sizes: Mapping[str, int], *, rehash: bool
+) -> bool:
+    """Whether the files of a done attempt are what its record says; revokes it if not."""
+    for entry in record["files"]:
+        path = ledger.directory / str(entry["path"])
+        is_whole = sizes.get(str(entry["path"]).removeprefix("data/")) == entry["bytes"]
+        if is_whole and rehash and isinstance(path, Path):
+            is_whole = hash_file(path) == entry["sha256"]
+        if not is_whole:
+            ledger.revoke(record["shard"], record["attempt"], f"{path}: not what was committed")
+            return False
+    return True

@@ -1,26 +1,36 @@
 """The plan: which sample is in which shard, fixed once and stored.
 
 It never follows from the number of workers, so any number of them, on any day, do the same shards.
+``plan.json`` is a record that names the Parquet file by its hash: of several runners that make a
+plan at once, the one that creates the record wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+import io
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sekd.data.shards import Shard
+from sekd.errors import FatalError
+from sekd.locations import Location
+from sekd.pipeline.files import create_exclusively, names_in, remove, write_atomically
+from sekd.pipeline.records import seal, unseal
 
+PLAN_NAME = "plan.json"
 PLAN_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("sample_id", pa.string(), nullable=False),
     ]
 )
+_ROWS_PER_GROUP = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -59,22 +69,126 @@ class Plan:
         """Samples over all shards."""
         return sum(len(shard.sample_ids) for shard in self.shards)
 
-    def write(self, path: Path) -> None:
-        """Store as Parquet, one row per sample."""
-        rows = [(shard.index, sample_id) for shard in self.shards for sample_id in shard.sample_ids]
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[], []]
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.table(columns, schema=PLAN_SCHEMA), temporary)
-        temporary.replace(path)
+    def to_parquet(self) -> bytes:
+        """A Parquet file with one row per sample."""
+        buffer = io.BytesIO()
+        with pq.ParquetWriter(buffer, PLAN_SCHEMA) as writer:
+            for batch in _batches(self.shards):
+                writer.write_batch(batch)
+        return buffer.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
-        """Load what :meth:`write` stored."""
-        table = pq.read_table(path, schema=PLAN_SCHEMA)
-        rows = zip(*(table[name].to_pylist() for name in PLAN_SCHEMA.names), strict=True)
-        return cls(
-            tuple(
-                Shard(index, tuple(sample_id for _, sample_id in group))
-                for index, group in groupby(rows, key=lambda row: row[0])
-            )
-        )
+    def from_parquet(cls, content: bytes) -> Plan:
+        """What :meth:`to_parquet` gave; a group of rows at a time, for plans of many millions."""
+        indices: list[int] = []
+        members: list[tuple[str, ...]] = []
+        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches(_ROWS_PER_GROUP):
+            for index, ids in _runs(batch):
+                if indices and indices[-1] == index:
+                    members[-1] += ids
+                else:
+                    indices.append(index)
+                    members.append(ids)
+        return cls(tuple(map(Shard, indices, members)))
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each shard's index and ids in a batch whose rows are sorted by shard."""
+    encoded = pc.run_end_encode(batch["shard"])
+    start = 0
+    for index, stop in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
+        yield index, tuple(batch["sample_id"].slice(start, stop - start).to_pylist())
+        start = stop
+
+
+def _batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    indices: list[int] = []
+    ids: list[str] = []
+    for shard in shards:
+        indices += [shard.index] * len(shard.sample_ids)
+        ids += shard.sample_ids
+        if len(ids) >= _ROWS_PER_GROUP:
+            yield pa.record_batch([indices, ids], schema=PLAN_SCHEMA)
+            indices, ids = [], []
+    if ids:
+        yield pa.record_batch([indices, ids], schema=PLAN_SCHEMA)
+
+
+def open_plan(directory: Location, make_plan: Callable[[], Plan]) -> Plan:
+    """The stored plan of a stage; made and stored where there is none, made again if damaged.
+
+    Raises:
+        FatalError: if a damaged plan cannot be made again as it was.
+    """
+    try:
+        return read_plan(directory)
+    except FileNotFoundError:
+        return _store(directory, make_plan())
+    except ValueError as error:
+        return _mend(directory, make_plan, error)
+
+
+def read_plan(directory: Location) -> Plan:
+    """Load a stored plan.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming the file that is damaged.
+    """
+    path = directory / str(read_plan_record(directory)["file"])
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: is gone") from error
+    if _file_name(content) != path.name:
+        raise ValueError(f"{path}: not the bytes that were written")
+    return Plan.from_parquet(content)
+
+
+def read_plan_record(directory: Location) -> dict[str, Any]:
+    """``plan.json``: ``file``, ``num_samples`` and ``num_shards``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_plan`.
+    """
+    path = directory / PLAN_NAME
+    try:
+        return unseal(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _store(directory: Location, plan: Plan) -> Plan:
+    content = plan.to_parquet()
+    file = _file_name(content)
+    record = {
+        "file": file,
+        "num_samples": plan.num_samples,
+        "num_shards": len(plan),
+    }
+    write_atomically(directory / file, content)
+    try:
+        create_exclusively(directory / PLAN_NAME, seal(record))
+    except FileExistsError:  # another runner was first, perhaps with another shard size
+        return read_plan(directory)
+    return plan
+
+
+def _mend(directory: Location, make_plan: Callable[[], Plan], error: ValueError) -> Plan:
+    """Store the plan again, if what is left of it shows that it is the same one."""
+    plan = make_plan()
+    known = {name for name in names_in(directory) if name.startswith("plan-")}
+    try:
+        known.add(str(read_plan_record(directory)["file"]))
+    except ValueError:
+        remove(directory / PLAN_NAME)
+    if _file_name(plan.to_parquet()) not in known:
+        raise FatalError(
+            f"{error}; the plan cannot be made again as it was: set runtime.shard_size to what it "
+            "was, or remove the directory to start over"
+        ) from error
+    return _store(directory, plan)
+
+
+def _file_name(content: bytes) -> str:
+    return f"plan-{hashlib.sha256(content).hexdigest()[:32]}.parquet"

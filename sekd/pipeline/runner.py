@@ -1,119 +1,27 @@
-"""Runs a stage: one directory per fingerprint, a stored plan, and only the shards not yet done."""
+"""Runs a stage: only the shards not yet done, each once, beside whoever else is at them."""
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
-from sekd.data.hashing import digest
-from sekd.data.shards import Shard, ShardResult
-from sekd.errors import FatalError, ShardError
-from sekd.pipeline.files import write_atomically
-from sekd.pipeline.fingerprint import differences
-from sekd.pipeline.ledger import Attempt, Ledger, ShardState
-from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
-from sekd.pipeline.plan import Plan
+from sekd.data.shards import Shard
+from sekd.errors import ConfigError
+from sekd.pipeline.executors.inline import InlineExecutor
+from sekd.pipeline.executors.protocol import Executor
+from sekd.pipeline.ledger import ShardState
+from sekd.pipeline.liveness import Observer
+from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.progress import Progress, show_progress
+from sekd.pipeline.stage import Stage
+from sekd.pipeline.work import Claim, Event, Job, Worker
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT_NAME = "fingerprint.json"
-
-
-class Worker(Protocol):
-    """Does shard after shard with one loaded engine."""
-
-    def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        """Write the shard's files into ``folder``, reopen and check them, and say what was done.
-
-        Args:
-            advance: to be called with the number of samples that just went through.
-
-        Raises:
-            ShardError: the shard failed, another may not.
-            FatalError: the worker is broken.
-        """
-        ...
-
-    def close(self) -> None:
-        """Free the engine."""
-        ...
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage's directory for one fingerprint: ``<root>/<first 16 digits>``."""
-
-    name: str
-    directory: Path
-    fingerprint: str
-    plan: Plan
-    ledger: Ledger
-
-    @classmethod
-    def open(cls, root: Path, fields: Mapping[str, Any], make_plan: Callable[[], Plan]) -> Stage:
-        """Open the directory of this fingerprint, or create it with its plan.
-
-        A stored plan is kept as it is; ``make_plan`` is called only where there is none.
-        """
-        directory = open_directory(root, fields)
-        if not (directory / "plan.parquet").is_file():
-            make_plan().write(directory / "plan.parquet")
-        plan = Plan.read(directory / "plan.parquet")
-        return cls(root.name, directory, digest(fields), plan, Ledger(directory))
-
-    def states(self) -> list[ShardState]:
-        """Status of every shard."""
-        return self.ledger.states(self.plan)
-
-
-def open_directory(root: Path, fields: Mapping[str, Any]) -> Path:
-    """The directory of these fields' fingerprint below ``root``, created if need be.
-
-    A new directory beside others is announced with what differs, field by field.
-    """
-    fingerprint = digest(fields)
-    directory = root / fingerprint[:16]
-    if not (directory / FINGERPRINT_NAME).is_file():
-        for earlier, old_fields in _newest_first(root)[:1]:
-            changes = "; ".join(differences(old_fields, fields))
-            logger.info("%s: not the config of %s: %s", root.name, earlier, changes)
-        content = {"fingerprint": fingerprint, "fields": fields}
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(directory / FINGERPRINT_NAME, text)
-    return directory
-
-
-def _newest_first(root: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Directories below ``root`` with their fingerprint fields."""
-    paths = sorted(
-        root.glob(f"*/{FINGERPRINT_NAME}"), key=lambda path: path.stat().st_mtime_ns, reverse=True
-    )
-    return [(path.parent, json.loads(path.read_text("utf-8"))["fields"]) for path in paths]
-
-
-def directories(root: Path, spec: Mapping[str, Any]) -> list[Path]:
-    """Directories below ``root`` whose fingerprint holds this spec, newest first."""
-    return [path for path, fields in _newest_first(root) if fields["spec"] == spec]
-
-
-def finished(root: Path, spec: Mapping[str, Any]) -> Manifest | None:
-    """The newest finished stage below ``root`` whose fingerprint holds this spec."""
-    for directory in directories(root, spec):
-        if (directory / MANIFEST_NAME).is_file():
-            return Manifest.load(directory)
-    return None
-
-
-def changes_since(root: Path, spec: Mapping[str, Any]) -> list[str]:
-    """How ``spec`` differs from that of the newest directory below ``root``, field by field."""
-    for _, fields in _newest_first(root)[:1]:
-        return differences(fields["spec"], spec)
-    return []
+SECONDS_BETWEEN_LOOKS = 2.0
+"""How often a runner that has nothing else to do looks at what the others have done."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +30,7 @@ class Outcome:
 
     Attributes:
         manifest: the finished stage's, ``None`` if shards are left.
+        num_run: shards that this run tried.
         failed: shard -> its last error, or that it was lost.
         exhausted: those of them that have used up their attempts.
     """
@@ -133,78 +42,148 @@ class Outcome:
     exhausted: Sequence[int]
 
 
-def run_stage(stage: Stage, open_worker: Callable[[], Worker], *, max_attempts: int) -> Outcome:
+def run_stage(
+    stage: Stage,
+    open_worker: Callable[[], Worker],
+    *,
+    max_attempts: int,
+    executor: Executor | None = None,
+    shard_timeout: float | None = None,
+    retry_failed: bool = False,
+) -> Outcome:
     """Do every shard that is not done and has attempts left, once; then finalise if all are done.
 
-    The worker is opened only if there is something to do. A failed shard does not stop the others.
+    A worker is opened only if there is something to do. A failed shard does not stop the others.
+    Shards that another runner is at are left to it, and waited for at the end.
+
+    Args:
+        executor: runs the shards; one worker in this process by default.
+        shard_timeout: seconds after which a shard is given up.
+        retry_failed: grant shards that have used up their attempts a fresh budget first.
 
     Raises:
-        FatalError: the worker broke; what was done before stays done.
+        FatalError: no worker is left; what was done before stays done.
     """
-    states = stage.states()
-    todo = [
-        shard
-        for shard, state in zip(stage.plan, states, strict=True)
-        if state.status != "done" and state.num_attempts < max_attempts
-    ]
-    if todo:
-        num_samples = sum(len(shard.sample_ids) for shard in todo)
-        worker = open_worker()
-        try:
-            with show_progress(stage.name, num_samples) as progress:
-                _run_shards(stage.ledger, todo, worker, progress)
-        finally:
-            worker.close()
-        states = stage.states()
+    manifest = _standing_manifest(stage)
+    if manifest is not None:
+        return Outcome(stage, manifest, 0, {}, [])
+    if retry_failed:
+        _grant_retries(stage, max_attempts)
+    run = _Run(stage, max_attempts, Observer())
+    job = Job(stage.directory, open_worker, shard_timeout)
+    states = run.work(job, executor or InlineExecutor())
     left = {
         shard.index: state
         for shard, state in zip(stage.plan, states, strict=True)
         if state.status != "done"
     }
-    manifest = None
     if not left:
-        manifest = Manifest.finalise(stage.directory, stage.fingerprint, stage.plan, states)
+        manifest = Manifest.finalise(stage.ledger, stage.fingerprint, stage.plan, states)
+        if manifest is None:  # files were damaged since they were committed: do their shards again
+            return run_stage(
+                stage,
+                open_worker,
+                max_attempts=max_attempts,
+                executor=executor,
+                shard_timeout=shard_timeout,
+            )
     return Outcome(
         stage=stage,
         manifest=manifest,
-        num_run=len(todo),
-        failed={
-            index: state.record["error"] if state.record else "the process died on it"
-            for index, state in left.items()
-        },
-        exhausted=[index for index, s in left.items() if s.num_attempts >= max_attempts],
+        num_run=len(run.tried),
+        failed={index: _reason(state) for index, state in left.items()},
+        exhausted=[index for index, s in left.items() if s.num_used >= max_attempts],
     )
 
 
-def _run_shards(
-    ledger: Ledger, shards: Sequence[Shard], worker: Worker, progress: Progress
-) -> None:
-    num_failed = num_quarantined = 0
-    for shard in shards:
-        result = _run_shard(ledger.begin(shard.index), shard, worker, progress)
-        num_failed += result is None
-        num_quarantined += len(result.quarantined) if result else 0
-        counts = ((num_failed, "shards failed"), (num_quarantined, "quarantined"))
-        progress.note(", ".join(f"{count} {name}" for count, name in counts if count))
-
-
-def _run_shard(
-    attempt: Attempt, shard: Shard, worker: Worker, progress: Progress
-) -> ShardResult | None:
+def _standing_manifest(stage: Stage) -> Manifest | None:
+    """The manifest, if its files are still there; one that is damaged is removed."""
     try:
-        result = worker.process(shard, attempt.folder, progress.advance)
-        num_seen = result.num_done + len(result.quarantined)
-        if num_seen != len(shard.sample_ids):
-            raise ShardError(f"{num_seen} samples came back of {len(shard.sample_ids)} planned")
-        for sample in result.quarantined:
-            logger.warning("quarantined %s: %s", sample.sample_id, sample.reason)
-        attempt.commit(result)
-        return result
-    except FatalError as error:
-        attempt.fail(error)
-        raise
-    except Exception as error:  # the shard's boundary: recorded, and the others go on
-        logger.warning("shard %d failed: %s", shard.index, error)
-        logger.debug("shard %d failed", shard.index, exc_info=True)
-        attempt.fail(error)
-        return None
+        manifest = Manifest.load(stage.directory)
+    except ConfigError:
+        pass
+    else:
+        if manifest.is_sound(stage.ledger):
+            return manifest
+        logger.warning("%s: files of it are damaged; doing their shards again", stage.directory)
+    Manifest.discard(stage.directory)
+    return None
+
+
+def _grant_retries(stage: Stage, max_attempts: int) -> None:
+    for shard, state in zip(stage.plan, stage.states(), strict=True):
+        if state.status != "done" and state.num_used >= max_attempts:
+            stage.ledger.grant_retry(shard.index, state.num_attempts)
+
+
+def _reason(state: ShardState) -> str:
+    if state.record is not None:
+        return str(state.record["error"])
+    if state.status == "lost":
+        return "the process died on it"
+    return f"it is {state.status}"
+
+
+@dataclass
+class _Run:
+    """One run's rounds over the shards that are left."""
+
+    stage: Stage
+    max_attempts: int
+    observer: Observer
+
+    def __post_init__(self) -> None:
+        self.tried: set[int] = set()
+        self._num_failed = self._num_quarantined = 0
+
+    def work(self, job: Job, executor: Executor) -> list[ShardState]:
+        """Rounds until nothing is left to try or to wait for; returns the states then."""
+        states = self._look()
+        todo, others = self._sort(states)
+        num_samples = sum(len(claim.shard.sample_ids) for claim in todo) + sum(
+            len(shard.sample_ids) for shard in others
+        )
+        if not num_samples:
+            return states
+        with show_progress(self.stage.name, num_samples) as progress:
+            while todo or others:
+                if todo:
+                    self.tried |= {claim.shard.index for claim in todo}
+                    executor.run(job, todo, lambda event: self._show(event, progress))
+                else:
+                    progress.note(f"waiting for {len(others)} shards of other runners")
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                states = self._look()
+                todo, others = self._sort(states)
+        return states
+
+    def _look(self) -> list[ShardState]:
+        """Derive the states, after ending the attempts of the dead in their place."""
+        ledger = self.stage.ledger
+        for shard, number in ledger.unended():
+            if ledger.is_gone(shard, number, self.observer):
+                ledger.give_up(shard, number, "lost", "the process died on it")
+        return self.stage.states(self.observer)
+
+    def _sort(self, states: Sequence[ShardState]) -> tuple[list[Claim], list[Shard]]:
+        """What to try, least tried first so that a shard that kills cannot starve the others."""
+        pairs = list(zip(self.stage.plan, states, strict=True))
+        todo = [
+            (state.num_attempts, Claim(shard, state.num_attempts + 1))
+            for shard, state in pairs
+            if state.status not in ("done", "running")
+            and state.num_used < self.max_attempts
+            and shard.index not in self.tried
+        ]
+        todo.sort(key=lambda entry: entry[0])
+        others = [shard for shard, state in pairs if state.status == "running"]
+        return [claim for _, claim in todo], others
+
+    def _show(self, event: Event, progress: Progress) -> None:
+        progress.advance(event.num_samples)
+        if event.kind == "taken":
+            self.tried.discard(event.shard)
+        self._num_failed += event.kind == "failed"
+        self._num_quarantined += event.num_quarantined
+        counts = ((self._num_failed, "shards failed"), (self._num_quarantined, "quarantined"))
+        progress.note(", ".join(f"{count} {name}" for count, name in counts if count))

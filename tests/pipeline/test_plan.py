@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.data.shards import Shard
-from sekd.pipeline.plan import Plan
+from sekd.errors import FatalError
+from sekd.pipeline import plan
+from sekd.pipeline.plan import Plan, open_plan, read_plan
 
 IDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True)
 
@@ -51,32 +53,51 @@ def test_without_keeps_indices_and_order(
 
 @settings(max_examples=20, deadline=None)
 @given(ids=IDS, shard_size=st.integers(1, 4), data=st.data())
-def test_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, ids: list[str], shard_size: int, data: st.DataObject
-) -> None:
+def test_round_trip(ids: list[str], shard_size: int, data: st.DataObject) -> None:
     gone = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
-    path = tmp_path_factory.mktemp("plan") / "plan.parquet"
     plan = Plan.split(ids, shard_size).without(gone)
-    plan.write(path)
-    assert Plan.read(path) == plan
-    assert list(path.parent.iterdir()) == [path]  # nothing temporary is left
+    assert Plan.from_parquet(plan.to_parquet()) == plan
 
 
-def test_a_plan_is_there_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write_half(table: object, where: Path) -> None:
-        where.write_bytes(b"PAR1 half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr("sekd.pipeline.plan.pq.write_table", write_half)
-    with pytest.raises(OSError, match="no space"):
-        Plan.split(["a"], 1).write(tmp_path / "plan.parquet")
-    assert not (tmp_path / "plan.parquet").exists()
+def test_a_shard_may_cross_a_group_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sekd.pipeline.plan._ROWS_PER_GROUP", 3)
+    plan = Plan((Shard(3, ("a", "b")), Shard(123_456, tuple("cdefghijk"))))
+    assert Plan.from_parquet(plan.to_parquet()) == plan
 
 
-def test_writing_replaces_what_a_killed_process_left(tmp_path: Path) -> None:
-    (tmp_path / "plan.tmp").write_bytes(b"PAR1 half")
-    plan = Plan((Shard(3, ("a", "b")), Shard(123_456, ("c",))))
-    plan.write(tmp_path / "plan.parquet")
-    assert Plan.read(tmp_path / "plan.parquet") == plan
+PLAN = Plan.split(list("abcde"), 2)
+
+
+def never() -> Plan:
+    pytest.fail("made another plan")
+
+
+def test_a_stored_plan_is_kept(tmp_path: Path) -> None:
+    assert open_plan(tmp_path, lambda: PLAN) == PLAN
+    assert open_plan(tmp_path, never) == read_plan(tmp_path) == PLAN
+    # A runner that made another one at the same time: the first record wins.
+    assert plan._store(tmp_path, Plan.split(list("abcde"), 3)) == PLAN
+
+
+@pytest.mark.parametrize("file", ["plan.json", "plan-*.parquet"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_plan_is_made_again_as_it_was(tmp_path: Path, file: str, damage: str) -> None:
+    open_plan(tmp_path, lambda: PLAN)
+    (path,) = tmp_path.glob(file)
+    before = content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] if damage == "cut" else content[:-9] + b"?" + content[-8:])
+    if (file, damage) != ("plan.json", "gone"):
+        with pytest.raises(ValueError, match=path.name):
+            read_plan(tmp_path)
+    assert open_plan(tmp_path, lambda: PLAN) == PLAN
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_plan_is_not_replaced_by_another(tmp_path: Path) -> None:
+    open_plan(tmp_path, lambda: PLAN)
+    next(tmp_path.glob("plan-*.parquet")).write_bytes(b"PAR1")
+    with pytest.raises(FatalError, match=r"set runtime\.shard_size to what it was"):
+        open_plan(tmp_path, lambda: Plan.split(list("abcde"), 3))

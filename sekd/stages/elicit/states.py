@@ -116,7 +116,7 @@ class StatesWorker:
         answers: shard index -> its transcripts and answers files.
     """
 
-    def __init__(self, config: RunConfig, answers: Mapping[int, tuple[Path, Path]]) -> None:
+    def __init__(self, config: RunConfig, answers: Mapping[int, tuple[Path, ...]]) -> None:
         self._spec = config.elicit
         self._answers = answers
         limit = config.elicit.parity_limit

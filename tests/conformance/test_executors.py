@@ -1,0 +1,153 @@
+"""One suite for every executor: what is done, what is lost, and who carries on."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import Fake
+
+from sekd.config import ShardRuntime
+from sekd.errors import ConfigError, FatalError
+from sekd.pipeline import work
+from sekd.pipeline.executors import open_executor
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.runner import Outcome, run_stage
+from sekd.pipeline.stage import Stage
+from sekd.pipeline.verify import verify_stage
+
+IDS = [f"sample {i}" for i in range(16)]  # eight shards of two
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """A cluster on this machine, small in all respects."""
+    ray = pytest.importorskip("ray")
+    folder = Path(__file__).parents[1] / "pipeline"
+    paths = os.pathsep.join([str(folder), str(Path(work.__file__).parents[2])])
+    ray.init(
+        num_cpus=2,
+        object_store_memory=80_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+    )
+    yield "local"
+    ray.shutdown()
+
+
+@pytest.fixture(params=["inline", "process", "ray"])
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return str(request.param)
+
+
+@pytest.fixture(params=["process", "ray"])
+def pooled(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return str(request.param)
+
+
+def run(
+    root: Path, kind: str, fake: Fake, *, timeout: float | None = None, max_attempts: int = 3
+) -> Outcome:
+    stage = Stage.open(root, {"spec": 1}, lambda: Plan.split(IDS, 2))
+    executor = open_executor(ShardRuntime(executor=kind, workers=2))
+    return run_stage(
+        stage, fake, max_attempts=max_attempts, executor=executor, shard_timeout=timeout
+    )
+
+
+def check(outcome: Outcome) -> None:
+    assert outcome.manifest is not None
+    assert outcome.manifest.figures("index") == list(range(8))
+    assert outcome.manifest.num_samples == 8
+    assert len(outcome.manifest.quarantined) == 8
+    assert not list(verify_stage(outcome.stage.directory))
+
+
+def test_every_shard_is_done_once(tmp_path: Path, kind: str) -> None:
+    outcome = run(tmp_path / "answers", kind, Fake())
+    check(outcome)
+    assert outcome.num_run == 8
+    starts = list(outcome.stage.directory.glob("attempts/*.start.json"))
+    assert len(starts) == 8
+
+
+def test_a_failed_shard_does_not_stop_the_others(tmp_path: Path, kind: str) -> None:
+    outcome = run(tmp_path / "answers", kind, Fake({3: "fail"}))
+    assert outcome.failed == {3: "ShardError: no luck"}
+    log = (outcome.stage.directory / "logs" / "00003-001.jsonl").read_text("utf-8")
+    assert '"traceback": "Traceback' in log
+    check(run(tmp_path / "answers", kind, Fake()))
+
+
+def test_a_shard_that_hangs_is_given_up(tmp_path: Path, kind: str) -> None:
+    outcome = run(tmp_path / "answers", kind, Fake({3: "hang"}), timeout=4)
+    assert list(outcome.failed) == [3]
+    assert "no end after 4 s (runtime.shard_timeout)" in outcome.failed[3]
+    check(run(tmp_path / "answers", kind, Fake()))
+
+
+def test_a_shard_that_kills_its_worker_costs_itself_alone(tmp_path: Path, pooled: str) -> None:
+    for number in (1, 2, 3):
+        outcome = run(tmp_path / "answers", pooled, Fake({2: "kill", 5: "kill"}), max_attempts=2)
+        assert list(outcome.failed) == [2, 5]
+        assert outcome.num_run == {1: 8, 2: 2, 3: 0}[number]
+    assert list(outcome.exhausted) == [2, 5]
+    check(run(tmp_path / "answers", pooled, Fake(), max_attempts=3))
+
+
+def test_a_run_ends_when_no_worker_is_left(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(FatalError, match="the engine is dead"):
+        run(tmp_path / "answers", kind, Fake({0: "fatal", 1: "fatal"}))
+    check(run(tmp_path / "answers", kind, Fake()))
+
+
+def no_worker() -> None:
+    raise ConfigError("elicit.layers: no such layer")
+
+
+def test_a_config_that_opens_no_worker_is_the_users_error(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ConfigError, match="no such layer"):
+        run(tmp_path / "answers", kind, no_worker)  # type: ignore[arg-type]
+
+
+def test_two_runners_share_the_work(tmp_path: Path) -> None:
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(
+            target=lambda: outcomes.append(
+                run(tmp_path / "answers", "process", Fake(pause=0.1), max_attempts=1)
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.2)
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 2
+    for outcome in outcomes:
+        check(outcome)
+    assert sum(outcome.num_run for outcome in outcomes) == 8
+
+
+def test_each_worker_has_devices_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    executor = open_executor(ShardRuntime(executor="process", workers=2, gpus_per_worker=2))
+    outcome = run_stage(stage, Fake(pause=0.1), max_attempts=1, executor=executor)
+    assert outcome.manifest is not None
+    assert set(outcome.manifest.figures("devices")) == {"4,5", "6,7"}
+    with pytest.raises(ConfigError, match="need 6 devices"):
+        open_executor(ShardRuntime(executor="process", workers=3, gpus_per_worker=2))
