@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: demo test check clean
+.PHONY: demo test torture check clean
 
 demo: $(VENV)/demo
 	$(BIN)/sekd draw-world runs/demo/world
@@ -14,6 +14,10 @@ demo: $(VENV)/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# 200 kills at random moments over every executor and store; exit code 1 on any loss.
+torture: $(VENV)/dev
+	$(BIN)/python tests/pipeline/torture.py --kills 200 --seeds 42
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
 check: $(VENV)/dev

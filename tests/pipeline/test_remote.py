@@ -1,0 +1,124 @@
+"""A stage on a remote store: a real server that speaks S3, on loopback."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import Fake
+from store import s3_store
+
+from sekd.config import ShardRuntime
+from sekd.locations import Location, locate
+from sekd.pipeline.executors import open_executor
+from sekd.pipeline.files import create_exclusively, names_in, remove, write_atomically
+from sekd.pipeline.folders import find_folder, publish_folder
+from sekd.pipeline.gc import find_garbage
+from sekd.pipeline.ledger import Ledger
+from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.runner import Outcome, run_stage
+from sekd.pipeline.stage import Stage
+from sekd.pipeline.status import run_status
+from sekd.pipeline.verify import verify_stage
+
+IDS = [f"sample {i}" for i in range(8)]  # four shards of two
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    with s3_store() as url:
+        yield url
+
+
+@pytest.fixture
+def place(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return locate(f"{bucket}/{tmp_path.name}")
+
+
+def run(place: Location, fake: Fake, kind: str = "inline") -> Outcome:
+    stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    executor = open_executor(ShardRuntime(executor=kind, workers=2))
+    return run_stage(stage, fake, max_attempts=3, executor=executor)
+
+
+@pytest.mark.parametrize("kind", ["inline", "process"])
+def test_a_stage_lives_on_a_store(place: Location, tmp_path: Path, kind: str) -> None:
+    assert run(place, Fake({1: "fail"}), kind).failed == {1: "ShardError: no luck"}
+    (status,) = run_status(place)
+    assert status.shards == {"done": 3, "failed": 1}
+    assert status.errors[0]["log"].startswith("s3://")
+    outcome = run(place, Fake(), kind)
+    assert outcome.num_run == 1
+    here = run(tmp_path, Fake()).manifest
+    assert outcome.manifest is not None
+    assert here is not None
+    assert outcome.manifest.hashes() == here.hashes()
+    directory = outcome.stage.directory
+    assert Manifest.load(directory) == outcome.manifest
+    copies = outcome.manifest.files("answers")
+    assert {i: p.read_bytes() for i, p in copies.items()} == {
+        i: p.read_bytes() for i, p in here.files("answers").items()
+    }
+    assert not list(verify_stage(directory))
+    garbage = list(find_garbage(directory))
+    for each in garbage:
+        remove(each.path)
+    assert not list(verify_stage(directory))
+
+
+def test_a_name_is_created_once(place: Location) -> None:
+    create_exclusively(place / "a", "first")
+    with pytest.raises(FileExistsError):
+        create_exclusively(place / "a", "second")
+    with pytest.raises(FileExistsError):  # where the look before it came too early
+        place.fs.pipe_file(f"{place.path}/a", b"third", mode="create")
+    create_exclusively_again = place / "a"
+    assert create_exclusively_again.read_bytes() == b"first"
+    assert names_in(place) == ["a"]
+    assert names_in(place / "nothing") == []
+
+
+def test_damage_on_a_store_is_found_and_mended(place: Location) -> None:
+    manifest = run(place, Fake()).manifest
+    assert manifest is not None
+    directory = manifest.directory
+    rng = random.Random(0)
+    for pattern in ("data/00002", "attempts/00001", "manifest"):
+        found = sorted(directory.fs.find(directory.path))
+        path = (
+            directory / rng.choice([p for p in found if pattern in p]).split(directory.name)[1][1:]
+        )
+        content = bytearray(path.read_bytes())
+        content[rng.randrange(len(content))] ^= 1
+        write_atomically(path, bytes(content))
+        assert str(path) in [each.path for each in verify_stage(directory)]
+        outcome = run(place, Fake())
+        assert outcome.num_run == (pattern != "manifest")
+        assert not list(verify_stage(directory))
+
+
+def test_an_attempt_that_dies_leaves_nothing_that_counts(place: Location) -> None:
+    stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    stage.ledger.begin(0).let_go()
+    outcome = run(place, Fake())
+    assert outcome.manifest is not None
+    assert outcome.manifest.attempts == [(0, 2), (1, 1), (2, 1), (3, 1)]
+    assert not Ledger(stage.directory).unended()
+
+
+def test_a_folder_is_there_when_its_record_is(place: Location, tmp_path: Path) -> None:
+    (tmp_path / "adapter" / "deep").mkdir(parents=True)
+    (tmp_path / "adapter" / "deep" / "weights").write_bytes(b"123")
+    assert find_folder(place, "adapter") is None
+    publish_folder(tmp_path, place, "adapter")
+    found = find_folder(place, "adapter")
+    assert found is not None
+    assert (found / "deep" / "weights").read_bytes() == b"123"
+    remove(place / "adapter.json")
+    assert find_folder(place, "adapter") is None
