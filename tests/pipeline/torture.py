@@ -5,7 +5,7 @@
 A run is a process of its own; it is killed (SIGKILL) at a random moment after it has imported sekd,
 or, where it has worker processes, one of those is. When a run has come through, its content must be
 that of an undisturbed one, every shard done once and never begun again after, and every file that
-the manifest names must be there with its hash. The last line has the figures; exit code 1 on a loss.
+the manifest names must be there with its hash. The last line has the figures; exit code 1 on loss.
 """
 
 from __future__ import annotations
