@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-BUCKET = "sekd-tests"
 
 
 @contextmanager
@@ -29,9 +28,10 @@ def s3_store() -> Iterator[str]:
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"sekd-{uuid.uuid4().hex}"  # servers of one process share what is in them
     try:
-        s3fs.S3FileSystem().mkdir(BUCKET)
-        yield f"s3://{BUCKET}"
+        s3fs.S3FileSystem().mkdir(bucket)
+        yield f"s3://{bucket}"
     finally:
         server.stop()
         for name, value in before.items():
