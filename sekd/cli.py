@@ -21,6 +21,8 @@ from sekd.errors import ConfigError, SekdError
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig, ShardRuntime
+    from sekd.data.image_hashes import ImageHashes
+    from sekd.data.samples import Dataset
     from sekd.locations import Location
     from sekd.pipeline.manifest import Manifest
     from sekd.pipeline.runner import Outcome
@@ -88,7 +90,7 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
 def _on_this_machine(run_dir: Location) -> Path:
     """Where logs of commands and a training's checkpoints are kept, whatever the run's place."""
     from sekd.data.hashing import digest
-    from sekd.pipeline.cache import cache_directory
+    from sekd.locations import cache_directory
 
     if isinstance(run_dir, Path):
         return run_dir
@@ -140,11 +142,11 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     name, runtime = config.elicit.dataset, config.elicit.runtime
     settings = _run_settings(runtime, retry_failed=retry_failed)
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
-    ids = [sample.id for sample in dataset.samples]
+    ids = dataset.samples.ids.to_pylist()
     answers = run_stage(
         Stage.open(
             config.run_dir / "answers",
-            answers_fields(config, dataset),
+            answers_fields(config, dataset, _hash_images(dataset)),
             partial(Plan.split, ids, runtime.shard_size),
         ),
         partial(AnswersWorker, config, dataset),
@@ -166,6 +168,17 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         return _report_incomplete(states, as_json)
     _report_elicited(manifest, states.manifest, as_json)
     return True
+
+
+def _hash_images(dataset: Dataset) -> ImageHashes:
+    from sekd.data.image_hashes import ImageHashes
+    from sekd.pipeline.progress import show_progress
+
+    hashes = ImageHashes(dataset.samples)
+    if hashes.num_unknown:
+        with show_progress(f"images of {dataset.name}", hashes.num_unknown) as progress:
+            hashes.compute(progress.advance)
+    return hashes
 
 
 def _run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[str, Any]:
@@ -319,12 +332,12 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     for name in spec.datasets:
         dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
         dataset = dataset.first(spec.limit) if spec.limit else dataset
-        ids = [sample.id for sample in dataset.samples]
+        ids, images = dataset.samples.ids.to_pylist(), _hash_images(dataset)
         for model, its_adapter in models.items():
             outcome = run_stage(
                 Stage.open(
                     config.run_dir / "predictions" / f"{name}-{model}",
-                    predictions_fields(config, dataset, its_adapter),
+                    predictions_fields(config, dataset, images, its_adapter),
                     partial(Plan.split, ids, spec.runtime.shard_size),
                 ),
                 partial(PredictionsWorker, config, dataset, model, its_adapter),

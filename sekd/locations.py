@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,3 +22,9 @@ def locate(url: str | Location) -> Location:
         return url
     path = UPath(url, use_listings_cache=False) if "://" in str(url) else UPath(url)
     return Path(path) if isinstance(path, Path) else path
+
+
+def cache_directory() -> Path:
+    """``$XDG_CACHE_HOME/sekd``; whatever is in it may be removed at any time."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "sekd"

@@ -7,15 +7,21 @@ wrong with one image (missing, truncated) is a ``SampleError`` when that sample'
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sekd.config import DatasetSpec
 from sekd.data.hashing import hash_file
 from sekd.data.questions import Question, given_questions, labelled_questions
 from sekd.data.sources.folder import find_images
+from sekd.data.sources.rows import Choices, Rows
 from sekd.data.sources.table import read_rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
@@ -35,7 +41,97 @@ class Sample:
     id: str
     image: Path
     leaf: Node | None
-    choices: tuple[tuple[str, ...], ...] | None = None
+    choices: Choices | None = None
+
+
+_SAMPLES_AT_A_TIME = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Sequence[Sample]):
+    """Samples in a fixed order, kept as columns: an object for each would take ten times as much.
+
+    Attributes:
+        ids, images: text, as in :class:`~sekd.data.sources.rows.Rows`.
+        leaves: ids of nodes, null without a label.
+        root: where relative paths of images start.
+    """
+
+    taxonomy: Taxonomy
+    root: Path
+    ids: pa.ChunkedArray
+    images: pa.ChunkedArray
+    leaves: pa.ChunkedArray
+    choices: Sequence[Choices | None] | None
+
+    @classmethod
+    def gather(cls, rows: Iterable[Rows], taxonomy: Taxonomy, root: Path) -> Samples:
+        """All rows of a source."""
+        nodes = pa.array([node.id for node in taxonomy.nodes])
+        index_of = {node.id: index for index, node in enumerate(taxonomy.nodes)}
+        ids, images, leaves, choices = [], [], [], []
+        for some in rows:
+            ids.append(pa.array(some.ids, pa.string()))
+            is_id = some.images is some.ids
+            images.append(ids[-1] if is_id else pa.array(some.images, pa.string()))
+            indices = [leaf and index_of[leaf.id] for leaf in some.leaves]
+            leaves.append(pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), nodes))
+            choices.append(some.choices)
+        return cls(
+            taxonomy,
+            root,
+            pa.chunked_array(ids, pa.string()),
+            pa.chunked_array(images, pa.string()),
+            pa.chunked_array(leaves, pa.dictionary(pa.int32(), pa.string())),
+            [each for some in choices for each in some or ()] if any(choices) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if isinstance(index, slice):
+            return replace(
+                self,
+                ids=self.ids[index],
+                images=self.images[index],
+                leaves=self.leaves[index],
+                choices=self.choices and self.choices[index],
+            )
+        leaf = self.leaves[index].as_py()
+        return Sample(
+            self.ids[index].as_py(),
+            self.root / self.images[index].as_py(),
+            None if leaf is None else self.taxonomy[leaf],
+            self.choices[index] if self.choices else None,
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        for start in range(0, len(self), _SAMPLES_AT_A_TIME):
+            yield from self[start : start + _SAMPLES_AT_A_TIME]._few()
+
+    def named(self, ids: Sequence[str]) -> list[Sample]:
+        """The samples of these ids.
+
+        Raises:
+            LookupError: if one is not there.
+        """
+        rows = np.flatnonzero(pc.is_in(self.ids, pa.array(ids, pa.string())).to_numpy())
+        by_id = {sample.id: sample for sample in map(self.__getitem__, rows.tolist())}
+        return [by_id[sample_id] for sample_id in ids]
+
+    def _few(self) -> Iterator[Sample]:
+        choices = self.choices or [None] * len(self)
+        columns = (column.to_pylist() for column in (self.ids, self.images, self.leaves))
+        for sample_id, image, leaf, options in zip(*columns, choices, strict=True):
+            node = None if leaf is None else self.taxonomy[leaf]
+            yield Sample(sample_id, self.root / image, node, options)
 
 
 @dataclass(frozen=True)
@@ -45,7 +141,7 @@ class Dataset:
     name: str
     spec: DatasetSpec
     taxonomy: Taxonomy
-    samples: tuple[Sample, ...]
+    samples: Samples
 
     @classmethod
     def load(cls, name: str, spec: DatasetSpec) -> Dataset:
@@ -55,14 +151,14 @@ class Dataset:
             ConfigError: naming the file and the place of what is wrong.
         """
         taxonomy = Taxonomy.load(spec.taxonomy, level_names=spec.level_names)
-        return cls(name, spec, taxonomy, tuple(load_samples(spec, taxonomy)))
+        return cls(name, spec, taxonomy, load_samples(spec, taxonomy))
 
     def first(self, num_samples: int) -> Dataset:
         """The same dataset, cut to its first samples."""
         return replace(self, samples=self.samples[:num_samples])
 
 
-def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> list[Sample]:
+def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
     """Samples of a folder (in the order of their ids) or a table (in the order of its rows).
 
     Raises:
@@ -70,25 +166,30 @@ def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> list[Sample]:
             two have one id.
     """
     if spec.images is not None:
-        samples = [
-            Sample(path.relative_to(spec.images).as_posix(), path, leaf)
-            for path, leaf in find_images(spec.images, taxonomy)
-        ]
+        samples = Samples.gather([find_images(spec.images, taxonomy)], taxonomy, spec.images)
     else:
         assert spec.table is not None  # a DatasetSpec has exactly one of the two
-        samples = []
-        seen_at: dict[str, str] = {}
-        for row in read_rows(spec.table, spec, taxonomy):
-            if row.id in seen_at:
-                raise ConfigError(
-                    f"{row.place}: the sample id {row.id!r} is already that of {seen_at[row.id]}; "
-                    "name an id_column without duplicates"
-                )
-            seen_at[row.id] = row.place
-            samples.append(Sample(row.id, row.image, row.leaf, row.choices))
+        rows = read_rows(spec.table, spec, taxonomy)
+        samples = Samples.gather(rows, taxonomy, spec.image_root or spec.table.parent)
+        if len(pc.unique(samples.ids)) < len(samples):
+            _refuse_duplicates(spec.table, read_rows(spec.table, spec, taxonomy))
     if not samples:
         raise ConfigError(f"{spec.images or spec.table}: no image in it")
     return samples
+
+
+def _refuse_duplicates(table: Path, rows: Iterable[Rows]) -> None:
+    unit = "row" if table.suffix == ".parquet" else "line"
+    seen_at: dict[str, str] = {}
+    for some in rows:
+        for sample_id, number in zip(some.ids, some.numbers, strict=True):
+            place = f"{table}, {unit} {number}"
+            if sample_id in seen_at:
+                raise ConfigError(
+                    f"{place}: the sample id {sample_id!r} is already that of "
+                    f"{seen_at[sample_id]}; name an id_column without duplicates"
+                )
+            seen_at[sample_id] = place
 
 
 def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 
 from sekd.data.hashing import hash_file
 from sekd.errors import ShardError
-from sekd.locations import Location
-
-
-def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/sekd``; whatever is in it may be removed at any time."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "sekd"
+from sekd.locations import Location, cache_directory
 
 
 def fetch(path: Location, sha256: str) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sekd.data.hashing import hash_directory
-from sekd.locations import Location
-from sekd.pipeline.cache import cache_directory, fetch
+from sekd.locations import Location, cache_directory
+from sekd.pipeline.cache import fetch
 from sekd.pipeline.files import upload, write_atomically
 from sekd.pipeline.records import seal, unseal
 
@@ -36,7 +36,7 @@ def find_folder(directory: Location, name: str) -> Path | None:
         files = unseal(content)["files"]
     except (FileNotFoundError, ValueError):
         return None
-    here = cache_directory() / "folders" / content[-67:-3].decode() / name
+    here: Path = cache_directory() / "folders" / content[-67:-3].decode() / name
     for path, sha256 in files.items():
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(here / path, fetch(directory / name / path, sha256).read_bytes())

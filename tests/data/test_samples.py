@@ -129,7 +129,8 @@ def write_table(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def load_table(table: Path, taxonomy: Taxonomy = FOOD, **settings: Any) -> list[Sample]:
-    return load_samples(DatasetSpec(taxonomy=Path("food.json"), table=table, **settings), taxonomy)
+    spec = DatasetSpec(taxonomy=Path("food.json"), table=table, **settings)
+    return list(load_samples(spec, taxonomy))
 
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")

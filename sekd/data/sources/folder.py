@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Never
 from urllib.parse import unquote
 
+from sekd.data.sources.rows import Rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-def find_images(folder: Path, taxonomy: Taxonomy) -> list[tuple[Path, Node | None]]:
-    """Images with the leaf each belongs to, in the order of their paths as text.
+def find_images(folder: Path, taxonomy: Taxonomy) -> Rows:
+    """Images with the leaf each belongs to, in the order of their relative paths as text.
 
     A leaf's folder is named by its label, or by its node id where leaves share a name, with "/"
     written "%2F". It may hold further folders, and may be a link; links to folders below it are not
@@ -25,30 +26,41 @@ def find_images(folder: Path, taxonomy: Taxonomy) -> list[tuple[Path, Node | Non
         ConfigError: if a folder cannot be read, one with images is no leaf, or an image lies beside
             folders of images.
     """
-    _, names, files = next(_walk(folder))
-    loose = sorted(folder / name for name in files)
-    labelled: list[tuple[Path, Node | None]] = []
-    for name in sorted(names):
-        images = [Path(parent, file) for parent, _, files in _walk(folder / name) for file in files]
+    names, loose = next(_walk(folder))
+    leaf_of: dict[str, Node] = {}
+    labelled: list[str] = []
+    for name in names:
+        images = [f"{name}/{image}" for _, images in _walk(folder / name) for image in images]
         if images:
-            leaf = _leaf(folder / name, taxonomy)
-            labelled += [(image, leaf) for image in images]
+            leaf_of[name] = _leaf(folder / name, taxonomy)
+            labelled += images
     if labelled and loose:
-        raise ConfigError(f"{loose[0]}: lies beside the folders of the leaves, not in one of them")
-    found = labelled or [(image, None) for image in loose]
-    return sorted(found, key=lambda item: item[0].as_posix())
+        first = folder / min(loose)
+        raise ConfigError(f"{first}: lies beside the folders of the leaves, not in one of them")
+    found = sorted(labelled or loose)
+    leaves = [leaf_of[path.split("/", 1)[0]] if labelled else None for path in found]
+    return Rows(found, found, leaves, None, range(1, len(found) + 1))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` over visible folders and images, that does not pass over what it cannot read."""
+def _walk(root: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Of every folder below ``root``: its visible folders by name, its images by relative path.
+
+    Unlike in ``os.walk`` a folder that cannot be read is not passed over.
+    """
 
     def refuse(error: OSError) -> Never:
         raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        visible = [name for name in files if not name.startswith(".")]
-        yield parent, folders, [name for name in visible if Path(name).suffix.lower() in SUFFIXES]
+        below = Path(parent).relative_to(root).as_posix()
+        start = "" if below == "." else f"{below}/"
+        yield folders, [f"{start}{name}" for name in files if _is_image(name)]
+
+
+def _is_image(name: str) -> bool:
+    _, dot, suffix = name.rpartition(".")
+    return not name.startswith(".") and f"{dot}{suffix.lower()}" in SUFFIXES
 
 
 def _leaf(folder: Path, taxonomy: Taxonomy) -> Node:

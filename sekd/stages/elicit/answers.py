@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from sekd.config import ModelSpec, RunConfig
 from sekd.data import signals
-from sekd.data.hashing import digest
-from sekd.data.samples import Dataset, image_sha256
+from sekd.data.hashing import canonical_json
+from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.errors import ShardError
@@ -35,13 +35,17 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def dataset_fields(dataset: Dataset) -> dict[str, Any]:
-    """What of a dataset goes into a fingerprint: taxonomy, order, labels, image content."""
-    samples = [
-        [sample.id, image_sha256(sample.image), sample.leaf and sample.leaf.id, sample.choices]
-        for sample in dataset.samples
-    ]
-    return {"taxonomy": dataset.taxonomy.digest(), "samples": digest(samples)}
+def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
+    """What of a dataset goes into a fingerprint: taxonomy, order, labels, options, image content.
+
+    Args:
+        images: SHA-256 of each sample's image.
+    """
+    samples = hashlib.sha256()
+    for sample, image in zip(dataset.samples, images, strict=True):
+        row = [sample.id, image, sample.leaf and sample.leaf.id, sample.choices]
+        samples.update(f"{canonical_json(row)}\n".encode())
+    return {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
 
 
 def answers_spec(config: RunConfig) -> dict[str, Any]:
@@ -56,15 +60,21 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def answers_fields(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
-    """Everything that the answers depend on: hashed, it is their fingerprint."""
+def answers_fields(
+    config: RunConfig, dataset: Dataset, images: Iterable[str | None]
+) -> dict[str, Any]:
+    """Everything that the answers depend on: hashed, it is their fingerprint.
+
+    Args:
+        images: SHA-256 of each sample's image.
+    """
     return {
         "stage": "answers",
         "version": ANSWERS_VERSION,
         "spec": answers_spec(config),
         "engine": engine_version(config.elicit.engine),
         **model_fields(config.model),
-        **dataset_fields(dataset),
+        **dataset_fields(dataset, images),
     }
 
 
@@ -75,7 +85,6 @@ class AnswersWorker:
         spec = config.elicit
         self._spec = spec
         self._dataset = dataset
-        self._samples = {sample.id: sample for sample in dataset.samples}
         processor = models.load_processor(config.model)
         self._chat = Chat(processor, subject=dataset.spec.subject)
         self._engine: Engine = open_engine(
@@ -92,7 +101,7 @@ class AnswersWorker:
         started = time.monotonic()
         done: list[TeacherSample] = []
         quarantined: list[Quarantined] = []
-        samples = [self._samples[sample_id] for sample_id in shard.sample_ids]
+        samples = self._dataset.samples.named(shard.sample_ids)
         for wave in in_waves(samples, self._spec.runtime.batch_size):
             pictures, unreadable = open_pictures(self._dataset, wave)
             dialogues, lost = walk(

@@ -12,7 +12,7 @@ conditioned   L              one level's question and the answers already given
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ PREDICTIONS_VERSION = 1
 """Part of the fingerprint: raise it when the same input would give other rows."""
 
 
-def predictions_fields(config: RunConfig, dataset: Dataset, adapter: Path | None) -> dict[str, Any]:
+def predictions_fields(
+    config: RunConfig, dataset: Dataset, images: Iterable[str | None], adapter: Path | None
+) -> dict[str, Any]:
     """Everything that the predictions depend on: hashed, it is their fingerprint."""
     own = {"engine", "engine_args", "paradigms", "limit"}
     return {
@@ -49,7 +51,7 @@ def predictions_fields(config: RunConfig, dataset: Dataset, adapter: Path | None
         "adapter": hash_directory(adapter) if adapter else None,
         "engine": engine_version(config.evaluate.engine),
         **model_fields(config.model),
-        **dataset_fields(dataset),
+        **dataset_fields(dataset, images),
     }
 
 
@@ -81,7 +83,6 @@ class PredictionsWorker:
         self._spec = spec
         self._dataset = dataset
         self._model_name = model_name
-        self._samples = {sample.id: sample for sample in dataset.samples}
         self._chat = Chat(models.load_processor(config.model), subject=dataset.spec.subject)
         self._engine = open_engine(
             spec.engine,
@@ -103,7 +104,7 @@ class PredictionsWorker:
         rows: list[Prediction] = []
         quarantined: list[Quarantined] = []
         seconds = dict.fromkeys(self._spec.paradigms, 0.0)
-        samples = [self._samples[sample_id] for sample_id in shard.sample_ids]
+        samples = self._dataset.samples.named(shard.sample_ids)
         for wave in in_waves(samples, self._spec.runtime.batch_size):
             pictures, unreadable = open_pictures(self._dataset, wave)
             quarantined += unreadable

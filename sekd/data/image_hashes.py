@@ -1,0 +1,119 @@
+"""SHA-256 of a dataset's images, remembered so that a second start need not read them again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sekd.data.hashing import digest
+from sekd.data.samples import Samples, image_sha256
+from sekd.locations import cache_directory
+
+_STAMP = ("bytes", "mtime_ns", "ctime_ns", "inode")
+"""What tells that a file is the one that was hashed; git's index trusts the same."""
+_SETTLED_AFTER_NS = 2_000_000_000
+"""A file changed twice within a tick of its clock has one stamp: young ones are not remembered."""
+_SCHEMA = pa.schema(
+    [("image", pa.string()), *((name, pa.int64()) for name in _STAMP), ("sha256", pa.string())]
+)
+_PATHS_AT_A_TIME = 1 << 14
+
+# Shapes: N images.
+
+
+class ImageHashes:
+    """Hashes of all images of some samples; those that are not known yet are to be computed.
+
+    Attributes:
+        num_unknown: images that must be read.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        root = samples.root.resolve()
+        self._samples = samples
+        self._path = cache_directory() / "images" / f"{digest(str(root))[:16]}.parquet"
+        self._known = _read(self._path)
+        self._stamps_N4 = _stamps(root, samples.images)
+        exists_N = self._stamps_N4[:, 0] >= 0
+        rows = pc.index_in(samples.images.combine_chunks(), self._known["image"].combine_chunks())
+        rows_N = rows.fill_null(-1).to_numpy(zero_copy_only=False)
+        stamps = np.stack([self._known[name].to_numpy() for name in _STAMP], axis=1)
+        is_known_N = exists_N & (rows_N >= 0)
+        is_known_N[is_known_N] = np.all(
+            stamps[rows_N[is_known_N]] == self._stamps_N4[is_known_N], axis=1
+        )
+        self._hashes: npt.NDArray[np.object_] = np.full(len(samples), None)
+        self._hashes[is_known_N] = self._known["sha256"].take(rows_N[is_known_N]).to_numpy()
+        self._unknown = np.flatnonzero(exists_N & ~is_known_N)
+        self.num_unknown = len(self._unknown)
+
+    def compute(self, advance: Callable[[int], None]) -> None:
+        """Read and hash what is not known yet, and remember it, also if this is interrupted.
+
+        Args:
+            advance: called with the number of images hashed since.
+        """
+        num_hashed = 0
+        try:
+            with ThreadPoolExecutor() as threads:  # hashing and reading let go of the interpreter
+                for some in np.array_split(self._unknown, len(self._unknown) // 1024 + 1):
+                    paths = [self._samples.root / self._samples.images[i].as_py() for i in some]
+                    self._hashes[some] = list(threads.map(image_sha256, paths))
+                    num_hashed += len(some)
+                    advance(len(some))
+        finally:
+            self._remember(self._unknown[:num_hashed])
+
+    def __iter__(self) -> Iterator[str | None]:
+        """In the order of the samples; ``None`` for an image that cannot be read."""
+        return iter(self._hashes)
+
+    def _remember(self, rows: npt.NDArray[np.int64]) -> None:
+        newest = np.maximum(self._stamps_N4[rows, 1], self._stamps_N4[rows, 2])
+        rows = rows[(time.time_ns() - newest > _SETTLED_AFTER_NS)]
+        columns = {
+            "image": self._samples.images.take(rows),
+            **{name: self._stamps_N4[rows, i] for i, name in enumerate(_STAMP)},
+            "sha256": self._hashes[rows],
+        }
+        new = pa.table(columns, schema=_SCHEMA)
+        is_old = pc.is_in(self._known["image"], new["image"].combine_chunks())
+        table = pa.concat_tables([self._known.filter(pc.invert(is_old)), new])
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        pq.write_table(table, temporary)
+        temporary.replace(self._path)
+
+
+def _read(path: Path) -> pa.Table:
+    """What is remembered; nothing where that is damaged, for it can always be made again."""
+    try:
+        return pq.read_table(path, schema=_SCHEMA)
+    except (OSError, pa.ArrowException):
+        return _SCHEMA.empty_table()
+
+
+def _stamps(root: Path, images: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """[N, 4] as :data:`_STAMP`; -1 where there is no such file."""
+    stamps_N4 = np.full((len(images), len(_STAMP)), -1)
+    for row, name in enumerate(_texts(images)):
+        try:
+            stat = os.stat(f"{root}/{name}" if not name.startswith("/") else name)  # noqa: PTH116
+        except OSError:
+            continue
+        stamps_N4[row] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    return stamps_N4
+
+
+def _texts(column: pa.ChunkedArray) -> Iterable[str]:
+    for start in range(0, len(column), _PATHS_AT_A_TIME):
+        yield from column[start : start + _PATHS_AT_A_TIME].to_pylist()

@@ -1,0 +1,96 @@
+"""Hashes of images: right, and read once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sekd.config import DatasetSpec
+from sekd.data.hashing import hash_file
+from sekd.data.image_hashes import ImageHashes
+from sekd.data.samples import Samples, load_samples
+from sekd.data.taxonomy import Taxonomy
+from sekd.locations import cache_directory
+
+LEAVES = Taxonomy.from_paths({"a": ["top", "a"], "b": ["top", "b"]})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sekd.data.image_hashes._SETTLED_AFTER_NS", 0)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    table = tmp_path / "images" / "t.csv"
+    table.parent.mkdir()
+    names = [f"{i}.png" for i in range(5)] + ["missing.png"]
+    for name in names[:5]:
+        (table.parent / name).write_bytes(name.encode())
+    (tmp_path / "elsewhere.png").write_bytes(b"elsewhere")
+    names.append(str(tmp_path / "elsewhere.png"))
+    table.write_text("\n".join(["image", *names]), encoding="utf-8")
+    return load_samples(DatasetSpec(taxonomy=Path("t.json"), table=table), LEAVES)
+
+
+def compute(samples: Samples) -> tuple[int, list[str | None]]:
+    hashes, advanced = ImageHashes(samples), []
+    hashes.compute(advanced.append)
+    assert sum(advanced) == hashes.num_unknown
+    return hashes.num_unknown, list(hashes)
+
+
+def test_hashes_are_those_of_the_files_and_read_once(samples: Samples) -> None:
+    paths = [sample.image for sample in samples]
+    expected = [hash_file(path) if path.exists() else None for path in paths]
+    assert compute(samples) == (6, expected)
+    assert compute(samples) == (0, expected)
+    assert compute(samples[2:4]) == (0, expected[2:4])
+
+
+def test_only_what_changed_is_read_again(samples: Samples) -> None:
+    compute(samples)
+    samples[1].image.write_bytes(b"1.PNG")  # as many bytes as before
+    stat = samples[1].image.stat()
+    os.utime(samples[1].image, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10))
+    samples[5].image.write_bytes(b"found")
+    samples[0].image.unlink()
+    changed = compute(samples)
+    assert changed[0] == 2
+    assert changed[1][0] is None
+    assert changed[1][1] == hash_file(samples[1].image)
+    assert changed[1][5] == hash_file(samples[5].image)
+    assert compute(samples) == (0, changed[1])
+
+
+def test_part_of_a_dataset_leaves_the_rest_known(samples: Samples) -> None:
+    assert compute(samples[:2])[0] == 2
+    assert compute(samples[2:])[0] == 4
+    assert compute(samples)[0] == 0
+
+
+def test_a_file_that_has_just_changed_is_not_trusted(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sekd.data.image_hashes._SETTLED_AFTER_NS", 2_000_000_000)
+    assert compute(samples)[0] == 6
+    assert compute(samples)[0] == 6
+
+
+def test_what_was_hashed_is_kept_when_interrupted(samples: Samples) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ImageHashes(samples).compute(stop)
+    assert ImageHashes(samples).num_unknown == 0
+
+
+def test_a_damaged_memory_is_no_memory(samples: Samples) -> None:
+    expected = compute(samples)
+    (memory,) = cache_directory().glob("images/*.parquet")
+    memory.write_bytes(memory.read_bytes()[:100])
+    assert compute(samples) == expected
