@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def main() -> None:
     \b
     Try it without a download:
         sekd draw-world world
+        sekd plan world/config.yaml
         sekd elicit world/config.yaml
         sekd distill world/config.yaml
         sekd evaluate world/config.yaml
@@ -61,14 +63,17 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
     )
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @wraps(run)
-    def command(
-        config_path: Path, overrides: Sequence[str], as_json: bool, **options: bool
-    ) -> None:
+    def command(config_path: Path, overrides: Sequence[str], as_json: bool, **options: Any) -> None:
         from sekd.config import load_config, write_resolved
 
         log_path = None
         try:
-            config = load_config(config_path, overrides)
+            placed = [
+                f"{run.__name__}.runtime.{name}={value}"
+                for name in ("executor", "workers", "address")
+                if (value := options.pop(name, None)) is not None
+            ]
+            config = load_config(config_path, [*overrides, *placed])
             log_path = _on_this_machine(config.run_dir) / "sekd.log"
             _start_logging(log_path)
             write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
@@ -84,6 +89,17 @@ def _run_command(run: Callable[..., bool]) -> Callable[..., None]:
             click.echo(f"sekd: {kind}{error}{where}", err=True)
             sys.exit(EXIT_INCOMPLETE)
 
+    return command
+
+
+def _on_workers(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where workers run; short for ``--set <command>.runtime.…``."""
+    for option in (
+        click.option("--address", help="Of a Ray cluster, as ray.init takes it."),
+        click.option("--workers", type=int, help="How many, an engine each."),
+        click.option("--executor", help="Where workers run: inline, process or ray."),
+    ):
+        command = option(command)
     return command
 
 
@@ -120,7 +136,72 @@ for _command in (upkeep.status, upkeep.verify, upkeep.gc):
 
 
 @main.command()
+@click.option(
+    "--tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="TFLOP/s that one worker sustains; counts until a rate was measured.",
+)
+@_run_command
+def plan(config: RunConfig, as_json: bool, tflops: float) -> bool:
+    """What sekd elicit will take: answers, tokens, bytes and hours, before anything is spent.
+
+    A few samples are rehearsed without the model. The hours follow from the rate of the shards
+    that are done, if there are any.
+
+    \b
+    Example:
+        sekd plan configs/cub200-qwen2.5-vl-7b.yaml --tflops 300
+    """
+    from rich.filesize import decimal
+
+    from sekd.data.samples import Dataset
+    from sekd.pipeline.status import run_status
+    from sekd.stages.elicit.estimate import estimate
+
+    name, runtime = config.elicit.dataset, config.elicit.runtime
+    dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    cost = estimate(config, dataset)
+    rates = {
+        stage.name: stage.rate
+        for stage in run_status(config.run_dir)
+        if stage.name in ("answers", "states") and stage.rate
+    }
+    num_workers = 1 if runtime.executor == "inline" else runtime.workers
+    if len(rates) == 2:
+        seconds = sum(cost.num_samples / rate for rate in rates.values())
+        basis = "at the rate of the shards that are done"
+    else:
+        seconds, basis = cost.flops / (tflops * 1e12), f"at {tflops:g} TFLOP/s a worker (--tflops)"
+    summary = {
+        "num_shards": -(-cost.num_samples // runtime.shard_size),
+        **asdict(cost),
+        "num_workers": num_workers,
+        "hours": seconds / 3600 / num_workers,
+        "hours_basis": basis,
+    }
+    if as_json:
+        click.echo(json.dumps(summary))
+        return True
+    unusable = f", about {cost.num_unusable:,} of them unusable" if cost.num_unusable else ""
+    lines = {
+        "samples": f"{cost.num_samples:,}{unusable}; {cost.num_probed} were rehearsed",
+        "shards": f"{summary['num_shards']:,}",
+        "answers": f"{cost.num_answers:,}",
+        "tokens": f"{cost.num_tokens:,}, and once more for the states "
+        f"({cost.num_prompt_tokens:,} without a prefix cache)",
+        "on disk": decimal(cost.num_bytes),
+        "time": f"{_duration(seconds / num_workers)} on {num_workers} worker(s), {basis}",
+    }
+    for title, text in lines.items():
+        click.echo(f"{title:8} {text}")
+    return True
+
+
+@main.command()
 @click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
+@_on_workers
 @_run_command
 def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Stage one: the teacher walks the taxonomy and its signals are stored.
@@ -168,6 +249,13 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         return _report_incomplete(states, as_json)
     _report_elicited(manifest, states.manifest, as_json)
     return True
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
 
 
 def _hash_images(dataset: Dataset) -> ImageHashes:
@@ -294,6 +382,7 @@ def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
 
 
 @main.command()
+@_on_workers
 @_run_command
 def evaluate(config: RunConfig, as_json: bool) -> bool:
     """Last stage: base and student under the three paradigms, with every metric.

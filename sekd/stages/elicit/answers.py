@@ -79,15 +79,19 @@ def answers_fields(
 
 
 class AnswersWorker:
-    """Turns shards of samples into transcripts and answers."""
+    """Turns shards of samples into transcripts and answers.
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+    Args:
+        engine: asked in place of the config's.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, engine: Engine | None = None) -> None:
         spec = config.elicit
         self._spec = spec
         self._dataset = dataset
         processor = models.load_processor(config.model)
         self._chat = Chat(processor, subject=dataset.spec.subject)
-        self._engine: Engine = open_engine(
+        self._engine = engine or open_engine(
             spec.engine,
             config.model,
             self._chat,
