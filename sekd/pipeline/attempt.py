@@ -108,6 +108,11 @@ class Attempt:
         """Record that a person stopped it; that does not count against the shard."""
         self.end(status="interrupted", error=type(error).__name__)
 
+    def withdraw(self) -> None:
+        """Unmake the start record: for a disk so full that no other record finds room on it."""
+        remove(self._directory / "attempts" / f"{self.name}.start.json")
+        self.let_go()
+
     def end(self, **record: Any) -> None:
         """Write the end record; of all who try, the first one's counts."""
         content = {

@@ -20,6 +20,13 @@ from upath import UPath
 
 from sekd.locations import Location
 
+_UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+def is_unusable(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, read-only, forbidden or broken."""
+    return isinstance(error, OSError) and error.errno in _UNUSABLE
+
 
 def sync(path: Path) -> None:
     """Flush a file or a directory entry to the disk."""

@@ -14,7 +14,7 @@ from sekd.data.hashing import hash_file
 from sekd.errors import ConfigError, FatalError
 from sekd.locations import Location
 from sekd.pipeline.cache import fetch
-from sekd.pipeline.files import create_exclusively, remove, sizes_below
+from sekd.pipeline.files import create_exclusively, names_in, remove, sizes_below
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.records import seal, unseal
@@ -158,7 +158,8 @@ class Manifest:
     @staticmethod
     def discard(directory: Location) -> None:
         """Remove a manifest that is damaged or names revoked attempts."""
-        remove(directory / MANIFEST_NAME)
+        if MANIFEST_NAME in names_in(directory):
+            remove(directory / MANIFEST_NAME)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 from sekd.data.hashing import digest
 from sekd.errors import ConfigError
 from sekd.locations import Location, locate
-from sekd.pipeline.files import names_in, write_atomically
+from sekd.pipeline.files import is_unusable, names_in, write_atomically
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.liveness import Observer
@@ -49,7 +49,9 @@ class Stage:
             directory = open_directory(root, fields)
             plan = open_plan(directory, make_plan)
             return cls(root.name, directory, digest(fields), plan, Ledger(directory))
-        except PermissionError as error:
+        except OSError as error:
+            if not is_unusable(error):
+                raise
             raise ConfigError(
                 f"{root}: cannot be written ({error}); set another run_dir"
             ) from error
@@ -67,32 +69,43 @@ def open_directory(root: Location, fields: Mapping[str, Any]) -> Location:
     fingerprint = digest(fields)
     directory: Location = root / fingerprint[:16]
     if read_fields(directory) is None:
-        for earlier, old_fields in newest_first(root)[:1]:
+        number, found = 1, _numbered(root)
+        if found:
+            last, earlier, old_fields = found[0]
+            number = last + 1
             changes = "; ".join(differences(old_fields, fields))
             logger.info("%s: not the config of %s: %s", root.name, earlier, changes)
-        content = seal({"fingerprint": fingerprint, "fields": fields})
+        # Numbered, because a clock may be set back and then the newest would look old.
+        content = seal({"fingerprint": fingerprint, "number": number, "fields": fields})
         write_atomically(directory / FINGERPRINT_NAME, content)
     return directory
 
 
 def read_fields(directory: Location) -> dict[str, Any] | None:
     """The fields that a directory's fingerprint hashes; ``None`` without sound ones."""
-    try:
-        return dict(unseal((directory / FINGERPRINT_NAME).read_bytes())["fields"])
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+    record = _read_record(directory)
+    return None if record is None else dict(record["fields"])
 
 
 def newest_first(root: Location) -> list[tuple[Location, dict[str, Any]]]:
     """Directories below ``root`` with their fingerprint fields, newest first."""
+    return [(directory, fields) for _, directory, fields in _numbered(root)]
+
+
+def _numbered(root: Location) -> list[tuple[int, Location, dict[str, Any]]]:
     found = []
     for name in names_in(root):
-        fields = read_fields(root / name)
-        if fields is not None:
-            created = (root / name / FINGERPRINT_NAME).stat().st_mtime
-            found.append((created, root / name, fields))
-    found.sort(key=lambda entry: entry[0], reverse=True)
-    return [(directory, fields) for _, directory, fields in found]
+        record = _read_record(root / name)
+        if record is not None:
+            found.append((int(record["number"]), root / name, dict(record["fields"])))
+    return sorted(found, key=lambda entry: entry[0], reverse=True)
+
+
+def _read_record(directory: Location) -> dict[str, Any] | None:
+    try:
+        return unseal((directory / FINGERPRINT_NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:

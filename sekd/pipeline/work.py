@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
+import shutil
 import signal
 import tempfile
 import threading
@@ -21,12 +21,10 @@ from sekd.data.shards import Shard, ShardResult
 from sekd.errors import FatalError, ShardError
 from sekd.locations import Location
 from sekd.pipeline.attempt import Attempt
-from sekd.pipeline.files import upload
+from sekd.pipeline.files import is_unusable, upload
 from sekd.pipeline.ledger import Ledger
 
 logger = logging.getLogger(__name__)
-
-_STORE_IS_UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class Worker(Protocol):
@@ -112,6 +110,10 @@ def run_claim(
     except FileExistsError:
         report(Event("taken", shard.index))
         return
+    except OSError as error:
+        if is_unusable(error):
+            raise _unusable(ledger.directory, error) from error
+        raise
     try:
         with _attempt_log(ledger.logs, attempt.name):
             report(_try(attempt, shard, worker, report, timeout))
@@ -146,9 +148,9 @@ def _try(
         attempt.fail(error)
         raise
     except Exception as error:  # the shard's boundary: recorded, and the others go on
+        _stop_if_unusable(error, attempt)
         logger.warning("shard %d failed: %s", shard.index, error)
         logger.debug("shard %d failed", shard.index, exc_info=True)
-        _stop_if_unusable(error, attempt)
         with suppress(ShardError):  # another process has ended it: then that is its record
             attempt.fail(error)
         return Event("failed", shard.index, error=f"{type(error).__name__}: {error}")
@@ -160,13 +162,21 @@ def _try(
 
 def _stop_if_unusable(error: Exception, attempt: Attempt) -> None:
     """A full or read-only disk fails every shard: stop instead of using up all their attempts."""
-    if isinstance(error, OSError) and error.errno in _STORE_IS_UNUSABLE:
+    if is_unusable(error):
+        shutil.rmtree(attempt.folder, ignore_errors=True)  # room for the record
         with suppress(OSError, ShardError):
-            attempt.interrupt(error)
-        raise FatalError(
-            f"{attempt.folder}: cannot be written ({error}); make room or give permission and run "
-            "again, what is done stays done"
-        ) from error
+            try:
+                attempt.interrupt(error)
+            except OSError:
+                attempt.withdraw()
+        raise _unusable(attempt.folder, error) from error
+
+
+def _unusable(place: Location, error: Exception) -> FatalError:
+    return FatalError(
+        f"{place}: cannot be written ({error}); make room or give permission and run again, what "
+        "is done stays done"
+    )
 
 
 @contextmanager

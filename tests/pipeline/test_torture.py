@@ -13,8 +13,8 @@ from torture import KINDS, ray_cluster, torture, undisturbed
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     pytest.importorskip("ray")
-    with ray_cluster() as address:
-        yield address
+    with ray_cluster() as cluster:
+        yield cluster.address
 
 
 @pytest.mark.parametrize(("executor", "store"), KINDS)

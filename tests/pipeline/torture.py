@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from fakes import Fake
@@ -40,6 +41,9 @@ from sekd.pipeline.records import unseal
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 KINDS = [
     (executor, store) for executor in ("inline", "process", "ray") for store in ("local", "s3")
@@ -163,8 +167,8 @@ def undisturbed(folder: Path) -> str:
 
 
 @contextmanager
-def ray_cluster(num_nodes: int = 2) -> Iterator[str]:
-    """Address of a cluster of that many nodes, each a set of processes."""
+def ray_cluster(num_nodes: int = 2) -> Iterator[Cluster]:
+    """A cluster of that many nodes, each a set of processes."""
     from ray.cluster_utils import Cluster
 
     before = dict(os.environ)
@@ -175,7 +179,7 @@ def ray_cluster(num_nodes: int = 2) -> Iterator[str]:
         for _ in range(num_nodes - 1):
             cluster.add_node(**node)
         cluster.wait_for_nodes()
-        yield cluster.address
+        yield cluster
     finally:
         cluster.shutdown()
         os.environ.clear()
@@ -190,7 +194,7 @@ def main() -> None:
     num_kills, num_seeds, losses, started = 0, 0, [], time.monotonic()
     per_seed = -(-options.kills // options.seeds)
     counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as scratch, s3_store() as bucket, ray_cluster() as address:
+    with tempfile.TemporaryDirectory() as scratch, s3_store() as bucket, ray_cluster() as cluster:
         os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
         expected = undisturbed(Path(scratch))
         while num_seeds < options.seeds or num_kills < options.kills:
@@ -198,7 +202,7 @@ def main() -> None:
             result = torture(
                 bucket if store == "s3" else scratch,
                 executor,
-                address if executor == "ray" else None,
+                cluster.address if executor == "ray" else None,
                 num_seeds,
                 per_seed + 1,
                 expected,
