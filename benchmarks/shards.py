@@ -1,0 +1,210 @@
+"""What the shard layer costs: planning, status, its share of an elicitation, two workers over one.
+
+    python benchmarks/shards.py [--check]
+
+The last lines have the figures beside their limits; with --check the exit code is 1 where one falls
+short. Two workers need two free cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sekd.config import RunConfig, load_config
+from sekd.data.image_hashes import ImageHashes
+from sekd.data.samples import Dataset
+from sekd.data.shards import Shard, ShardResult
+from sekd.data.toyworld import write_world
+from sekd.pipeline.executors import open_executor
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.records import seal, unseal
+from sekd.pipeline.runner import run_stage
+from sekd.pipeline.stage import Stage
+from sekd.stages.elicit.answers import AnswersWorker, answers_fields
+
+NUM_PLANNED = 10_000_000
+NUM_SHARDS = 20_000
+NUM_ELICITED = 3072
+
+PLAN = """
+import resource, sys, time
+from pathlib import Path
+from sekd.config import DatasetSpec
+from sekd.data.samples import Dataset
+from sekd.pipeline.plan import Plan, read_plan
+from sekd.pipeline.stage import Stage
+folder = Path(sys.argv[1])
+started = time.monotonic()
+spec = DatasetSpec(taxonomy=folder / "taxonomy.json", table=folder / "table.csv")
+dataset = Dataset.load("train", spec)
+loaded = time.monotonic()
+stage = Stage.open(
+    folder / "answers", {"spec": 1}, lambda: Plan.split(dataset.samples.ids.to_pylist(), 256)
+)
+ended = time.monotonic()
+assert stage.plan.num_samples == len(dataset.samples)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(loaded - started, ended - loaded, peak)
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured number and what it is held to."""
+
+    title: str
+    value: float
+    unit: str
+    limit: float
+    is_ceiling: bool = True
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.limit if self.is_ceiling else self.value >= self.limit
+
+    def __str__(self) -> str:
+        sign = "<=" if self.is_ceiling else ">="
+        verdict = "ok" if self.holds else "FALLS SHORT"
+        return f"{self.title:52} {self.value:9.3g} {self.unit:8} {sign} {self.limit:g}  {verdict}"
+
+
+def planning(folder: Path) -> list[Figure]:
+    """A CSV of ten million rows, read and checked, split, and its plan stored."""
+    leaves = {f"leaf {i}": ["Life", f"genus {i // 20}", f"leaf {i}"] for i in range(1000)}
+    (folder / "taxonomy.json").write_text(json.dumps(leaves), encoding="utf-8")
+    with (folder / "table.csv").open("w", encoding="utf-8") as file:
+        file.write("image,label\n")
+        for i in range(NUM_PLANNED):
+            file.write(f"train/{i % 1000:04d}/{i:08d}.jpg,leaf {i % 1000}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PLAN, str(folder)], check=True, capture_output=True, text=True
+    )
+    load, plan, peak = map(float, done.stdout.split())
+    print(f"planning: {load:.1f} s to read the table, {plan:.1f} s to split and store")
+    return [
+        Figure(f"planning {NUM_PLANNED:,} samples", load + plan, "s", 60),
+        Figure("  peak memory", peak, "GB", 2),
+    ]
+
+
+def status(folder: Path) -> list[Figure]:
+    """`sekd status`, the process included, over a run of which all but one shard are done."""
+    ids = [str(i) for i in range(NUM_SHARDS)]
+    stage = Stage.open(folder / "run/answers", {"spec": 1}, lambda: Plan.split(ids, 1))
+    attempts = stage.directory / "attempts"
+    attempts.mkdir()
+    process = {"host": "elsewhere", "pid": 1, "born": "1"}
+    for shard in range(NUM_SHARDS - 1):
+        start = {"shard": shard, "attempt": 1, "process": process, "started": 0.0}
+        file = {"role": "answers", "path": "data/x", "bytes": 1, "sha256": "0" * 64}
+        end = start | {"status": "done", "files": [file], "num_done": 1, "quarantined": []}
+        end |= {"figures": {}, "ended": 1.0, "seconds": 1.0}
+        (attempts / f"{shard:05d}-001.start.json").write_bytes(seal(start))
+        (attempts / f"{shard:05d}-001.end.json").write_bytes(seal(end))
+    command = [sys.executable, "-m", "sekd", "status", str(folder / "run"), "--json"]
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        seconds.append(time.monotonic() - started)
+        assert json.loads(done.stdout)[0]["num_done"] == NUM_SHARDS - 1
+    return [Figure(f"sekd status over {NUM_SHARDS:,} shards", float(np.median(seconds)), "s", 2)]
+
+
+class _Clocked:
+    """A worker whose own time is known."""
+
+    def __init__(self, open_worker: Callable[[], AnswersWorker]) -> None:
+        started = time.monotonic()
+        self._worker = open_worker()
+        self.seconds = time.monotonic() - started
+
+    def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
+        started = time.monotonic()
+        result = self._worker.process(shard, folder, advance)
+        self.seconds += time.monotonic() - started
+        return result
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def elicitation(folder: Path) -> list[Figure]:
+    """The tiny model over drawn pictures, in shards of 256."""
+    write_world(folder / "world", num_train=NUM_ELICITED, num_test=1, seed=0)
+    config = load_config(
+        folder / "world/config.yaml", [f"run_dir={folder}", "elicit.runtime.shard_size=256"]
+    )
+    dataset = Dataset.load("train", config.data["train"])
+    images = ImageHashes(dataset.samples)
+    images.compute(lambda _: None)
+    ids = dataset.samples.ids.to_pylist()
+    fields = answers_fields(config, dataset, images)
+    clocks: list[_Clocked] = []
+
+    def open_clocked() -> _Clocked:
+        clocks.append(_Clocked(partial(AnswersWorker, config, dataset)))
+        return clocks[-1]
+
+    started = time.monotonic()
+    stage = Stage.open(folder / "clocked", fields, lambda: Plan.split(ids, 256))
+    assert run_stage(stage, open_clocked, max_attempts=1).manifest
+    seconds = time.monotonic() - started
+    own = 1 - clocks[0].seconds / seconds
+    one, two = (_span(folder, config, dataset, fields, ids, num) for num in (1, 2))
+    rates = f"{len(ids) / one:.0f} samples/s with one worker, {len(ids) / two:.0f} with two"
+    print(f"elicitation: {rates}")
+    return [
+        Figure("the shard layer's own share of an elicitation", 100 * own, "%", 2),
+        Figure("two workers over one", one / two, "times", 1.7, is_ceiling=False),
+    ]
+
+
+def _span(
+    folder: Path,
+    config: RunConfig,
+    dataset: Dataset,
+    fields: dict[str, object],
+    ids: list[str],
+    num_workers: int,
+) -> float:
+    """Seconds from the first shard's start to the last one's end; loading is left out."""
+    runtime = config.elicit.runtime.model_copy(
+        update={"executor": "process", "workers": num_workers}
+    )
+    stage = Stage.open(folder / f"workers-{num_workers}", fields, lambda: Plan.split(ids, 256))
+    worker = partial(AnswersWorker, config, dataset)
+    assert run_stage(stage, worker, max_attempts=1, executor=open_executor(runtime)).manifest
+    ends = [unseal(path.read_bytes()) for path in stage.directory.glob("attempts/*.end.json")]
+    return max(end["ended"] for end in ends) - min(end["started"] for end in ends)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit 1 where a figure falls short")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    figures: list[Figure] = []
+    for measure in (planning, status, elicitation):
+        with tempfile.TemporaryDirectory() as folder:
+            figures += measure(Path(folder))
+    print(f"\n{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    print(*figures, sep="\n")
+    sys.exit(options.check and not all(figure.holds for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
