@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: demo test torture check clean
+.PHONY: demo test torture bench check clean
 
 demo: $(VENV)/demo
 	$(BIN)/sekd draw-world runs/demo/world
@@ -18,6 +18,10 @@ test: $(VENV)/dev
 # 200 kills at random moments over every executor and store; exit code 1 on any loss.
 torture: $(VENV)/dev
 	$(BIN)/python tests/pipeline/torture.py --kills 200 --seeds 42
+
+# Two free cores; exit code 1 where a figure falls short.
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/shards.py --check
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
 check: $(VENV)/dev
