@@ -11,7 +11,15 @@ from torture import KINDS, ray_cluster, torture, undisturbed
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def bucket() -> Iterator[str]:
+    pytest.importorskip("moto")
+    with s3_store() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def address(bucket: str) -> Iterator[str]:
+    """Of a cluster, whose workers find the way to the bucket in their environment."""
     pytest.importorskip("ray")
     with ray_cluster() as cluster:
         yield cluster.address
@@ -22,11 +30,7 @@ def test_kills_lose_nothing(
     executor: str, store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     expected = undisturbed(tmp_path)
-    address = request.getfixturevalue("cluster") if executor == "ray" else None
-    if store == "s3":
-        pytest.importorskip("moto")
-        with s3_store() as bucket:
-            result = torture(bucket, executor, address, 0, 2, expected)
-    else:
-        result = torture(str(tmp_path), executor, address, 0, 2, expected)
+    at = request.getfixturevalue("address") if executor == "ray" else None
+    root = request.getfixturevalue("bucket") if store == "s3" else str(tmp_path)
+    result = torture(root, executor, at, seed=0, num_kills=2, expected=expected)
     assert not result.losses
