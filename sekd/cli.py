@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import distill, draw_world, elicit, evaluate, plan, upkeep
+from sekd.commands import distill, draw_world, elicit, evaluate, inspect, plan, upkeep
 
 
 @click.group()
@@ -34,6 +34,7 @@ for _command in (
     draw_world.draw_world,
     plan.plan,
     elicit.elicit,
+    inspect.inspect,
     distill.distill,
     evaluate.evaluate,
     upkeep.status,

@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -203,6 +204,16 @@ class TeacherShard(Sequence[TeacherSample]):
         lowest = self._answers.group_by("sample_id").aggregate([("confidence", "min")])
         columns = (lowest["sample_id"].to_pylist(), lowest["confidence_min"].to_pylist())
         return dict(zip(*columns, strict=True))
+
+    def summary(self) -> dict[str, NDArray[Any]]:
+        """Per answer: ``level``, ``is_labelled``, ``is_right``, and the columns of its figures."""
+        names = ("level", "confidence", "option_mass", "num_prompt_tokens", "num_cached_tokens")
+        table, truth = self._answers, self._answers["truth"]
+        is_right = pc.fill_null(pc.equal(table["answer"], truth), fill_value=False)
+        columns: dict[str, NDArray[Any]] = {name: table[name].to_numpy() for name in names}
+        columns["is_labelled"] = pc.is_valid(truth).to_numpy()
+        columns["is_right"] = is_right.to_numpy()
+        return columns
 
 
 def _rows_by_sample(table: pa.Table) -> dict[str, list[int]]:
