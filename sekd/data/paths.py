@@ -97,14 +97,26 @@ class Paths:
         is_edge = (below >= 0) & (self.nodes.parents[below] == above)
         return np.asarray((has_edge & ~is_edge).any(axis=1))
 
+    @cached_property
+    def whole_is_right(self) -> BoolArray:
+        """bool[N]: every level is right."""
+        return np.asarray((self.correct | ~self.scored).all(axis=1))
+
+    @cached_property
+    def leaf_is_right(self) -> BoolArray:
+        """bool[N]: the last level is right."""
+        return np.asarray(self.correct[np.arange(len(self)), self.num_levels - 1])
+
     def take(self, indices: IntArray) -> Paths:
-        """Some of the samples, in the order of ``indices``."""
+        """Some of the samples, in the order of ``indices``, as deep as the deepest of them."""
+        num_levels = self.num_levels[indices]
+        deepest = num_levels.max(initial=1)
         return Paths(
             nodes=self.nodes,
             sample_ids=self.sample_ids.take(pa.array(indices)),
-            truth=self.truth[indices],
-            prediction=self.prediction[indices],
-            num_levels=self.num_levels[indices],
+            truth=self.truth[indices, :deepest],
+            prediction=self.prediction[indices, :deepest],
+            num_levels=num_levels,
             first_level=self.first_level,
         )
 
