@@ -166,13 +166,19 @@ def paths_of(rows: pa.Table, taxonomy: Taxonomy) -> Paths:
 
 
 def encode(column: pa.ChunkedArray) -> tuple[IntArray, pa.StringArray]:
-    """Texts as numbers: per row the place of its text among the distinct ones, -1 for null."""
-    if not pa.types.is_dictionary(column.type):
+    """Texts as numbers: per row the place of its text among the distinct ones, -1 for null.
+
+    All chunks share one dictionary, so that none is merged with the others' at their full length.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    else:
         column = column.dictionary_encode()
-    column = column.unify_dictionaries().combine_chunks()
-    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int64, copy=False), encoded.dictionary.cast(pa.string())
+    if not column.num_chunks:
+        return np.empty(0, dtype=np.int64), pa.array([], pa.string())
+    indices = pa.chunked_array([chunk.indices for chunk in column.chunks])
+    codes = indices.fill_null(-1).to_numpy()
+    return codes.astype(np.int64, copy=False), column.chunk(0).dictionary.cast(pa.string())
 
 
 def _repeated(cells: IntArray) -> IntArray:

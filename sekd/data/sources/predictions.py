@@ -298,9 +298,10 @@ def _grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: _Fa
     is_there[keys[used]] = True
     faults.add("rows of samples without a truth", rows, is_placed & ~is_there[keys])
     there = np.flatnonzero(is_there)
-    at = (np.cumsum(is_there) - 1)[keys[used]], levels[used]
-    row_of = np.full((len(there), int(levels[used].max(initial=1)) + 1), -1, dtype=np.int64)
-    row_of[at[0][::-1], at[1][::-1]] = used[::-1]  # so that the first of several rows stands
+    num_columns = int(levels[used].max(initial=1)) + 1
+    at = (np.cumsum(is_there) - 1)[keys[used]] * num_columns + levels[used]
+    row_of = np.full(len(there) * num_columns, len(rows), dtype=np.int64)
+    np.minimum.at(row_of, at, used)  # the first of several rows stands
     is_repeated = np.zeros(len(rows), dtype=np.bool_)
     is_repeated[used] = row_of[at] != used
     faults.add(
@@ -310,7 +311,9 @@ def _grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: _Fa
         lambda row: f"sample {table['sample_id'][row].as_py()!r}, level {levels[row]}",
     )
     cell_of, sample_of = np.divmod(there, max(1, len(sample_ids)))
-    has_row = row_of >= 0
+    row_of = row_of.reshape(len(there), num_columns)
+    has_row = row_of < len(rows)
+    row_of[~has_row] = -1
     return _Grid(
         sample_ids=sample_ids.take(pa.array(sample_of)),
         cells=cells,

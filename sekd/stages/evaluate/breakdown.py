@@ -13,7 +13,7 @@ import numpy as np
 from sekd.data.paths import NOT_PARSED, IntArray, NodeTable, Paths
 from sekd.stages.evaluate.metrics import Estimate, Outcomes, score
 
-_NODES_AT_A_TIME = 1 << 10
+_KINDS_AT_A_TIME = 1 << 10
 _NUM_CONFUSED = 3
 
 
@@ -124,14 +124,15 @@ def _intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends, in percent, of the bootstrap 95 % interval of each share ``right / counts``.
 
-    Drawing n of n samples, some of them right, gives a binomial number of right ones.
+    Drawing n of n samples, some of them right, gives a binomial number of right ones. Nodes that
+    have as many of both share their draws.
     """
     rng = np.random.default_rng(seed)
+    kinds, kind = np.unique(np.column_stack([right, counts]), axis=0, return_inverse=True)
     ends = [np.empty((2, 0))]
-    for start in range(0, len(counts), _NODES_AT_A_TIME):
-        part = slice(start, start + _NODES_AT_A_TIME)
-        n, share = counts[part], right[part] / counts[part]
-        draws = rng.binomial(n, share, (num_bootstrap, len(n))) / n
+    for start in range(0, len(kinds), _KINDS_AT_A_TIME):
+        num_right, num = kinds[start : start + _KINDS_AT_A_TIME].T
+        draws = rng.binomial(num, num_right / num, (num_bootstrap, len(num))) / num
         ends.append(100 * np.percentile(draws, (2.5, 97.5), axis=0))
-    low, high = np.concatenate(ends, axis=1)
+    low, high = np.concatenate(ends, axis=1)[:, kind.reshape(-1)]
     return low, high
