@@ -134,8 +134,6 @@ def _score(
     if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
         console = Console(width=160)
     root = "is scored, as level 0" if score_root else "is not scored"
-    console.print(
-        f"{predictions} by {taxonomy_path}; the root {root}\n", highlight=False, markup=False
-    )
+    click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
     for table in tables(cards, taxonomy):
         console.print(table)

@@ -311,16 +311,16 @@ def _grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: _Fa
         lambda row: f"sample {table['sample_id'][row].as_py()!r}, level {levels[row]}",
     )
     cell_of, sample_of = np.divmod(there, max(1, len(sample_ids)))
-    row_of = row_of.reshape(len(there), num_columns)
-    has_row = row_of < len(rows)
-    row_of[~has_row] = -1
+    grid = row_of.reshape(len(there), num_columns)
+    has_row = grid < len(rows)
+    grid[~has_row] = -1
     return _Grid(
         sample_ids=sample_ids.take(pa.array(sample_of)),
         cells=cells,
         cell=cell_of,
-        row=np.where(has_row, rows[row_of], -1),
-        truth=np.where(has_row, truth[row_of], _EMPTY),
-        prediction=np.where(has_row, prediction[row_of], _EMPTY),
+        row=np.where(has_row, rows[grid], -1),
+        truth=np.where(has_row, truth[grid], _EMPTY),
+        prediction=np.where(has_row, prediction[grid], _EMPTY),
         texts=list(texts.numbers),
     )
 
