@@ -45,8 +45,8 @@ def test_rows_in_any_order_make_paths() -> None:
 
 def test_an_answer_that_is_no_node_is_on_no_edge() -> None:
     nodes = NodeTable.of(TREE)
-    x, a = nodes.numbers["r/x"], nodes.numbers["r/x/a"]
-    predictions = [[x, a], [x, UNKNOWN], [UNKNOWN, a], [UNKNOWN, UNKNOWN], [NOT_PARSED, a]]
+    x, a, y = (nodes.numbers[node_id] for node_id in ("r/x", "r/x/a", "r/y"))
+    predictions = [[x, a], [x, UNKNOWN], [UNKNOWN, a], [y, UNKNOWN], [NOT_PARSED, a]]
     paths = Paths(
         nodes=nodes,
         sample_ids=pa.array(["1", "2", "3", "4", "5"]),

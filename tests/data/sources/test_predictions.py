@@ -183,6 +183,39 @@ def test_cells_are_told_apart(tmp_path: Path) -> None:
             read(path, only=only)
 
 
+def test_cells_may_come_in_any_order(tmp_path: Path) -> None:
+    cells = [("m", "one", "a"), ("n", "two", "b"), ("m", "three", "c")]
+    rows = [(model, dataset, "1", leaf, leaf) for model, dataset, leaf in cells]
+    names = ["model", "dataset", "sample_id", "truth", "prediction"]
+    for cell, (*found, leaf) in zip(
+        read(write(tmp_path / "p.csv", names, rows)).cells, cells, strict=True
+    ):
+        assert list(cell.names.values()) == found
+        assert shown(cell)["1"][0].endswith(leaf)
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    tree = Taxonomy.from_paths({"one": ["r", "Q", "q1"], "two": ["r", "q", "q2"]})
+    rows = [("1", "q1", "q"), ("2", "q2", "Q")]
+    levels = [
+        row
+        for sample, leaf, top in rows
+        for row in ((sample, 1, {"q1": "Q", "q2": "q"}[leaf], top), (sample, 2, leaf, leaf))
+    ]
+    path = write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], levels)
+    (cell,) = read_answers(path, tree).cells
+    assert shown(cell) == {"1": ("r/Q r/Q/q1", "r/q r/Q/q1"), "2": ("r/q r/q/q2", "r/Q r/q/q2")}
+
+
+def test_a_node_that_has_the_roots_name(tmp_path: Path) -> None:
+    tree = Taxonomy.from_paths({"a": ["r", "r", "a"], "b": ["r", "r", "b"]})
+    path = write(
+        tmp_path / "p.csv", ["sample_id", "truth", "prediction"], [("1", '["r", "a"]', '["r"]')]
+    )
+    (cell,) = read_answers(path, tree).cells
+    assert shown(cell) == {"1": ("r/r r/r/a", "r/r -")}
+
+
 def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
     names = ["sample_id", "level", "truth", "prediction"]
     rows = [("1", 0, "r", ""), ("1", 1, "z", "z")]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,17 @@ def test_where_paths_break_and_what_is_taken_for_what(tree: Taxonomy, rows_of: R
         ("r/z", "r/x"),
     ]
     assert found["calibration"] is None  # the joint paradigm has no log-probabilities
+
+
+def test_every_field_is_documented(tree: Taxonomy, rows_of: Rows) -> None:
+    text = (Path(__file__).parents[3] / "docs/formats.md").read_text("utf-8")
+    rows = rows_of(SAMPLES)
+    for heading, found in (
+        ("diagnosis", diagnose(rows, tree)),
+        ("comparison", compare(rows, rows, tree, num_bootstrap=1, seed=0)),
+    ):
+        table = text.split(f"| {heading} | meaning |")[1].split("\n\n")[0]
+        assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(found)
 
 
 def with_logprobs(rows: pa.Table, rng: random.Random) -> pa.Table:

@@ -64,6 +64,17 @@ def test_paths_are_chosen_uniformly() -> None:
     assert all(900 < count < 1100 for count in picked.values())
 
 
+def test_paths_that_meet_in_one_option_are_chosen_as_often_as_others() -> None:
+    tree = Taxonomy.from_paths({"pix": ["r", "p", "pi", "pix"], "six": ["r", "s", "si", "six"],
+                                "qix": ["r", "q", "qi", "qix"]})  # fmt: skip
+    options = [["r/p", "r/q"], ["r/p/pi", "r/s/si"], ["r/s/si/six"]]
+    solution = Solution([[tree[node_id] for node_id in level] for level in options])
+    rng = random.Random(0)
+    picked = Counter(tuple(node.name for node in solution.pick(rng)) for _ in range(3000))
+    assert set(picked) == {("p", "pi", "six"), ("p", "si", "six"), ("q", "si", "six")}
+    assert all(900 < count < 1100 for count in picked.values())
+
+
 def test_without_a_valid_path_the_least_broken_ones_are_left() -> None:
     options = [[TREE["r/p"]], [TREE["r/q/qi"], TREE["r/p/pj"]], [TREE["r/q/qi/qix"]]]
     solution = Solution(options)
