@@ -13,6 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sekd.cli import main
+from sekd.config import EvaluateSpec
+from sekd.data.predictions import read_predictions, write_predictions
+from sekd.data.questions import labelled_questions
+from sekd.data.taxonomy import Taxonomy
+from sekd.stages.evaluate.report import metrics_row
+from sekd.stages.evaluate.solver import solve
 
 NAMES = ["root", *"abcd"]
 FLAGS = ["1111", "0111", "1011", "1100", "101", "1110"]
@@ -160,6 +166,24 @@ def test_cells_are_scored_apart(taxonomy: Path, tmp_path: Path) -> None:
     result = sekd("score", both, "--taxonomy", taxonomy, "--only", "model")
     assert result.exit_code == 2
     assert "give COLUMN=VALUE" in result.stderr
+
+
+def test_predictions_of_sekds_own(taxonomy: Path, tmp_path: Path) -> None:
+    """What evaluate writes is scored as evaluate scores it."""
+    tree = Taxonomy.load(taxonomy)
+    samples = []
+    for sample in range(30):
+        leaf = tree.leaf(["p4", "q4", "short", "other"][sample % 4])
+        asked = labelled_questions(
+            tree, leaf, sample_id=str(sample), distractors="random", num_options=2, seed=0
+        )
+        samples.append((str(sample), asked))
+    path = tmp_path / "predictions.parquet"
+    write_predictions(solve(samples, dataset="d", seed=0), path)
+    (row,) = scored(path, "--taxonomy", taxonomy)["rows"]
+    names = {"model": "taxonomy", "dataset": "d", "paradigm": "options"}
+    own = metrics_row(read_predictions([path]), tree, EvaluateSpec(), names)
+    assert own.items() <= row.items()
 
 
 def test_a_comparison_is_paired(taxonomy: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 
 _NUM_LISTED = 3
+_MANY_LEVELS = 1 << 15  # more than any taxonomy has
 _EMPTY = -1  # instead of the number of a text
 _AMBIGUOUS = -3  # instead of a node's number, until the answer above it is known
 
@@ -339,7 +340,7 @@ def _whole(value: object) -> int:
         number = float(str(value))
     except ValueError:
         return -1
-    return int(number) if number.is_integer() else -1
+    return int(number) if number.is_integer() and 0 <= number < _MANY_LEVELS else -1
 
 
 def _grid_of_paths(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: _Faults) -> _Grid:

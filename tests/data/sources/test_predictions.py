@@ -236,9 +236,10 @@ def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
 
 FAULTS = {
     "rows without a sample_id: 1 (line 2)": [("", 1, "z", "z")],
-    "0 (the root) to 2: 2 (line 2: level '3'; line 3: level 'two')": [
+    f"0 (the root) to 2: 3 (line 2: level '3'; line 3: level 'two'; line 4: level '{10**20}')": [
         ("1", 3, "z", "z"),
         ("1", "two", "z", "z"),
+        ("1", 10**20, "z", "z"),
     ],
     "rows of samples without a truth: 1 (line 2)": [("1", 1, "", "z")],
     "that give a sample's level again: 1 (line 3: sample '1', level 1)": [
