@@ -100,6 +100,7 @@ def main() -> None:
             output.seek(0)
             content = json.load(output)
     peak = usage.ru_maxrss / 1e6
+    print(f"{usage.ru_utime + usage.ru_stime:.1f} s of CPU")
     assert content["num_samples"] == NUM_SAMPLES
     assert abs(content["hca"]["value"] - hca) < 1e-9
     title = f"sekd score, {NUM_SAMPLES:,} samples of {NUM_LEVELS} levels"

@@ -1,7 +1,7 @@
 """The texts of a table of predictions as a grid of samples and levels, whatever its layout.
 
-The layouts are those of :mod:`sekd.data.sources.predictions`. What makes a row unusable is told to a
-:class:`Faults`.
+The layouts are those of :mod:`sekd.data.sources.predictions`. What makes a row unusable is told to
+a :class:`Faults`.
 """
 
 from __future__ import annotations

@@ -296,6 +296,15 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_line_break_in_a_cell_is_no_new_row(tmp_path: Path) -> None:
+    """Arrow reads a CSV in blocks of a megabyte, which must not end inside a cell."""
+    ids = [f"image\n{i}\nof a {'long' * 20} name" for i in range(20_000)]
+    rows = [(sample, "z", "z") for sample in ids]
+    path = write(tmp_path / "p.csv", ["sample_id", "truth", "prediction"], rows)
+    (cell,) = read(path).cells
+    assert cell.paths.sample_ids.to_pylist() == ids
+
+
 def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
     rows = [
         {"sample_id": 1, "truth": ["z"], "prediction": "r/z", "extra": {}},
