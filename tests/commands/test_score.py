@@ -272,6 +272,36 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert shown == [2, 2, 1]
 
 
+TAXONOMIES = [
+    "CUB200",
+    "Food",
+    "Inat_animal",
+    "Inat_plantae",
+    "imagenet_animal",
+    "imagenet_artifact",
+]
+
+
+@pytest.mark.parametrize("name", TAXONOMIES)
+def test_names_lead_through_real_taxonomies(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """Ragged ones, with namesakes at one level and nodes that share their parent's name."""
+    taxonomy = shared_data / f"taxonomies/hierarchy_{name}.json"
+    tree = Taxonomy.load(taxonomy)
+    by_level, by_path = [], []
+    for leaf in sorted(tree.leaf_ids):
+        path = [node.name for node in tree.path(tree[leaf])]
+        by_path.append({"sample_id": leaf, "truth": path, "prediction": path})
+        for level, text in enumerate(path, start=1):
+            row = {"sample_id": leaf, "level": level, "truth": text.upper(), "prediction": text}
+            by_level.append(row)
+    for rows in (by_level, by_path):
+        file = tmp_path / "p.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        content = scored(file, "--taxonomy", taxonomy, "--bootstrap", 1)
+        assert content["num_samples"] == len(tree.leaf_ids)
+        assert (content["hca"]["value"], content["tice"]["value"]) == (100, 0)
+
+
 def test_help_has_an_example() -> None:
     result = sekd("score", "--help")
     assert "sekd score mine.csv" in result.output.split("Example:")[1]
