@@ -419,7 +419,9 @@ def measure(folder: Path, num_images: int) -> list[Figure]:
     extra = VOCABULARY * 4 / 1e6  # one row of float32 logits in MB
     return [
         Figure("labels that all four agree on", agreement, 1.0, at_least=True),
-        Figure("(c) prefill tokens / a joint pass", vllm["prefill_tokens"] / vllm["joint_tokens"], 1.2),
+        Figure(
+            "(c) prefill tokens / a joint pass", vllm["prefill_tokens"] / vllm["joint_tokens"], 1.2
+        ),
         Figure("(a) / (c) wall time", a / c, 5, at_least=True),
         Figure("(a) / (b) wall time", a / b, 3, at_least=True),
         Figure(

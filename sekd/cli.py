@@ -9,7 +9,16 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import distill, draw_world, elicit, evaluate, inspect, plan, upkeep
+from sekd.commands import (
+    distill,
+    draw_world,
+    elicit,
+    evaluate,
+    inspect,
+    plan,
+    score,
+    upkeep,
+)
 
 
 @click.group()
@@ -37,6 +46,7 @@ for _command in (
     inspect.inspect,
     distill.distill,
     evaluate.evaluate,
+    score.score,
     upkeep.status,
     upkeep.verify,
     upkeep.gc,
