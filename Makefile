@@ -23,6 +23,7 @@ torture: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/shards.py --check
 	$(BIN)/python benchmarks/score.py --check
+	$(BIN)/python benchmarks/elicit.py --check
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
 check: $(VENV)/dev

@@ -113,6 +113,8 @@ class Engine(Protocol):
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """Drive conversations to their end; yields what they return, in the order they end.
 
+        A run begins with nothing cached, so that what it counts is its own.
+
         They are drawn as there is room for them, so that a lazy iterable opens few images at a
         time. A request that the model cannot take raises ``SampleError`` *inside* its conversation.
 

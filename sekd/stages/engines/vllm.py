@@ -100,6 +100,7 @@ class VllmEngine:
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.stages.engines.protocol.Engine`."""
+        self._llm.reset_prefix_cache()  # so that a run's token counts and seconds are its own
         waiting = iter(conversations)
         under_way: dict[str, tuple[_Talk[Result], int]] = {}
         num_talks = 0

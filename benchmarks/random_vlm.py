@@ -1,0 +1,120 @@
+"""A random vision-language model of a size where tokens cost, and questions to put to it.
+
+The Qwen2.5-VL family with its real vocabulary size; 400 image tokens, six levels of four options.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers as hf
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+NUM_LEVELS = 6
+IMAGE_SIZE = 560  # 20 x 20 merged patches of 28 pixels
+NUM_IMAGE_TOKENS = (IMAGE_SIZE // 28) ** 2
+HIDDEN_SIZE = 384
+VOCABULARY, SMALL_VOCABULARY = 151_936, 8_192
+IM_END = "<|im_end|>"
+
+
+def write_world(folder: Path, num_images: int) -> None:
+    """Pictures of noise, a taxonomy of made-up names, two random models and a config."""
+    rng = random.Random(0)
+    parts = [a + b for a in "bcdfghlmnprstv" for b in ("a", "e", "i", "o", "us", "ia", "or")]
+    paths: dict[str, list[str]] = {}
+
+    def name() -> str:
+        return "".join(rng.choice(parts) for _ in range(4))
+
+    def grow(path: list[str]) -> None:
+        if len(path) == NUM_LEVELS + 1:
+            paths[path[-1]] = path
+            return
+        for _ in range(4 if len(path) < 3 else 2):
+            grow([*path, name()])
+
+    grow([name()])
+    (folder / "taxonomy.json").write_text(json.dumps(paths), encoding="utf-8")
+    leaves = list(paths)
+    rows = []
+    noise = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(num_images):
+        small = noise.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        image.save(folder / "images" / f"{number}.png")
+        rows.append(f"images/{number}.png,{rng.choice(leaves)}")
+    (folder / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    names = [each for path in paths.values() for each in path]
+    for size in (VOCABULARY, SMALL_VOCABULARY):
+        write_model(folder / f"model-{size}", names, size)
+
+
+def write_model(folder: Path, names: list[str], vocabulary: int) -> None:
+    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    special += ["<|image_pad|>", "<|video_pad|>"]
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    words = "Given the image and the known facts, answer with the letter of the right option: what"
+    corpus = [*names, *[f"{words} is the level 1 of the organism? None\nA. B. C. D."] * 50]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet),
+    )
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token=IM_END, pad_token=IM_END
+    )
+    ids = tokenizer.convert_tokens_to_ids(special)
+    config = hf.Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": HIDDEN_SIZE,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "vocab_size": vocabulary,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12]},
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 6,
+            "out_hidden_size": HIDDEN_SIZE,
+            "fullatt_block_indexes": [3],
+        },
+        vision_start_token_id=ids[2],
+        vision_end_token_id=ids[3],
+        image_token_id=ids[4],
+        video_token_id=ids[5],
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = hf.Qwen2_5_VLForConditionalGeneration(config)
+    # Random weights answer every question alike, a hair apart; scaled up they differ.
+    for block in model.model.language_model.layers:
+        block.self_attn.o_proj.weight.data *= 8
+        block.mlp.down_proj.weight.data *= 8
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    processor = hf.Qwen2_5_VLProcessor(
+        hf.Qwen2VLImageProcessor(min_pixels=IMAGE_SIZE**2, max_pixels=IMAGE_SIZE**2),
+        tokenizer,
+        hf.Qwen2VLVideoProcessor(),
+        chat_template=(
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
+            f"{{% if p['type'] == 'image' %}}{image}{{% else %}}{{{{ p['text'] }}}}{{% endif %}}"
+            "{% endfor %}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        ),
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
