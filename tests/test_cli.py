@@ -91,12 +91,16 @@ SMALL = [
 
 def test_metrics_json_has_every_cell(finished: Path) -> None:
     rows = json.loads((finished.parents[1] / "metrics.json").read_text())["rows"]
-    cells = {(row["model"], row["dataset"], row["paradigm"]) for row in rows}
+    cells = {(row["model"], row["dataset"], row["paradigm"], row["control"]) for row in rows}
     assert cells == {
-        (model, dataset, paradigm)
-        for model in ("base", "student")
-        for dataset in ("seen", "unseen")
-        for paradigm in ("joint", "independent", "conditioned")
+        *(
+            (model, dataset, paradigm, control)
+            for model in ("base", "student")
+            for dataset in ("seen", "unseen")
+            for paradigm in ("joint", "independent", "conditioned")
+            for control in ("none", "blind", "shuffled", "circular", "siblings")
+        ),
+        *(("taxonomy", dataset, "options", "taxonomy") for dataset in ("seen", "unseen")),
     }
     for row in rows:
         assert row["num_samples"] == 12
@@ -106,7 +110,11 @@ def test_metrics_json_has_every_cell(finished: Path) -> None:
 
 def test_the_base_walks_better_than_it_answers_at_once(finished: Path) -> None:
     rows = json.loads((finished.parents[1] / "metrics.json").read_text())["rows"]
-    hca = {(r["dataset"], r["paradigm"]): r["hca"]["value"] for r in rows if r["model"] == "base"}
+    hca = {
+        (row["dataset"], row["paradigm"]): row["hca"]["value"]
+        for row in rows
+        if (row["model"], row["control"]) == ("base", "none")
+    }
     for dataset in ("seen", "unseen"):
         assert hca[dataset, "conditioned"] > hca[dataset, "independent"] > hca[dataset, "joint"]
 
@@ -258,7 +266,7 @@ def test_ragged_paths_are_asked_to_their_own_depth(config_file: Path) -> None:
         assert result.exit_code == 0, result.output
     assert sorted(level for _, level in answers_of(config_file)) == [1] * 8 + [2] * 6 + [3] * 2
     rows = json.loads((config_file.parent / "run" / "metrics.json").read_text())["rows"]
-    assert len(rows) == 6
+    assert len(rows) == 6 * 2 + 1  # blind too, and the taxonomy's solver
     assert all(set(row["level_accuracy"]) == {"1", "2", "3"} for row in rows)
 
 

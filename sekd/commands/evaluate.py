@@ -1,9 +1,10 @@
-"""``sekd evaluate``: base and student under the paradigms, with every metric."""
+"""``sekd evaluate``: models under the paradigms and controls, with every metric."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,91 +21,142 @@ from sekd.commands.running import (
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
+    from sekd.pipeline.manifest import Manifest
+    from sekd.pipeline.runner import Outcome
+    from sekd.stages.evaluate.cells import Cell
+    from sekd.stages.evaluate.contenders import Kept
+    from sekd.stages.evaluate.summary import Result
 
 logger = logging.getLogger(__name__)
 
 
 @click.command()
+@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
 @on_workers
 @over_config
-def evaluate(config: RunConfig, as_json: bool) -> bool:
-    """Last stage: base and student under the three paradigms, with every metric.
+def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+    """Last stage: models under the three paradigms and controls, with every metric.
 
-    Writes metrics.json, metrics.md and predictions.parquet into the run's directory. Without a
-    finished student the base is evaluated alone.
+    The base, the finished student and those of evaluate.models. Writes metrics.json, metrics.md and
+    predictions.parquet into the run's directory. What is done stays done, so the same command
+    resumes, and takes up paradigms, controls, datasets and models that were added.
 
     \b
     Example:
         sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
+        sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-    from rich.console import Console
-
-    from sekd.data.predictions import PREDICTIONS, read_predictions
     from sekd.data.samples import Dataset
-    from sekd.pipeline.files import write_atomically
+    from sekd.stages.evaluate.cells import cells_of
+    from sekd.stages.evaluate.contenders import Kept, contenders_of
+    from sekd.stages.evaluate.summary import solve_options
+
+    spec = config.evaluate
+    student = _finished_adapter(config)
+    if student is None:
+        logger.info("no finished student for this config: evaluating without one")
+    datasets = [
+        Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
+    ]
+    if spec.limit:
+        datasets = [dataset.first(spec.limit) for dataset in datasets]
+    cells = cells_of(config, contenders_of(config, student), datasets)
+    kept = Kept() if spec.runtime.executor == "inline" else None
+    try:
+        done = _run_cells(
+            config, cells, kept, run_settings(spec.runtime, retry_failed=retry_failed)
+        )
+    finally:
+        if kept is not None:
+            kept.close()
+    incomplete = [outcome for outcome in done if outcome.manifest is None]
+    if incomplete:
+        for outcome in incomplete[:1] if as_json else incomplete:
+            report_incomplete(outcome, as_json)
+        return False
+    results = _results(cells, [outcome.manifest for outcome in done if outcome.manifest])
+    if "taxonomy" in spec.controls:
+        results += [solve_options(dataset, spec.seed) for dataset in datasets]
+    results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
+    _report(config, results, as_json)
+    return True
+
+
+def _run_cells(
+    config: RunConfig, cells: Sequence[Cell], kept: Kept | None, settings: Mapping[str, Any]
+) -> list[Outcome]:
+    """Every cell to its end, whatever became of the others."""
     from sekd.pipeline.plan import Plan
     from sekd.pipeline.runner import run_stage
     from sekd.pipeline.stage import Stage
-    from sekd.stages.evaluate.paradigms import PredictionsWorker, predictions_fields
-    from sekd.stages.evaluate.report import metrics_row, render_table, to_markdown
+    from sekd.stages.elicit.answers import dataset_fields
+    from sekd.stages.evaluate.cells import CellWorker, cell_fields
 
-    spec = config.evaluate
-    models: dict[str, Path | None] = {"base": None}
-    adapter = _finished_adapter(config)
-    if adapter is not None:
-        models["student"] = adapter
-    else:
-        logger.info("no finished student for this config: evaluating the base alone")
-    tables: list[pa.Table] = []
-    metrics: list[dict[str, Any]] = []
+    fields: dict[tuple[str, int], dict[str, Any]] = {}
+    outcomes = []
+    for cell in cells:
+        dataset = cell.dataset
+        key = dataset.name, len(dataset.samples)
+        if key not in fields:
+            fields[key] = dataset_fields(dataset, hash_images(dataset))
+        ids = dataset.samples.ids.to_pylist()
+        stage = Stage.open(
+            config.run_dir / "predictions" / cell.folder,
+            cell_fields(config, cell, fields[key]),
+            partial(Plan.split, ids, config.evaluate.runtime.shard_size),
+        )
+        outcomes.append(run_stage(stage, partial(CellWorker, config, cell, kept), **settings))
+    return outcomes
+
+
+def _results(cells: Sequence[Cell], manifests: Sequence[Manifest]) -> list[Result]:
+    from sekd.data.predictions import PREDICTIONS, read_predictions
+    from sekd.stages.evaluate.cost import FIGURES, mean_cost
+    from sekd.stages.evaluate.summary import Result
+
+    return [
+        Result(
+            names=cell.names,
+            taxonomy=cell.dataset.taxonomy,
+            rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
+            num_quarantined=len(manifest.quarantined),
+            cost=mean_cost({f: manifest.figures(f) for f in FIGURES}, manifest.num_samples),
+        )
+        for cell, manifest in zip(cells, manifests, strict=True)
+    ]
+
+
+def _report(config: RunConfig, results: Sequence[Result], as_json: bool) -> None:
+    """Write and show what the cells come to."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from rich.console import Console
+
+    from sekd.data.taxonomy import Taxonomy
+    from sekd.pipeline.files import write_atomically
+    from sekd.stages.evaluate.report import render_table, to_markdown
+    from sekd.stages.evaluate.summary import summarize
+
+    learned = config.dataset(config.elicit.dataset, "elicit.dataset")
+    distilled = Taxonomy.load(learned.taxonomy, level_names=learned.level_names)
+    content = summarize(results, config.evaluate, distilled)
     level_names: list[str] = []
-    for name in spec.datasets:
-        dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
-        dataset = dataset.first(spec.limit) if spec.limit else dataset
-        ids, images = dataset.samples.ids.to_pylist(), hash_images(dataset)
-        for model, its_adapter in models.items():
-            outcome = run_stage(
-                Stage.open(
-                    config.run_dir / "predictions" / f"{name}-{model}",
-                    predictions_fields(config, dataset, images, its_adapter),
-                    partial(Plan.split, ids, spec.runtime.shard_size),
-                ),
-                partial(PredictionsWorker, config, dataset, model, its_adapter),
-                **run_settings(spec.runtime),
-            )
-            if outcome.manifest is None:
-                return report_incomplete(outcome, as_json)
-            table = read_predictions(list(outcome.manifest.files(PREDICTIONS).values()))
-            tables.append(table)
-            for paradigm in spec.paradigms:
-                rows = table.filter(pc.field("paradigm") == paradigm)
-                names = {
-                    "model": model,
-                    "dataset": name,
-                    "paradigm": paradigm,
-                    "num_quarantined": len(outcome.manifest.quarantined),
-                }
-                metrics.append(metrics_row(rows, dataset.taxonomy, spec, names))
-        deepest = sorted({(n.depth, n.rank) for n in dataset.taxonomy.nodes if n.depth})
+    for result in results:
+        deepest = sorted({(n.depth, n.rank) for n in result.taxonomy.nodes if n.depth})
         level_names = max(level_names, [rank for _, rank in deepest], key=len)
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(tables), buffer)
+    pq.write_table(pa.concat_tables([result.rows for result in results]), buffer)
     write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
-    content = {"rows": metrics, "root_is_scored": False}
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(config.run_dir / "metrics.md", to_markdown(metrics, level_names))
+    write_atomically(config.run_dir / "metrics.md", to_markdown(content["rows"], level_names))
     if as_json:
         click.echo(json.dumps(content))
-    else:
-        console = Console()
-        if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-            console = Console(width=160)
-        console.print(render_table(metrics, level_names))
-        click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
-    return True
+        return
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
+        console = Console(width=160)
+    console.print(render_table(content["rows"], level_names))
+    click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
 
 
 def _finished_adapter(config: RunConfig) -> Path | None:

@@ -139,7 +139,7 @@ def report_incomplete(outcome: Outcome, as_json: bool) -> bool:
     shard, error = next(iter(outcome.failed.items()))
     hint = "run the same command again to retry them"
     if len(outcome.exhausted) == len(outcome.failed):
-        hint = "their attempts are used up; sekd elicit --retry-failed grants them more"
+        hint = "their attempts are used up; --retry-failed grants them more"
     click.echo(
         f"{name}: {len(outcome.failed)} of {num_shards} shards are left (shard {shard}: {error}); "
         f"{hint}",

@@ -252,5 +252,7 @@ distill:
 
 evaluate:
   datasets: [seen, unseen]
+  controls: [taxonomy, blind, shuffled, circular, siblings]
+  control_limit: 40
   runtime: {{batch_size: 100, shard_size: 200}}
 """

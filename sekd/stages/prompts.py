@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Node
@@ -70,15 +71,23 @@ def answer_tail(node: Node) -> str:
     return f". {node.name}"
 
 
-def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
-    """Option index per question, ``None`` where the reply gives no single valid answer.
+class Found(NamedTuple):
+    """An answer in a joint reply: the option's index, and where in the text its letter is."""
+
+    choice: int
+    place: int
+
+
+def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[Found | None]:
+    """An answer per question, ``None`` where the reply gives no single valid one.
 
     A line counts only if it names its level: as "phylum: B", by number as "L2: B", "Q2: B" or
     "2. B", or by both. Letters may be lower case, in brackets or bold. Two lines that disagree
     about a level, or a letter that is not an option, give ``None``: a parse failure, never a guess.
     """
-    found: list[set[int]] = [set() for _ in questions]
-    for line in reply.splitlines():
+    found: list[list[Found]] = [[] for _ in questions]
+    start = 0
+    for line in reply.splitlines(keepends=True):
         for index, question in enumerate(questions):
             number = rf"(?:level\s*|[LQ])?{question.level}"
             names = rf"(?:{number}[:.)]\s*)?{re.escape(question.rank)}|{number}"
@@ -88,9 +97,19 @@ def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | N
                 re.IGNORECASE,
             )
             if match:
-                found[index].add(LETTERS.index(match.group(1).upper()))
+                choice = LETTERS.index(match.group(1).upper())
+                found[index].append(Found(choice, start + match.start(1)))
                 break
+        start += len(line)
     return [
-        next(iter(answers)) if len(answers) == 1 and max(answers) < len(question.options) else None
+        answers[0]
+        if len({answer.choice for answer in answers}) == 1
+        and answers[0].choice < len(question.options)
+        else None
         for answers, question in zip(found, questions, strict=True)
     ]
+
+
+def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
+    """Option index per question, as :func:`find_joint_answers` finds it."""
+    return [found and found.choice for found in find_joint_answers(reply, questions)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,14 @@ def test_predictions_of_sekds_own(taxonomy: Path, tmp_path: Path) -> None:
     names = {"model": "taxonomy", "dataset": "d", "paradigm": "options"}
     own = metrics_row(read_predictions([path]), tree, EvaluateSpec(), names)
     assert own.items() <= row.items()
+    turned = [
+        replace(row, rotation=r) for r in (0, 1) for row in solve(samples, dataset="d", seed=r)
+    ]
+    write_predictions(turned, path)
+    (row,) = scored(path, "--taxonomy", taxonomy)["rows"]
+    both = metrics_row(read_predictions([path]), tree, EvaluateSpec(), names)
+    assert both | {"tice": None} == {name: row[name] for name in both} | {"tice": None}
+    assert both["hca"]["value"] < own["hca"]["value"]
 
 
 def test_a_comparison_is_paired(taxonomy: Path, tmp_path: Path) -> None:

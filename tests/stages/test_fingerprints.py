@@ -20,7 +20,8 @@ from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
 from sekd.stages.elicit.states import states_fields, states_spec
-from sekd.stages.evaluate.paradigms import predictions_fields
+from sekd.stages.evaluate.cells import Cell, cell_fields
+from sekd.stages.evaluate.contenders import Contender
 
 SPECS: dict[str, Callable[[RunConfig], Any]] = {
     "answers": answers_spec,
@@ -137,7 +138,13 @@ def fingerprints(config: RunConfig) -> tuple[str, str, str]:
     return (
         first,
         digest(states_fields(config, first, [])),
-        digest(predictions_fields(config, dataset, images, None)),
+        digest(
+            cell_fields(
+                config,
+                Cell(Contender("base", config.model), dataset, "conditioned"),
+                answers.dataset_fields(dataset, images),
+            )
+        ),
     )
 
 

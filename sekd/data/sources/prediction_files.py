@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from sekd.data.predictions import PREDICTION_SCHEMA, scored_rows
 from sekd.errors import ConfigError
 
 REQUIRED = ("sample_id", "truth", "prediction")
@@ -108,6 +109,9 @@ def _read_parquet(path: Path) -> pa.Table:
             if name in schema.names and _is_text(schema.field(name).type)
         ]
         columns = [name for name in COLUMNS if name in schema.names]
+        if schema.names == PREDICTION_SCHEMA.names:  # sekd's own, perhaps in several rotations
+            table = pq.read_table(path, columns=[*columns, "rotation"], read_dictionary=texts)
+            return scored_rows(table).drop_columns("rotation")
         return pq.read_table(path, columns=columns, read_dictionary=texts)
     except pa.ArrowInvalid as error:
         raise ConfigError(f"{path}: not a Parquet file: {error}") from error

@@ -101,6 +101,7 @@ class VllmEngine:
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.stages.engines.protocol.Engine`."""
         self._llm.reset_prefix_cache()  # so that a run's token counts and seconds are its own
+        self._llm.reset_mm_cache()  # nor are images processed beforehand
         waiting = iter(conversations)
         under_way: dict[str, tuple[_Talk[Result], int]] = {}
         num_talks = 0

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sekd.config import EvaluateSpec
 from sekd.data.paths import paths_of
+from sekd.data.predictions import NO_CONTROL, scored_rows
 from sekd.data.taxonomy import Taxonomy
 from sekd.stages.evaluate.metrics import Outcomes, score
 
@@ -27,20 +28,29 @@ def outcomes_of(rows: pa.Table, taxonomy: Taxonomy) -> Outcomes:
 def metrics_row(
     rows: pa.Table, taxonomy: Taxonomy, spec: EvaluateSpec, names: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One row of ``metrics.json``: ``names`` (model, dataset, paradigm, ...) and every metric."""
+    """One row of ``metrics.json``: ``names`` (model, dataset, paradigm, ...) and every metric.
+
+    Args:
+        rows: of one cell. Of several rotations the worst counts at each level, and ``tice`` is
+            null: such a path was put together, no model gave it.
+    """
+    scored = scored_rows(rows)
     scores = score(
-        outcomes_of(rows, taxonomy),
+        outcomes_of(scored, taxonomy),
         alpha=spec.alpha,
         num_bootstrap=spec.num_bootstrap,
         seed=spec.seed,
     )
+    if len(scored) < len(rows):
+        scores["tice"] = None
     return {**names, **scores}
 
 
 def render_table(rows: Sequence[Mapping[str, Any]], level_names: Sequence[str]) -> Table:
     """The table that a reader of the paper wants to see: one line per model and paradigm."""
     table = Table(
-        title="Accuracy in percent; HCA: the whole path is right, with its 95 % interval",
+        title="Accuracy in percent; HCA: the whole path is right, with its 95 % interval; "
+        "cost: computed tokens, in joint passes",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -68,19 +78,24 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], level_names: Sequence[str]) -
 
 
 def _headings(level_names: Sequence[str]) -> tuple[list[str], list[str]]:
-    return ["dataset", "model", "paradigm"], ["HCA", "95 %", "leaf", *level_names, "unparsed"]
+    figures = ["HCA", "95 %", "leaf", *level_names, "unparsed", "cost"]
+    return ["dataset", "model", "paradigm", "control"], figures
 
 
 def _cells(row: Mapping[str, Any], num_levels: int) -> list[str]:
     hca = row["hca"]
     levels = [row["level_accuracy"].get(str(level)) for level in range(1, num_levels + 1)]
+    relative = (row.get("cost") or {}).get("relative_to_joint") or {}
+    control = row.get("control", NO_CONTROL)
     return [
-        row["dataset"],
+        row["dataset"] + (" (zero-shot)" if row.get("zero_shot") else ""),
         row["model"],
         row["paradigm"],
+        "" if control == NO_CONTROL else control,
         f"{hca['value']:.1f}",
         f"{hca['low']:.1f}-{hca['high']:.1f}",
         f"{row['leaf_accuracy']['value']:.1f}",
         *(f"{level['value']:.1f}" if level else "" for level in levels),
         f"{row['parse_failure_rate']['value']:.1f}",
+        f"{relative['tokens']:.1f}x" if relative.get("tokens") else "",
     ]

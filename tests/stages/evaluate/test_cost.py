@@ -1,0 +1,98 @@
+"""Costs are what passed between a conversation and its engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sekd.errors import SampleError
+from sekd.stages.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
+from sekd.stages.evaluate.cost import Cost, mean_cost, metered, relate_to_joint
+
+PROMPT = Prompt((1, 2, 3), None, "")
+LETTER = Answer(0, np.zeros(2, dtype=np.float32), num_prompt_tokens=10, num_cached_tokens=4)
+TEXT = Reply((7, 8, 9), num_prompt_tokens=20, num_cached_tokens=0)
+
+
+def two_letters_and_a_text() -> Conversation[str]:
+    answers = yield from ask([Ask(PROMPT, (1, 2)), Ask(PROMPT, (1, 2))])
+    reply = yield from write(Write(PROMPT, 100, 0))
+    return f"{len(answers)} {reply.token_ids}"
+
+
+def test_every_request_is_counted_and_nothing_is_changed() -> None:
+    talk = metered(two_letters_and_a_text())
+    assert len(next(talk)) == 2
+    (request,) = talk.send([LETTER, LETTER])
+    assert isinstance(request, Write)
+    with pytest.raises(StopIteration) as end:
+        talk.send([TEXT])
+    result, cost = end.value.value
+    assert result == "2 (7, 8, 9)"
+    assert cost == Cost(
+        calls=3, prefill_tokens=6 + 6 + 20, cached_tokens=4 + 4, decode_tokens=1 + 1 + 4
+    )
+
+
+def test_a_text_that_filled_its_room_had_no_stop() -> None:
+    talk = metered(write(Write(PROMPT, 3, 0)))
+    next(talk)
+    with pytest.raises(StopIteration) as end:
+        talk.send([TEXT])
+    assert end.value.value[1].decode_tokens == 3
+
+
+def test_a_refusal_reaches_the_conversation_and_costs_nothing() -> None:
+    def asks_again() -> Conversation[int]:
+        try:
+            yield from ask([Ask(PROMPT, (1, 2))])
+        except SampleError:
+            answers = yield from ask([Ask(PROMPT, (1,))])
+            return len(answers)
+        return 0
+
+    talk = metered(asks_again())
+    next(talk)
+    (request,) = talk.throw(SampleError("too long"))
+    assert request.option_ids == (1,)
+    with pytest.raises(StopIteration) as end:
+        talk.send([LETTER])
+    assert end.value.value == (1, Cost(1, 6, 4, 1))
+
+
+def test_what_a_conversation_raises_is_raised() -> None:
+    talk = metered(ask([Ask(PROMPT, (1,))]))
+    next(talk)
+    with pytest.raises(SampleError, match="too long"):
+        talk.throw(SampleError("too long"))
+
+
+def row(model: str, paradigm: str, prefill: float, seconds: float, **more: Any) -> dict[str, Any]:
+    cost = {"prefill_tokens": prefill, "decode_tokens": 10.0, "seconds": seconds}
+    names = {"model": model, "dataset": "d", "paradigm": paradigm, "control": "none"}
+    return {**names, "cost": cost, **more}
+
+
+def test_costs_are_in_joint_passes_of_the_same_model() -> None:
+    rows = [
+        row("a", "joint", 90, 2.0),
+        row("a", "conditioned", 290, 1.0),
+        row("a", "joint", 390, 8.0, control="circular"),
+        row("b", "conditioned", 290, 1.0),
+        row("taxonomy", "options", 0, 0, cost=None),
+    ]
+    relate_to_joint(rows)
+    related = [each["cost"] and each["cost"]["relative_to_joint"] for each in rows]
+    assert related == [
+        {"tokens": 1.0, "seconds": 1.0},
+        {"tokens": 3.0, "seconds": 0.5},
+        {"tokens": 4.0, "seconds": 4.0},
+        None,
+        None,
+    ]
+
+
+def test_means_are_over_all_shards() -> None:
+    assert mean_cost({"calls": [3, 5], "seconds": [1.0, 0.0]}, 4) == {"calls": 2.0, "seconds": 0.25}
