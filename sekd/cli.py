@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import distill, draw_world, elicit, evaluate, plan, upkeep
+from sekd.commands import benchmark, distill, draw_world, elicit, evaluate, plan, upkeep
 
 
 @click.group()
@@ -36,6 +36,7 @@ for _command in (
     elicit.elicit,
     distill.distill,
     evaluate.evaluate,
+    benchmark.benchmark,
     upkeep.status,
     upkeep.verify,
     upkeep.gc,

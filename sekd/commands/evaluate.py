@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sekd.commands.running import (
+    finished_adapter,
     hash_images,
     on_workers,
     over_config,
@@ -53,7 +54,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
 
     spec = config.evaluate
     models: dict[str, Path | None] = {"base": None}
-    adapter = _finished_adapter(config)
+    adapter = finished_adapter(config)
     if adapter is not None:
         models["student"] = adapter
     else:
@@ -105,16 +106,3 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
         console.print(render_table(metrics, level_names))
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True
-
-
-def _finished_adapter(config: RunConfig) -> Path | None:
-    """The newest adapter that was trained under this config."""
-    from sekd.pipeline.folders import find_folder
-    from sekd.pipeline.stage import directories
-    from sekd.stages.distill.train import distill_spec
-
-    for directory in directories(config.run_dir / "distill", distill_spec(config)):
-        adapter = find_folder(directory, "adapter")
-        if adapter is not None:
-            return adapter
-    return None
