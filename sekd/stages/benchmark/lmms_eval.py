@@ -95,7 +95,7 @@ class LmmsEval:
         spec: BenchmarkSpec,
         model_spec: ModelSpec,
         folder: Path,
-        on_line: Callable[[str], None],
+        on_progress: Callable[[str], None],
     ) -> None:
         """Evaluate one task and leave what it wrote in ``folder``, which is whole once it is there.
 
@@ -104,7 +104,7 @@ class LmmsEval:
 
         Args:
             model: directory of a model that needs no adapter.
-            on_line: gets each line that lmms-eval prints, as it comes.
+            on_progress: gets each line of a progress bar as it comes; our log gets all lines.
 
         Raises:
             ShardError: if it failed; with its last error line.
@@ -116,7 +116,7 @@ class LmmsEval:
         options = arguments(task, model, spec, model_spec, temporary)
         command = [str(self.python.absolute()), *options]
         logger.debug("running %s", command)
-        code, lines = _stream(command, on_line)
+        code, lines = _stream(command, on_progress)
         results = list(temporary.rglob("*_results.json"))
         if code != 0 or len(results) != 1:
             raise ShardError(f"lmms-eval {_reason(code)}: {last_error(lines)}")
@@ -169,7 +169,7 @@ def arguments(
     return ["-m", "lmms_eval", *map(str, options), "--log_samples"]
 
 
-def _stream(command: list[str], on_line: Callable[[str], None]) -> tuple[int, list[str]]:
+def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int, list[str]]:
     """Run to the end; returns the exit code and the last lines. Leaves no process behind."""
     path = [str(_PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -197,7 +197,8 @@ def _stream(command: list[str], on_line: Callable[[str], None]) -> tuple[int, li
             if line:
                 lines.append(line)
                 logger.debug("%s", line)
-                on_line(line)
+                if _PROGRESS.search(line):
+                    on_progress(line)
         return process.wait(), list(lines)
     finally:
         with contextlib.suppress(ProcessLookupError):
