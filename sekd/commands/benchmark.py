@@ -82,7 +82,7 @@ def benchmark(config: RunConfig, as_json: bool) -> bool:
     write_atomically(config.run_dir / "benchmark.md", to_markdown(rows))
     if as_json:
         click.echo(json.dumps(content))
-    else:
+    elif rows:
         console = Console()
         if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
             console = Console(width=160)

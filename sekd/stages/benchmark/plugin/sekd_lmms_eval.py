@@ -55,7 +55,10 @@ class Transformers(lmms):
         self._processor = AutoProcessor.from_pretrained(
             pretrained, trust_remote_code=trust_remote_code, **json.loads(processor_args)
         )
-        self._processor.tokenizer.padding_side = "left"
+        tokenizer = self._processor.tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """A reply per request, in their order."""
@@ -83,10 +86,10 @@ class Transformers(lmms):
             return_dict=True,
             processor_kwargs={"padding": True, "return_tensors": "pt"},
         ).to(self._model.device, self._model.dtype)
-        tokens = self._model.generate(**inputs, **_generation(settings))
+        pad = self._processor.tokenizer.pad_token_id
+        tokens = self._model.generate(**inputs, pad_token_id=pad, **_generation(settings))
         new = tokens[:, inputs["input_ids"].shape[1] :]
         texts = self._processor.batch_decode(new, skip_special_tokens=True)
-        pad = self._model.generation_config.pad_token_id
         return [
             GenerationResult(text, TokenCounts(output_tokens=int((row != pad).sum())))
             for text, row in zip(texts, new, strict=True)
