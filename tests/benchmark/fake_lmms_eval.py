@@ -1,11 +1,13 @@
 """Stands in for the python of lmms-eval's environment where a test is not about lmms-eval.
 
 Writes the files of `python -m lmms_eval` for one task of six samples; base and student differ in
-one sample. FAKE_FAILS=<task> makes that task fail as lmms-eval does: a traceback, exit code 0.
+one sample. FAKE_FAILS=<task> makes that task fail as lmms-eval does: a traceback, exit code 0. The
+task `hangs` starts a worker that outlives it.
 """
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,8 +26,10 @@ if task == os.environ.get("FAKE_FAILS"):
 if task == "killed":
     os.abort()
 if task == "hangs":
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"worker of {__file__}"])
     print("replies:  50%|     | 3/6 [00:00<?, ?it/s]", flush=True)
-    time.sleep(60)
+    time.sleep(3)
+    sys.exit()
 is_student = "merged" in options["--model_args"]
 scores = [0.0, 1.0, 0.0, 1.0, 1.0, 1.0 if is_student else 0.0]
 folder = Path(options["--output_path"]) / "a__model"
