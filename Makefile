@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+LMMS := .venv-lmms
 
-.PHONY: demo test torture bench check clean
+.PHONY: demo test torture bench check clean $(LMMS)
 
 demo: $(VENV)/demo
 	$(BIN)/sekd draw-world runs/demo/world
@@ -14,6 +15,9 @@ demo: $(VENV)/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# The environment of lmms-eval for the tests of `sekd benchmark`, which are skipped without it.
+$(LMMS): $(LMMS)/ready
 
 # 200 kills at random moments over every executor and store; exit code 1 on any loss.
 torture: $(VENV)/dev
@@ -30,7 +34,7 @@ check: $(VENV)/dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(LMMS) runs/demo
 
 # torch first and by version: a bare `torch` may bring gigabytes of CUDA to a machine without a GPU.
 $(VENV)/demo: pyproject.toml
@@ -48,4 +52,14 @@ $(VENV)/dev: pyproject.toml
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0
 	cp tests/environment/* $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')
+	touch $@
+
+# Only what lmms-eval imports to run a task of images on a model of transformers. What its package
+# asks for is 6.8 GB: another torch with its CUDA, trackers, judges, and readers of video and audio.
+$(LMMS)/ready: Makefile
+	$(PYTHON) -m venv $(LMMS)
+	$(LMMS)/bin/python -m pip install --quiet $(TORCH)
+	$(LMMS)/bin/python -m pip install --quiet accelerate datasets evaluate loguru pillow pydantic \
+		pytablewriter pytz sacrebleu tenacity 'transformers>=5.16.1,<5.20'
+	$(LMMS)/bin/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@

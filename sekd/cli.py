@@ -10,6 +10,7 @@ import click
 
 from sekd import __version__
 from sekd.commands import (
+    benchmark,
     distill,
     draw_world,
     elicit,
@@ -47,6 +48,7 @@ for _command in (
     distill.distill,
     evaluate.evaluate,
     score.score,
+    benchmark.benchmark,
     upkeep.status,
     upkeep.verify,
     upkeep.gc,

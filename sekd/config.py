@@ -58,6 +58,7 @@ for _yaml in (_Loader, _Dumper):
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 DType = Literal["float32", "bfloat16", "float16"]
 AnswerForm = Literal["letter", "letter_and_name"]
@@ -333,6 +334,30 @@ class EvaluateSpec(_Model):
         return self
 
 
+class BenchmarkSpec(_Model):
+    """General benchmarks through lmms-eval, base and student with the same settings."""
+
+    tasks: tuple[Annotated[str, Field(pattern=r"^[\w.+-]+$")], ...] = ()
+    """Tasks or groups as lmms-eval names them, e.g. ``[mmbench_en_dev, gqa]``."""
+    limit: Positive | None = None
+    """Only the first so many samples of each task."""
+    python: Path | None = None
+    """The python of the environment where lmms-eval is installed; this one if not given."""
+    include_path: Path | None = None
+    """A folder of tasks of your own, as lmms-eval's ``--include_path`` takes it."""
+    model: str = "transformers"
+    """lmms-eval's name of what runs the model: ``transformers`` (sekd's own, for whatever loads as
+    an image-text-to-text model), ``vllm``, ``qwen2_5_vl`` ..."""
+    model_args: dict[str, str | int | float | bool] = {}
+    """Further arguments of that, e.g. ``{gpu_memory_utilization: 0.7}`` of ``vllm``."""
+    num_fewshot: NonNegativeInt | None = None
+    """Examples before each question; the task's own number if not given."""
+    batch_size: Positive = 1
+    seed: int = 0
+    """Of lmms-eval's random numbers and of the bootstrap."""
+    num_bootstrap: Positive = 1000
+
+
 class RunConfig(_Model):
     """One run, from images to metrics."""
 
@@ -343,6 +368,7 @@ class RunConfig(_Model):
     elicit: ElicitSpec = ElicitSpec()
     distill: DistillSpec = DistillSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
+    benchmark: BenchmarkSpec = BenchmarkSpec()
 
     def dataset(self, name: str, asked_by: str) -> DatasetSpec:
         """The dataset of that name.

@@ -6,12 +6,12 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sekd.commands.running import (
+    finished_adapter,
     hash_images,
     on_workers,
     over_config,
@@ -52,7 +52,7 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     from sekd.stages.evaluate.summary import solve_options
 
     spec = config.evaluate
-    student = _finished_adapter(config)
+    student = finished_adapter(config)
     if student is None:
         logger.info("no finished student for this config: evaluating without one")
     datasets = [
@@ -157,16 +157,3 @@ def _report(config: RunConfig, results: Sequence[Result], as_json: bool) -> None
         console = Console(width=160)
     console.print(render_table(content["rows"], level_names))
     click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
-
-
-def _finished_adapter(config: RunConfig) -> Path | None:
-    """The newest adapter that was trained under this config."""
-    from sekd.pipeline.folders import find_folder
-    from sekd.pipeline.stage import directories
-    from sekd.stages.distill.train import distill_spec
-
-    for directory in directories(config.run_dir / "distill", distill_spec(config)):
-        adapter = find_folder(directory, "adapter")
-        if adapter is not None:
-            return adapter
-    return None

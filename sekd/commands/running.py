@@ -16,13 +16,22 @@ from sekd.commands.upkeep import EXIT_CONFIG, EXIT_INCOMPLETE
 from sekd.errors import ConfigError, SekdError
 
 if TYPE_CHECKING:
-    from sekd.config import ShardRuntime
+    from sekd.config import RunConfig, ShardRuntime
     from sekd.data.image_hashes import ImageHashes
     from sekd.data.samples import Dataset
     from sekd.locations import Location
     from sekd.pipeline.runner import Outcome
 
 logger = logging.getLogger("sekd")
+
+_SHORT_FOR = {
+    "executor": "runtime.executor",
+    "workers": "runtime.workers",
+    "address": "runtime.address",
+    "tasks": "tasks",
+    "limit": "limit",
+}
+"""Option of a command -> the key below its section that the option sets."""
 
 
 def over_config(run: Callable[..., bool]) -> Callable[..., None]:
@@ -42,12 +51,12 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
 
         log_path = None
         try:
-            placed = [
-                f"{run.__name__}.runtime.{name}={value}"
-                for name in ("executor", "workers", "address")
+            shorthand = [
+                f"{run.__name__}.{key}={value}"
+                for name, key in _SHORT_FOR.items()
                 if (value := options.pop(name, None)) is not None
             ]
-            config = load_config(config_path, [*overrides, *placed])
+            config = load_config(config_path, [*overrides, *shorthand])
             log_path = on_this_machine(config.run_dir) / "sekd.log"
             _start_logging(log_path)
             write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
@@ -103,6 +112,19 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
+
+
+def finished_adapter(config: RunConfig) -> Path | None:
+    """The newest adapter that was trained under this config."""
+    from sekd.pipeline.folders import find_folder
+    from sekd.pipeline.stage import directories
+    from sekd.stages.distill.train import distill_spec
+
+    for directory in directories(config.run_dir / "distill", distill_spec(config)):
+        adapter = find_folder(directory, "adapter")
+        if adapter is not None:
+            return adapter
+    return None
 
 
 def hash_images(dataset: Dataset) -> ImageHashes:

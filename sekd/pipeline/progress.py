@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -80,3 +80,22 @@ def show_progress(title: str, total: int) -> Iterator[Progress]:
     )
     with Bar(*columns, console=console) as bar:
         yield Progress(title, total, bar)
+
+
+@contextmanager
+def show_activity(title: str) -> Iterator[Callable[[str], None]]:
+    """For work that counts by itself: what it says last, beside a spinner or as log lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def log(text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                logger.info("%s: %s", title, text)
+
+        yield log
+        return
+    with console.status(Text(title)) as status:
+        yield lambda text: status.update(Text(f"{title}: {text}"[: max(20, console.width - 4)]))

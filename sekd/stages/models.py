@@ -72,8 +72,8 @@ def load_processor(spec: ModelSpec) -> Any:
         raise ConfigError(f"{directory}: cannot load the processor: {_line(error)}") from error
 
 
-def load_model(spec: ModelSpec) -> PreTrainedModel:
-    """The model in evaluation mode, on the GPU if there is one.
+def load_model(spec: ModelSpec, device: str | None = None) -> PreTrainedModel:
+    """The model in evaluation mode, on the GPU if there is one and no other device is named.
 
     Raises:
         ConfigError: if the directory holds no vision-language model that transformers knows.
@@ -93,7 +93,7 @@ def load_model(spec: ModelSpec) -> PreTrainedModel:
         eos_token_id=model.generation_config.eos_token_id, do_sample=False
     )
     module: nn.Module = model
-    module.to("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()
 
 

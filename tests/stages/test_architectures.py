@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from sekd.stages.engines import (
     write,
 )
 from sekd.stages.hooks import only_rows
+from sekd.stages.merge import merged_model
 from sekd.stages.models import load_model, load_processor, takes
 
 TEXT = {
@@ -277,6 +279,23 @@ def test_only_the_language_model_is_adapted(spec: ModelSpec) -> None:
     assert len(trainable) == 2 * 7 * TEXT["num_hidden_layers"]
     assert all(".language_model." in name for name in trainable), trainable
     assert not any("visual" in name or "vision" in name for name in trainable)
+
+
+def test_the_merged_student_answers_like_base_and_adapter(spec: ModelSpec, tmp_path: Path) -> None:
+    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=2)))
+    torch.manual_seed(0)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    model.save_pretrained(str(tmp_path))
+    merged = load_model(spec.model_copy(update={"path": str(merged_model(spec, tmp_path))}))
+    tokens = torch.arange(20, 40)[None]
+    with torch.inference_mode(), model.disable_adapter():
+        without = model(input_ids=tokens).logits
+    with torch.inference_mode():
+        expected, got = model.eval()(input_ids=tokens).logits, merged(input_ids=tokens).logits
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert (expected - without).abs().max() > 0.01
 
 
 @pytest.mark.vllm

@@ -1,0 +1,219 @@
+"""lmms-eval as a process in an environment of its own; sekd never imports it.
+
+Its facts are those of version 0.7.3: an evaluation that failed may end with exit code 0, so what
+counts is the results file, which is written last but for the samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sekd.config import BenchmarkSpec, ModelSpec
+from sekd.errors import ConfigError, ShardError
+
+logger = logging.getLogger(__name__)
+
+TESTED_VERSION = "0.7.3"
+
+OWN_MODEL = "transformers"
+"""The model class in ``plugin/``, which lmms-eval finds by its entry point on the Python path."""
+
+_PLUGIN = Path(__file__).parent / "plugin"
+_PATH_ARGUMENT = {"vllm": "model", "vllm_generate": "model", "sglang": "model"}
+_TAKES_REMOTE_CODE = {OWN_MODEL, "vllm", "vllm_generate", "sglang"}
+"""Classes with an argument ``trust_remote_code``; lmms-eval's own have it on by default."""
+
+_VERSIONS = """\
+import importlib.metadata as m, json
+found = {}
+for name in ("lmms_eval", "torch", "transformers", "vllm"):
+    try:
+        found[name] = m.version(name)
+    except m.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+_LINES_KEPT = 400
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
+_PROGRESS = re.compile(r"\d+%\||\d+it \[|\[\d+:\d+")
+
+
+@dataclass(frozen=True)
+class LmmsEval:
+    """An installed lmms-eval.
+
+    Attributes:
+        python: of its environment.
+        versions: of lmms_eval, torch, transformers and, if it is there, vllm.
+    """
+
+    python: Path
+    versions: Mapping[str, str]
+
+    @classmethod
+    def find(cls, python: Path | None) -> LmmsEval:
+        """The one that ``python``, or else the running Python, can import.
+
+        Raises:
+            ConfigError: if there is none; the message says how to make an environment for it.
+        """
+        python = python or Path(sys.executable)
+        try:
+            asked = [str(python), "-c", _VERSIONS]
+            done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603
+            versions = json.loads(done.stdout)
+        except (OSError, subprocess.CalledProcessError, ValueError) as error:
+            raise ConfigError(
+                f"benchmark.python {python}: not a working python: {error}"
+            ) from error
+        if "lmms_eval" not in versions:
+            raise ConfigError(
+                f"{python}: no lmms-eval there; make it an environment of its own: "
+                f"python -m venv lmms && lmms/bin/pip install lmms-eval=={TESTED_VERSION} "
+                "'transformers>=5.16.1,<5.20', then --set benchmark.python=lmms/bin/python"
+            )
+        return cls(python, versions)
+
+    def run(
+        self,
+        task: str,
+        model: Path,
+        spec: BenchmarkSpec,
+        model_spec: ModelSpec,
+        folder: Path,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        """Evaluate one task and leave what it wrote in ``folder``, which is whole once it is there.
+
+        ``results.json`` is lmms-eval's; ``samples-<task>.jsonl`` has a line per sample, for each
+        task where ``task`` is a group.
+
+        Args:
+            model: directory of a model that needs no adapter.
+            on_progress: gets each line of a progress bar as it comes; our log gets all lines.
+
+        Raises:
+            ShardError: if it failed; with its last error line.
+            ConfigError: if an argument holds what lmms-eval could not read.
+        """
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        options = arguments(task, model, spec, model_spec, temporary)
+        command = [str(self.python.absolute()), *options]
+        logger.debug("running %s", command)
+        code, lines = _stream(command, on_progress)
+        results = list(temporary.rglob("*_results.json"))
+        if code != 0 or len(results) != 1:
+            raise ShardError(f"lmms-eval {_reason(code)}: {last_error(lines)}")
+        prefix = results[0].name.removesuffix("results.json")
+        for path in results[0].parent.glob(f"{prefix}samples_*.jsonl"):
+            name = path.name.removeprefix(f"{prefix}samples_")
+            path.rename(temporary / f"samples-{name}")
+        results[0].rename(temporary / "results.json")
+        for path in temporary.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def arguments(
+    task: str, model: Path, spec: BenchmarkSpec, model_spec: ModelSpec, output: Path
+) -> list[str]:
+    """What stands behind ``python``: the same for base and student but for two directories.
+
+    Raises:
+        ConfigError: if a value holds a comma, at which lmms-eval would cut it.
+    """
+    model_args: dict[str, Any] = {_PATH_ARGUMENT.get(spec.model, "pretrained"): model.absolute()}
+    if spec.model in _TAKES_REMOTE_CODE:
+        model_args["trust_remote_code"] = model_spec.trust_remote_code
+    if spec.model == OWN_MODEL:
+        model_args["dtype"] = model_spec.dtype
+        if model_spec.processor_args:
+            model_args["processor_args"] = json.dumps(model_spec.processor_args)
+    model_args |= spec.model_args
+    for name, value in {"run_dir": output.absolute(), **model_args}.items():
+        if "," in str(value) and not str(value).startswith("{"):
+            raise ConfigError(
+                f"benchmark: lmms-eval would cut {name}={value} at the comma; give it another "
+                "name or a link without one"
+            )
+    given = {
+        "--model": spec.model,
+        "--model_args": ",".join(f"{name}={value}" for name, value in model_args.items()),
+        "--tasks": task,
+        "--batch_size": spec.batch_size,
+        "--seed": spec.seed,
+        "--output_path": output.absolute(),
+        "--limit": spec.limit,
+        "--num_fewshot": spec.num_fewshot,
+        "--include_path": spec.include_path.absolute() if spec.include_path else None,
+    }
+    options = [part for name, value in given.items() if value is not None for part in (name, value)]
+    return ["-m", "lmms_eval", *map(str, options), "--log_samples"]
+
+
+def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int, list[str]]:
+    """Run to the end; returns the exit code and the last lines. Leaves no process behind."""
+    path = [str(_PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        "TQDM_MININTERVAL": "5",  # a bar is a line of our log each time it is drawn
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONUNBUFFERED": "1",
+    }
+    lines: deque[str] = deque(maxlen=_LINES_KEPT)
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        for printed in process.stdout:
+            line = _COLOURS.sub("", printed).strip()
+            if line:
+                lines.append(line)
+                logger.debug("%s", line)
+                if _PROGRESS.search(line):
+                    on_progress(line)
+        return process.wait(), list(lines)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too, where it started some
+        process.wait()
+
+
+def _reason(code: int) -> str:
+    if code < 0:
+        return f"was killed by signal {-code}"
+    return f"failed with exit code {code}" if code else "wrote no results"
+
+
+def last_error(lines: Iterable[str]) -> str:
+    """The line that says what went wrong: the last exception, else the last that is no progress."""
+    told = [line for line in lines if not _PROGRESS.search(line)]
+    raised = [line for line in told if _EXCEPTION.match(line)]
+    return (raised or told or ["it printed nothing"])[-1][:500]
