@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import distill, draw_world, elicit, evaluate, plan, upkeep
+from sekd.commands import distill, draw_world, elicit, evaluate, plan, report, upkeep
 
 
 @click.group()
@@ -27,6 +27,7 @@ def main() -> None:
         sekd elicit world/config.yaml
         sekd distill world/config.yaml
         sekd evaluate world/config.yaml
+        sekd report .
     """
 
 
@@ -36,6 +37,7 @@ for _command in (
     elicit.elicit,
     distill.distill,
     evaluate.evaluate,
+    report.report,
     upkeep.status,
     upkeep.verify,
     upkeep.gc,

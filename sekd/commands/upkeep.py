@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILURES = 1, 2, 3
 
 
-def _over_run(command: Callable[..., int]) -> Callable[..., None]:
-    """The argument RUN; ``command`` returns the exit code."""
+def over_run(command: Callable[..., int]) -> Callable[..., None]:
+    """The argument RUN for commands over one; ``command`` returns the exit code."""
 
     @click.argument("run")
     @wraps(command)
     def wrapped(run: str, **options: bool) -> None:
+        from sekd.errors import ConfigError
         from sekd.locations import locate
         from sekd.pipeline.files import names_in
 
@@ -33,7 +34,7 @@ def _over_run(command: Callable[..., int]) -> Callable[..., None]:
                 click.echo(f"sekd: {run}: no run there; give a config's run_dir", err=True)
                 sys.exit(EXIT_CONFIG)
             sys.exit(command(place, **options))
-        except (OSError, ImportError, ValueError) as error:
+        except (ConfigError, OSError, ImportError, ValueError) as error:
             click.echo(f"sekd: {run}: {error}", err=True)
             sys.exit(EXIT_CONFIG)
 
@@ -43,7 +44,7 @@ def _over_run(command: Callable[..., int]) -> Callable[..., None]:
 @click.command()
 @click.option("--failed", is_flag=True, help="List every failed shard and quarantined sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@_over_run
+@over_run
 def status(run: Location, failed: bool, as_json: bool) -> int:
     """How the run at RUN (a run_dir) stands.
 
@@ -95,7 +96,7 @@ def _list(lines: Sequence[str], *, in_full: bool) -> None:
 
 
 @click.command()
-@_over_run
+@over_run
 def verify(run: Location) -> int:
     """Hash and reopen every file of the run at RUN; what is damaged is done again by the next run.
 
@@ -122,7 +123,7 @@ def verify(run: Location) -> int:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@_over_run
+@over_run
 def gc(run: Location, dry_run: bool) -> int:
     """Free what no record of the run at RUN makes count: files of failed and dead attempts.
 
