@@ -49,7 +49,10 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
     from sekd.pipeline.runner import run_stage
     from sekd.pipeline.stage import Stage
     from sekd.stages.evaluate.paradigms import PredictionsWorker, predictions_fields
-    from sekd.stages.evaluate.report import metrics_row, render_table, to_markdown
+    from sekd.stages.evaluate.report import metrics_row
+    from sekd.stages.report.formats import to_markdown, to_terminal
+    from sekd.stages.report.results import Cell
+    from sekd.stages.report.tables import cells_table
 
     spec = config.evaluate
     models: dict[str, Path | None] = {"base": None}
@@ -60,7 +63,7 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
         logger.info("no finished student for this config: evaluating the base alone")
     tables: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
-    level_names: list[str] = []
+    ranks: dict[str, dict[int, str]] = {}
     for name in spec.datasets:
         dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
         dataset = dataset.first(spec.limit) if spec.limit else dataset
@@ -88,21 +91,21 @@ def evaluate(config: RunConfig, as_json: bool) -> bool:
                     "num_quarantined": len(outcome.manifest.quarantined),
                 }
                 metrics.append(metrics_row(rows, dataset.taxonomy, spec, names))
-        deepest = sorted({(n.depth, n.rank) for n in dataset.taxonomy.nodes if n.depth})
-        level_names = max(level_names, [rank for _, rank in deepest], key=len)
+        ranks[name] = {node.depth: node.rank for node in dataset.taxonomy.nodes if node.depth}
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), buffer)
     write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
     content = {"rows": metrics, "root_is_scored": False}
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(config.run_dir / "metrics.md", to_markdown(metrics, level_names))
+    table_of_cells = cells_table(map(Cell.of, metrics), ranks)
+    write_atomically(config.run_dir / "metrics.md", to_markdown(table_of_cells))
     if as_json:
         click.echo(json.dumps(content))
     else:
         console = Console()
         if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
             console = Console(width=160)
-        console.print(render_table(metrics, level_names))
+        console.print(to_terminal(table_of_cells))
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True
 

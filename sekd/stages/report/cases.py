@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sekd.data.taxonomy import name_of
-from sekd.stages.report.results import PARADIGMS, Results
+from sekd.stages.report.results import BASE, PARADIGMS, STUDENT, Results
 
 NUM_CASES = 48
 
 Role = Literal["before", "after", "teacher"]
 ROLES: Mapping[Role, tuple[str, str]] = {
-    "before": ("base", "joint"),
-    "after": ("student", "joint"),
-    "teacher": ("base", "conditioned"),
+    "before": (BASE, "joint"),
+    "after": (STUDENT, "joint"),
+    "teacher": (BASE, "conditioned"),
 }
 Right: TypeAlias = Mapping[Role, bool]
 
@@ -237,7 +237,7 @@ def _cases(
 def _reading_order(item: tuple[tuple[str, str], Any]) -> tuple[int, str, int]:
     """Base first, then the student, then others by name; paradigms as everywhere."""
     (model, paradigm), _ = item
-    known = ("base", "student")
+    known = (BASE, STUDENT)
     return (
         known.index(model) if model in known else len(known),
         model,

@@ -14,7 +14,15 @@ from sekd.stages.report.drawings.dots import Lane, dots
 from sekd.stages.report.drawings.lines import Series, lines
 from sekd.stages.report.drawings.reliability import reliability
 from sekd.stages.report.formats import number
-from sekd.stages.report.results import NO_ERROR, PARADIGMS, CellKey, Levels, Results
+from sekd.stages.report.results import (
+    BASE,
+    NO_ERROR,
+    PARADIGMS,
+    STUDENT,
+    CellKey,
+    Levels,
+    Results,
+)
 from sekd.stages.report.tables import describe, level_headings
 
 
@@ -63,8 +71,7 @@ def hca_charts(results: Results) -> list[Chart]:
     for dataset in results.datasets:
         groups = {paradigm: _lanes(results, dataset, paradigm) for paradigm in PARADIGMS}
         groups = {paradigm: lanes for paradigm, lanes in groups.items() if lanes}
-        blind = results.get(dataset, "taxonomy", "options")
-        floor = blind.rate("hca") if blind else None
+        floor = results.options_alone(dataset)
         if groups:
             alt = f"HCA in percent with 95 % intervals on {dataset}"
             charts.append(Chart(dataset, dots(groups, floor.value if floor else None, alt)))
@@ -77,14 +84,16 @@ def _lanes(results: Results, dataset: str, paradigm: str) -> list[Lane]:
         for cell in results.plain_cells
         if (cell.key.dataset, cell.key.paradigm) == (dataset, paradigm)
     ]
-    controls = [control for cell in cells for control in results.controls_of(cell.key)]
-    return [
-        Lane(cell.key.model, cell.key.model, rate) for cell in cells if (rate := cell.rate("hca"))
-    ] + [
-        Lane(f"{cell.key.model}, {cell.key.control}", cell.key.model, rate, is_control=True)
-        for cell in controls
-        if (rate := cell.rate("hca"))
+    controls: dict[str, dict[str, Estimate]] = {}
+    for cell in cells:
+        for control in results.controls_of(cell.key):
+            rate = control.rate("hca")
+            if rate is not None:
+                controls.setdefault(control.key.control, {})[control.key.model] = rate
+    plain = [
+        Lane(cell.key.model, {cell.key.model: rate}) for cell in cells if (rate := cell.rate("hca"))
     ]
+    return plain + [Lane(name, rates, is_control=True) for name, rates in controls.items()]
 
 
 def depth_charts(results: Results) -> list[Chart]:
@@ -186,8 +195,8 @@ def agreement_charts(results: Results) -> list[Chart]:
     """Where the student (one call) and its teacher (step by step) are right, by level."""
     charts = []
     for dataset in results.datasets:
-        student = CellKey(dataset, "student", "joint")
-        comparison = results.compare(student, CellKey(dataset, "base", "conditioned"))
+        student = CellKey(dataset, STUDENT, "joint")
+        comparison = results.compare(student, CellKey(dataset, BASE, "conditioned"))
         if comparison is None or not comparison.levels:
             continue
         rows = {}

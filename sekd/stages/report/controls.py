@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sekd.stages.report.results import NO_CONTROL, Results
-from sekd.stages.report.tables import Column, Table, Value, group_sizes
+from sekd.stages.report.table import Column, Table, Value, group_sizes
 
 CONTROLS: Mapping[str, str] = {
-    "blind": "the same questions without the picture: what words and options give away",
-    "shuffled": "the same questions with another image's picture",
-    "circular": "options in every rotation; right only if right in each: no letter is favoured",
-    "siblings": "wrong options from the same parent, so that the path cannot be guessed from them",
+    "blind": "the same questions without the image: what words and options give away",
+    "shuffled": "the options in another order: how much hangs on one order",
+    "circular": "the options in every rotation, right only where all are: no letter is favoured",
+    "siblings": "wrong options of the same parent, so that they do not give the path away",
 }
 OPTIONS_ALONE = "options alone"
-OPTIONS_ALONE_MEANING = "a solver that knows the taxonomy and sees the options, never the picture"
+OPTIONS_ALONE_MEANING = "a solver that knows the taxonomy and sees the options, never an image"
 
 
 def controls_table(results: Results) -> Table:
@@ -25,8 +25,7 @@ def controls_table(results: Results) -> Table:
     rows: list[list[Value]] = []
     for cell in results.plain_cells:
         by_control = {each.key.control: each.rate("hca") for each in results.controls_of(cell.key)}
-        solver = results.get(cell.key.dataset, "taxonomy", "options")
-        floor = solver.rate("hca") if solver else None
+        floor = results.options_alone(cell.key.dataset)
         if by_control or floor:
             plain = cell.rate("hca")
             rows.append([*cell.key[:3], plain, *map(by_control.get, found), floor])

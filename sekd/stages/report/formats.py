@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from sekd.stages.evaluate.metrics import Estimate
-from sekd.stages.report.tables import Column, Table, Value
+from sekd.stages.report.table import Column, Table, Value
 
 EN_DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
@@ -92,14 +92,14 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {
 """Suffix -> writer."""
 
 
-def shown(value: Value, digits: int = 1) -> str:
+def shown(value: Value, column: Column) -> str:
     """One value for a person, an interval left out."""
     if value is None:
         return ""
     if isinstance(value, Estimate):
         value = value.value
     if isinstance(value, float):
-        return number(value, digits)
+        return number(value, column.digits, signed=column.is_signed)
     return f"{value:,}" if isinstance(value, int) else value
 
 
@@ -111,17 +111,19 @@ def number(value: float, digits: int = 1, *, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def interval(estimate: Estimate, digits: int = 1) -> str:
-    """Low to high: "92.2-96.5" with an en dash, in words where an end is negative."""
-    between = " to " if estimate.low < 0 else EN_DASH
-    return f"{number(estimate.low, digits)}{between}{number(estimate.high, digits)}"
+def interval(estimate: Estimate, *, signed: bool = False) -> str:
+    """Low to high: "92.2-96.5" with an en dash, of signed ends "+1.2 to +3.0"."""
+    between = " to " if signed else EN_DASH
+    return between.join(number(end, signed=signed) for end in (estimate.low, estimate.high))
 
 
 def _for_people(table: Table, text: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
     def expand(column: Column, value: Value) -> Iterator[str]:
-        yield text(shown(value, column.digits))
-        if column.has_interval:
-            yield text(interval(value)) if isinstance(value, Estimate) else ""
+        yield text(shown(value, column))
+        if column.has_interval and isinstance(value, Estimate):
+            yield text(interval(value, signed=column.is_signed))
+        elif column.has_interval:
+            yield ""
 
     headings = [
         text(name)

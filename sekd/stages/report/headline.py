@@ -1,84 +1,55 @@
-"""What was gained, kept, lost and paid, in four figures and one sentence each.
-
-A difference counts as one only where its paired 95 % interval leaves zero out; without a paired
-comparison, only where the two cells' own intervals do not touch. Everything else is said to be
-within noise, gains and losses alike.
-"""
+"""The first screen: what was gained, kept, lost and paid, in one sentence and a few figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sekd.stages.evaluate.metrics import Estimate
+from sekd.stages.report.changes import (
+    NO_BREAK,
+    Change,
+    Verdict,
+    clear_losses,
+    gains,
+    other_changes,
+    unbroken,
+)
 from sekd.stages.report.formats import interval, number
-from sekd.stages.report.results import PARADIGMS, Cell, Results
+from sekd.stages.report.results import BASE, CellKey, Results
 from sekd.stages.report.tables import computed_tokens
 
-_NO_BREAK = "\N{NO-BREAK SPACE}"
-BASE, STUDENT = "base", "student"
-Verdict = Literal["gain", "loss", "noise"]
-
-ASKED = {
+_TAUGHT = (
+    "One vision-language model was its own teacher: frozen, it walked a taxonomy step by step, and "
+    "a LoRA student of the same weights learned from its answers, without a human label, to give "
+    "the whole path in one call."
+)
+_ALONE = (
+    "A vision-language model was asked for the path of each image through a taxonomy, all levels "
+    "at once and one after the other."
+)
+_ASKED = {
     "joint": "asked for the whole path at once",
     "independent": "asked one level at a time",
     "conditioned": "asked step by step",
 }
+_FAR_MORE = 10  # points
+_MANY_UNPARSED = 10  # percent
 
 
-@dataclass(frozen=True)
-class Change:
-    """How a metric of one cell differs from that of another, in percentage points."""
-
-    before: Cell
-    after: Cell
-    points: float
-    interval: Estimate | None
-    """Of the paired difference; ``None`` where the cells were not compared sample by sample."""
-
-    @classmethod
-    def of(cls, results: Results, before: Cell, after: Cell) -> Change | None:
-        """In HCA; ``None`` if one of them has none."""
-        old, new = before.rate("hca"), after.rate("hca")
-        if old is None or new is None:
-            return None
-        comparison = results.compare(after.key, before.key)
-        paired = comparison.differences.get("hca") if comparison else None
-        return cls(before, after, paired.value if paired else new.value - old.value, paired)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether it is more than noise, and which way."""
-        if self.interval is not None:
-            is_gain, is_loss = self.interval.low > 0, self.interval.high < 0
-        else:
-            old, new = self.before.rate("hca"), self.after.rate("hca")
-            assert old is not None
-            assert new is not None
-            is_gain, is_loss = new.low > old.high, new.high < old.low
-        return "gain" if is_gain else "loss" if is_loss else "noise"
-
-    @property
-    def proof(self) -> str:
-        """Why that is the verdict, for a small line below the figure."""
-        if self.interval is not None:
-            return f"95 %: {_signed_interval(self.interval)}"
-        return {"noise": "intervals overlap"}.get(self.verdict, "intervals do not touch")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """One figure of the first screen.
 
     Attributes:
         title: one word.
-        value, unit: the figure itself.
-        says: what it means, a sentence.
+        value: the figure itself.
+        unit: of it.
+        says: what it means.
         proof: its interval.
-        also: the same on other datasets or cells, a line each.
+        also: the same of other datasets or cells, a line each.
         caution: what must be known to read it right.
-        tone: gain, loss or noise, for its colour.
+        tone: for its colour.
     """
 
     title: str
@@ -93,238 +64,198 @@ class Figure:
 
 @dataclass(frozen=True)
 class Headline:
-    """The first screen."""
+    """The first screen; ``what`` says what was compared to who has not read the paper."""
 
     sentence: str
     what: str
-    """What was compared, for who has not read the paper."""
     figures: Sequence[Figure]
-
-
-_TAUGHT = (
-    "One vision-language model was its own teacher: frozen, it walked a taxonomy step by step, and "
-    "a LoRA student of the same weights learned from its answers, without a human label, to give "
-    "the whole path in one call."
-)
-_ALONE = (
-    "A vision-language model was asked for the path of each image through a taxonomy, all levels "
-    "at once and one after the other."
-)
 
 
 def headline(results: Results) -> Headline:
     """Figures for what the run has: without a student, what there is to gain."""
-    gains = [gain for name in results.datasets if (gain := _gain(results, name))]
-    if not gains:
+    found = gains(results)
+    if not found:
         return _without_student(results)
-    figures = [_gained(gains), _kept(results, gains), _lost(results, gains[0]), _cost(results)]
-    return Headline(_sentence(results, gains[0]), _TAUGHT, [each for each in figures if each])
+    figures = [
+        _gained(results, found),
+        _kept(results, found),
+        _lost(results, found[0]),
+        _cost(results, found[0]),
+    ]
+    return Headline(_sentence(results, found[0]), _TAUGHT, [each for each in figures if each])
 
 
-def _gain(results: Results, dataset: str) -> Change | None:
-    before = results.get(dataset, BASE, "joint")
-    after = results.get(dataset, STUDENT, "joint")
-    return Change.of(results, before, after) if before and after else None
+def _sentence(results: Results, gain: Change) -> str:
+    if gain.verdict == "gain":
+        far = "far " if gain.points >= _FAR_MORE else ""
+        outcome = f"gets the whole path right {far}more often: {gain} of the images"
+    elif gain.verdict == "loss":
+        outcome = f"gets the whole path right less often than the base: {gain} of the images"
+    else:
+        outcome = f"is not measurably better than the base: {gain}, {gain.proof}"
+    sentence = f"Asked for everything at once on {gain.after.dataset}, the student {outcome}."
+    for worst in clear_losses(results, gain)[:1]:
+        place = f" on {worst.after.dataset}" if len(results.datasets) > 1 else ""
+        beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
+        sentence += (
+            f" {beginning}{_ASKED[worst.after.paradigm]}{place}, it is worse than the base"
+            f" ({worst})."
+        )
+    return sentence
 
 
-def _gained(gains: Sequence[Change]) -> Figure:
-    first, *others = gains
-    unparsed = first.before.rate("parse_failure_rate")
+def _gained(results: Results, found: Sequence[Change]) -> Figure:
+    first, *others = found
+    base = results.cells[first.before].rate("parse_failure_rate")
     caution = ""
-    if unparsed and unparsed.value >= 10:
+    if base and base.value >= _MANY_UNPARSED:
         caution = (
-            f"{number(unparsed.value, 0)} % of the base's replies could not be read: "
+            f"{number(base.value, 0)}{NO_BREAK}% of the base's replies could not be read: "
             "part of this is learning the format."
         )
     return Figure(
         title="Gained",
         value=number(first.points, signed=True),
         unit="points",
-        says=f"whole paths right in one call on {first.after.key.dataset}: {_from_to(first)}",
+        says=f"whole paths right in one call on {first.after.dataset}: {first}",
         proof=first.proof,
         also=[
-            f"{each.after.key.dataset}: {_from_to(each)} ({each.proof})" for each in others
+            *(f"{each.after.dataset}: {each} ({each.proof})" for each in others),
+            *_without_image(results, first.after),
         ],
         caution=caution,
         tone=first.verdict,
-    )  # fmt: skip
+    )
 
 
-def _kept(results: Results, gains: Sequence[Change]) -> Figure | None:
-    shares = []
-    for gain in gains:
-        teacher = results.get(gain.after.key.dataset, BASE, "conditioned")
-        change = Change.of(results, teacher, gain.after) if teacher else None
-        rate = teacher.rate("hca") if teacher else None
-        student = gain.after.rate("hca")
-        if change and rate and student and rate.value > 0:
-            shares.append((change, student, rate))
-    if not shares:
+def _without_image(results: Results, key: CellKey) -> Iterator[str]:
+    """What the same figure is where nothing is looked at."""
+    blind = results.cells.get(key._replace(control="blind"))
+    rate = blind.rate("hca") if blind else None
+    if rate:
+        yield f"the student without the image: {_with_interval(rate)}"
+    floor = results.options_alone(key.dataset)
+    if floor:
+        yield f"from the options alone, knowing the taxonomy: {number(floor.value)}{NO_BREAK}%"
+
+
+def _kept(results: Results, found: Sequence[Change]) -> Figure | None:
+    teachers = [CellKey(gain.after.dataset, BASE, "conditioned") for gain in found]
+    beside = [
+        change
+        for gain, teacher in zip(found, teachers, strict=True)
+        if (change := Change.between(results, teacher, gain.after)) and change.old.value
+    ]
+    if not beside:
         return None
-    (change, student, rate), *others = shares
+    first, *others = beside
     return Figure(
         title="Kept",
-        value=number(100 * student.value / rate.value, 0),
+        value=_share(first),
         unit="% of the teacher",
-        says=f"student, one call: {_with_interval(student)}; "
-        f"its teacher, step by step: {_with_interval(rate)}",
-        proof=f"{number(change.points, signed=True)} points; {change.proof}",
+        says=f"student, one call: {_with_interval(first.new)}; "
+        f"its teacher, step by step: {_with_interval(first.old)}",
+        proof=f"{number(first.points, signed=True)}{NO_BREAK}points; {first.proof}",
         also=[
-            f"{each.after.key.dataset}: {number(100 * new.value / old.value, 0)} % "
-            f"({number(new.value)} of {number(old.value)})"
-            for each, new, old in others
+            f"{each.after.dataset}: {_share(each)}{NO_BREAK}% "
+            f"({number(each.new.value)} of {number(each.old.value)})"
+            for each in others
         ],
     )
 
 
-def losses(results: Results, headline_gain: Change) -> list[Change]:
-    """Student against base in every other cell, the largest drop first."""
-    changes = [
-        change
-        for dataset in results.datasets
-        for paradigm in PARADIGMS
-        if (before := results.get(dataset, BASE, paradigm))
-        and (after := results.get(dataset, STUDENT, paradigm))
-        and after.key != headline_gain.after.key
-        and (change := Change.of(results, before, after))
-    ]
-    return sorted(changes, key=lambda change: change.points)
+def _share(change: Change) -> str:
+    return number(100 * change.new.value / change.old.value, 0)
 
 
-def _lost(results: Results, headline_gain: Change) -> Figure | None:
-    changes = losses(results, headline_gain)
+def _lost(results: Results, gain: Change) -> Figure | None:
+    changes = other_changes(results, gain)
     if not changes:
         return None
-    clear = [change for change in changes if change.verdict == "loss"]
-    if clear:
-        first, *others = clear
+    losses = clear_losses(results, gain)
+    if losses:
+        first, *others = losses
         return Figure(
             title="Lost",
             value=number(first.points, signed=True),
             unit="points",
-            says=f"{ASKED[first.after.key.paradigm]} on {first.after.key.dataset}: "
-            f"{_from_to(first)}",
+            says=f"{_ASKED[first.after.paradigm]} on {first.after.dataset}: {first}",
             proof=first.proof,
-            also=[
-                f"{each.after.key.dataset}, {each.after.key.paradigm}: {_from_to(each)}"
-                for each in others
-            ],
+            also=[f"{each.after.dataset}, {each.after.paradigm}: {each}" for each in others],
             tone="loss",
         )
     worst = changes[0]
+    cells = "1 other cell" if len(changes) == 1 else f"{len(changes)} other cells"
     if worst.points < 0:
-        says = (
-            f"no drop beyond noise in {_count(len(changes), 'other cell')}; the largest is "
-            f"{worst.after.key.paradigm} on {worst.after.key.dataset}, {_from_to(worst)}"
-        )
         return Figure(
-            "Lost", number(worst.points, signed=True), "points, within noise", says, worst.proof
+            title="Lost",
+            value=number(worst.points, signed=True),
+            unit="points, within noise",
+            says=f"no clear drop in {cells}; the largest is {worst.after.paradigm} on "
+            f"{worst.after.dataset}: {worst}",
+            proof=worst.proof,
         )
-    says = f"no drop in {_count(len(changes), 'other cell')} of the student against the base"
-    return Figure("Lost", "0", "cells", says)
+    says = f"no drop in {cells} of the student against the base"
+    return Figure(title="Lost", value="0", unit="points", says=says)
 
 
-def _cost(results: Results) -> Figure | None:
-    """Of the student's joint call, beside that of the teacher's walk."""
-    for dataset in results.datasets:
-        student = results.get(dataset, STUDENT, "joint")
-        teacher = results.get(dataset, BASE, "conditioned")
-        if student is None:
-            continue
-        mean_levels = results.mean_levels.get(dataset)
-        calls = (teacher.cost("calls") if teacher else None) or (mean_levels if teacher else None)
-        says = "one call for a whole path"
+def _cost(results: Results, gain: Change) -> Figure:
+    """Of the student's one call, beside its teacher's walk."""
+    student = results.cells[gain.after]
+    teacher = results.get(gain.after.dataset, BASE, "conditioned")
+    says, proof = "one call for a whole path", ""
+    if teacher:
+        calls = teacher.cost("calls") or results.mean_levels.get(gain.after.dataset)
         if calls:
-            says += f"; its teacher takes {_plain(calls)}"
-        proof = ""
-        tokens = computed_tokens(student)
-        walked = computed_tokens(teacher) if teacher else None
-        if tokens and walked:
+            says += f"; its teacher takes{NO_BREAK}{_plain(calls)}"
+        once, walked = computed_tokens(student), computed_tokens(teacher)
+        if once and walked:
             proof = (
-                f"{_plain(tokens)} tokens an image; the teacher {_plain(walked)}, "
-                f"{number(walked / tokens)} times one joint pass"
+                f"{_plain(once)} tokens an image; the teacher computes {_plain(walked)}, "
+                f"{number(walked / once)}{NO_BREAK}times as many"
             )
-        return Figure("Cost", "1", "call", says, proof, also=_taught(results))
-    return None
+    return Figure(
+        title="Cost", value="1", unit="call", says=says, proof=proof, also=list(_taught(results))
+    )
 
 
-def _taught(results: Results) -> list[str]:
+def _taught(results: Results) -> Iterator[str]:
     """What it took, once, to make the student."""
-    walked = [each for each in results.made if each.stage == "answers" and each.num_done]
-    if not walked:
-        return []
-    return [f"to teach it: {walked[-1].num_done:,} images walked once, no label used"]
-
-
-def _sentence(results: Results, gain: Change) -> str:
-    dataset = gain.after.key.dataset
-    words = {
-        "gain": f"gets the whole path right far more often: {_from_to(gain)} of the images"
-        if gain.points >= 10
-        else f"gets the whole path right more often: {_from_to(gain)} of the images",
-        "loss": f"gets the whole path right less often than before: {_from_to(gain)}",
-        "noise": f"is not measurably better than before: {_from_to(gain)}, {gain.proof}",
-    }[gain.verdict]
-    sentence = f"Asked for everything at once on {dataset}, the student {words}."
-    clear = [change for change in losses(results, gain) if change.verdict == "loss"]
-    if clear:
-        worst = clear[0].after.key
-        place = f" on {worst.dataset}" if len(results.datasets) > 1 else ""
-        sentence += (
-            f" It paid for that: {ASKED[worst.paradigm]}{place}, it is worse than the base"
-            f" ({_from_to(clear[0])})."
-        )
-    return sentence
+    for each in results.made:
+        if each.stage == "answers" and each.num_done:
+            yield f"to teach it: {each.num_done:,} images walked once, no label used"
+            return
 
 
 def _without_student(results: Results) -> Headline:
-    figures = []
-    words = []
+    figures, words = [], []
     for paradigm, title in (("conditioned", "Step by step"), ("joint", "At once")):
         found = [
-            (cell, rate)
-            for cell in results.plain_cells
-            if cell.key.model == BASE
-            and cell.key.paradigm == paradigm
-            and (rate := cell.rate("hca"))
+            (dataset, rate)
+            for dataset in results.datasets
+            if (cell := results.get(dataset, BASE, paradigm)) and (rate := cell.rate("hca"))
         ]
         if found:
-            (cell, rate), *others = found
+            (dataset, rate), *others = found
+            words.append(f"{number(rate.value)}{NO_BREAK}% of the paths right {_ASKED[paradigm]}")
             figures.append(
                 Figure(
                     title=title,
                     value=number(rate.value),
                     unit="%",
-                    says=f"whole paths right, {ASKED[paradigm]}, on {cell.key.dataset}",
-                    proof=f"95 %: {interval(rate)}",
-                    also=[f"{c.key.dataset}: {_with_interval(r)}" for c, r in others],
+                    says=f"whole paths right on {dataset}, {_ASKED[paradigm]}",
+                    proof=f"95{NO_BREAK}%: {unbroken(interval(rate))}",
+                    also=[f"{name}: {_with_interval(other)}" for name, other in others],
                 )
             )
-            words.append(f"{ASKED[paradigm]}, it gets {number(rate.value)} %")
     sentence = "There is no student in this run: the base alone was measured."
     if words:
-        found_in = next(iter(results.datasets))
-        sentence += f" On {found_in}, {'; '.join(words)} of the paths right."
+        sentence += f" On {results.datasets[0]} it gets {', '.join(words)}."
     return Headline(sentence, _ALONE, figures)
 
 
-def _from_to(change: Change) -> str:
-    old, new = change.before.rate("hca"), change.after.rate("hca")
-    assert old is not None
-    assert new is not None
-    return f"{number(old.value)} \N{RIGHTWARDS ARROW} {number(new.value)} %".replace(" ", _NO_BREAK)
-
-
 def _with_interval(rate: Estimate) -> str:
-    return f"{number(rate.value)}{_NO_BREAK}% ({interval(rate)})"
-
-
-def _signed_interval(estimate: Estimate) -> str:
-    return f"{number(estimate.low, signed=True)} to {number(estimate.high, signed=True)}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{number(rate.value)}{NO_BREAK}% ({unbroken(interval(rate))})"
 
 
 def _plain(value: float) -> str:

@@ -48,8 +48,8 @@ def origin_of(results: Results) -> Origin:
         facts["model"] = f"{model.path}{revision}, {model.dtype}"
         distill = config.distill
         facts["student"] = (
-            f"LoRA r {distill.lora.rank}, {distill.epochs:g} epochs of "
-            f"{distill.global_batch} a step, learning rate {distill.learning_rate:g}, "
+            f"LoRA r {distill.lora.rank}, {distill.epochs:g} epochs, "
+            f"{distill.global_batch} images a step, learning rate {distill.learning_rate:g}, "
             f"replay {distill.replay:g}"
         )
     engines = dict.fromkeys(name for each in results.made if (name := _engine(each.fields)))

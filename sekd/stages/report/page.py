@@ -15,12 +15,12 @@ from markupsafe import Markup
 
 from sekd.stages.report import charts, formats, paper
 from sekd.stages.report.cases import choose_cases
-from sekd.stages.report.controls import CONTROLS
+from sekd.stages.report.controls import CONTROLS, OPTIONS_ALONE, OPTIONS_ALONE_MEANING
 from sekd.stages.report.drawings.dots import strip
 from sekd.stages.report.headline import headline
 from sekd.stages.report.origin import origin_of
-from sekd.stages.report.results import Results
-from sekd.stages.report.tables import Table
+from sekd.stages.report.results import SOLVER, Results
+from sekd.stages.report.table import Table
 from sekd.stages.report.thumbnails import thumbnails
 
 TERMS: Mapping[str, str] = {
@@ -42,7 +42,6 @@ def render_page(results: Results, tables: Sequence[Table]) -> str:
     """The whole page, the same for the same run."""
     gallery = choose_cases(results)
     css, script = _file("page.css"), _file("filter.js")
-    kinds = {cell.key.control for cell in results.cells.values()}
     return _environment().get_template("page.html.jinja").render(
         run_name=results.name,
         policy=_policy(css, script),
@@ -51,13 +50,22 @@ def render_page(results: Results, tables: Sequence[Table]) -> str:
         headline=headline(results),
         tables={table.name: table for table in tables},
         charts=charts.all_charts(results),
-        controls={name: meaning for name, meaning in CONTROLS.items() if name in kinds},
+        controls=_controls(results),
         gallery=gallery,
         pictures=thumbnails(gallery.cases, results.config) if gallery else {},
         origin=origin_of(results),
         terms=TERMS,
         paper=paper.SOURCE,
     )  # fmt: skip
+
+
+def _controls(results: Results) -> Mapping[str, str]:
+    """What the controls of this run mean."""
+    used = {key.control for key in results.cells}
+    meanings = {name: meaning for name, meaning in CONTROLS.items() if name in used}
+    if SOLVER in results.models:
+        meanings[OPTIONS_ALONE] = OPTIONS_ALONE_MEANING
+    return meanings
 
 
 def _environment() -> Environment:

@@ -26,6 +26,8 @@ from sekd.stages.evaluate.metrics import Estimate
 logger = logging.getLogger(__name__)
 
 PARADIGMS = ("joint", "independent", "conditioned")
+BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
+"""Models that every evaluation may have; the solver sees the options alone, never an image."""
 NO_CONTROL = "none"
 NO_ERROR = -1
 """Stands for "the whole path is right" among the levels of first errors."""
@@ -57,6 +59,11 @@ class Cell:
 
     key: CellKey
     row: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Cell:
+        """From a row as ``metrics.json`` has it."""
+        return cls(_key(row), row)
 
     def rate(self, name: str) -> Estimate | None:
         """A metric with its interval."""
@@ -192,7 +199,7 @@ class Results:
         path = run / "metrics.json"
         try:
             content = json.loads(path.read_bytes())
-            cells = [Cell(_key(row), row) for row in content["rows"]]
+            cells = [Cell.of(row) for row in content["rows"]]
             comparisons = [_comparison(each) for each in content.get("comparisons") or ()]
         except FileNotFoundError as error:
             raise ConfigError("no metrics.json there; run sekd evaluate first") from error
@@ -239,6 +246,11 @@ class Results:
             for key, cell in self.cells.items()
             if key.control == NO_CONTROL and key.paradigm in PARADIGMS
         ]
+
+    def options_alone(self, dataset: str) -> Estimate | None:
+        """HCA of a solver that knows the taxonomy and sees the options, but no image."""
+        cell = self.get(dataset, SOLVER, "options")
+        return cell.rate("hca") if cell else None
 
     def controls_of(self, key: CellKey) -> list[Cell]:
         """What qualifies a cell: the same model, dataset and paradigm under a control."""

@@ -2,82 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from sekd.stages.evaluate.metrics import Estimate
 from sekd.stages.report.results import NO_CONTROL, NO_ERROR, Cell, CellKey, Results
+from sekd.stages.report.table import Column, Table, Value, group_sizes
 
-Value: TypeAlias = str | int | float | Estimate | None
 Ranks: TypeAlias = Mapping[str, Mapping[int, str]]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Attributes:
-        key: its name for a machine, as ``metrics.json`` has it.
-        heading: its name for a person.
-        has_interval: a person is shown the interval too; a machine always is.
-        digits: after the point.
-    """
-
-    key: str
-    heading: str
-    has_interval: bool = False
-    digits: int = 1
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table; its first ``num_names`` columns say what a row is about.
-
-    Attributes:
-        name: of its files.
-        title: one line; units included.
-        groups: number of rows in each group of rows that belong together.
-    """
-
-    name: str
-    title: str
-    columns: Sequence[Column]
-    num_names: int
-    rows: Sequence[Sequence[Value]]
-    groups: Sequence[int]
-
-    @property
-    def has_figures(self) -> bool:
-        """Whether there is anything beside names."""
-        return bool(self.rows) and len(self.columns) > self.num_names
-
-    @property
-    def grouped(self) -> Iterator[Sequence[Sequence[Value]]]:
-        """The rows of each group."""
-        rows = iter(self.rows)
-        for size in self.groups:
-            yield list(islice(rows, size))
-
-    def is_control(self, row: Sequence[Value]) -> bool:
-        """Whether the row qualifies another one."""
-        index = next((i for i, column in enumerate(self.columns) if column.key == "control"), None)
-        return index is not None and row[index] != ""
-
-    def shrunk(self) -> Table:
-        """Without the columns that no row fills."""
-        kept = [
-            index
-            for index in range(len(self.columns))
-            if any(row[index] not in (None, "") for row in self.rows)
-        ]
-        return replace(
-            self,
-            columns=[self.columns[index] for index in kept],
-            num_names=sum(index < self.num_names for index in kept),
-            rows=[[row[index] for index in kept] for row in self.rows],
-        )
+"""Dataset -> level -> what it is called."""
 
 
 def cells_table(cells: Iterable[Cell], ranks: Ranks) -> Table:
@@ -231,7 +163,7 @@ def confusions_table(results: Results) -> Table:
 
 def differences_table(results: Results) -> Table:
     """Cells side by side on the same images."""
-    shown = {"hca": "HCA", "leaf_accuracy": "leaf", "por": "POR", "tice": "TICE"}
+    shown = {"hca": "HCA", "leaf_accuracy": "leaf", "tice": "TICE"}
     rows: list[list[Value]] = [
         [
             each.a.dataset,
@@ -242,8 +174,10 @@ def differences_table(results: Results) -> Table:
         ]
         for each in results.comparisons
     ]
-    columns = [Column(key, heading, has_interval=True) for key, heading in shown.items()]
-    columns.append(Column("mcnemar_p", "McNemar p of HCA", digits=4))
+    columns = [
+        Column(key, heading, has_interval=True, is_signed=True) for key, heading in shown.items()
+    ]
+    columns.append(Column("mcnemar_p", "McNemar p", digits=4))
     names = [Column("dataset", "dataset"), Column("a", "first"), Column("b", "minus")]
     return Table(
         "differences",
@@ -325,8 +259,3 @@ def _table(
         rows,
         group_sizes((key.dataset, key.model) for key in keys),
     ).shrunk()
-
-
-def group_sizes(groups: Iterable[object]) -> list[int]:
-    """How many rows in a row are of one group."""
-    return [len(list(each)) for _, each in groupby(groups)]

@@ -17,11 +17,10 @@ _LANE, _HEADING, _TOP, _BELOW = 17.0, 24.0, 20.0, 24.0
 
 @dataclass(frozen=True)
 class Lane:
-    """One dot; a control is drawn smaller."""
+    """Rates of models on one line; those of a control are drawn smaller, without their figures."""
 
     label: str
-    model: str
-    rate: Estimate
+    rates: Mapping[str, Estimate]
     is_control: bool = False
 
 
@@ -68,16 +67,19 @@ def strip(rate: Estimate, model: str) -> Markup:
 
 
 def _draw(drawing: Drawing, lane: Lane, y: float) -> None:
-    style = model_style(lane.model) + (" control" if lane.is_control else "")
-    rate = lane.rate
-    drawing.text(_LEFT - 12, y + 4, shorten(lane.label, 19), f"lane {style}", "end")
-    drawing.line(_place(rate.low), y, _place(rate.high), y, f"whisker {style}")
-    tip = f"{lane.label}: {number(rate.value)} % ({interval(rate)})"
-    drawing.circle(_place(rate.value), y, 3.0 if lane.is_control else 4.5, f"dot {style}", tip)
-    if rate.high < 84:
-        drawing.text(_place(rate.high) + 9, y + 4, number(rate.value), f"value {style}")
-    else:
-        drawing.text(_place(rate.low) - 9, y + 4, number(rate.value), f"value {style}", "end")
+    size = " control" if lane.is_control else ""
+    drawing.text(_LEFT - 12, y + 4, shorten(lane.label, 19), f"lane{size}", "end")
+    for model, rate in lane.rates.items():
+        style = model_style(model) + size
+        drawing.line(_place(rate.low), y, _place(rate.high), y, f"whisker {style}")
+        tip = f"{model}, {lane.label}: {number(rate.value)} % ({interval(rate)})"
+        drawing.circle(_place(rate.value), y, 3.0 if lane.is_control else 4.5, f"dot {style}", tip)
+        if lane.is_control:
+            continue
+        if rate.high < 84:
+            drawing.text(_place(rate.high) + 9, y + 4, number(rate.value), f"value {style}")
+        else:
+            drawing.text(_place(rate.low) - 9, y + 4, number(rate.value), f"value {style}", "end")
 
 
 def _place(value: float) -> float:
@@ -85,9 +87,12 @@ def _place(value: float) -> float:
 
 
 def _tell(groups: Mapping[str, Sequence[Lane]]) -> str:
+    def rates(lane: Lane) -> str:
+        return ", ".join(f"{m} {number(r.value)} ({interval(r)})" for m, r in lane.rates.items())
+
     return " ".join(
         f"{name}: "
-        + ", ".join(f"{each.label} {number(each.rate.value)} ({interval(each.rate)})" for each in g)
+        + "; ".join(f"{each.label}: " * each.is_control + rates(each) for each in lanes)
         + "."
-        for name, g in groups.items()
+        for name, lanes in groups.items()
     )

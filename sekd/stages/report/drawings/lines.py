@@ -11,7 +11,7 @@ from sekd.stages.evaluate.metrics import Estimate
 from sekd.stages.report.drawings.svg import PHONE, Drawing, shorten
 from sekd.stages.report.formats import number
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE - 108, 10.0, 170.0, 194.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE - 134, 10.0, 170.0, 194.0
 _LABEL_GAP = 14.0
 _SHAPES = {"joint": "circle", "independent": "square", "conditioned": "triangle",
            "right": "circle", "wrong": "square"}  # fmt: skip

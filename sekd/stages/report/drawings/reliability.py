@@ -46,7 +46,6 @@ def reliability(bins: Sequence[Bin], alt: str) -> Markup:
     drawing.text(_LEFT + _SIDE / 2, _TOP + _SIDE + 30, "confidence, %", "tick", "middle")
     drawing.line(*_place(0, 0), *_place(100, 100), "diagonal")
     total = sum(each.count for each in bins)
-    drawing.polyline([_place(b.confidence, b.accuracy) for b in bins], "course reliable")
     for each in bins:
         radius = 2.0 + 7.0 * (each.count / total) ** 0.5
         tip = f"{each.count} answers: confidence {number(each.confidence)}, "
