@@ -37,7 +37,8 @@ class Change:
         if old is None or new is None:
             return None
         comparison = results.compare(after, before)
-        return cls(before, after, old, new, comparison and comparison.differences.get("hca"))
+        paired = comparison.differences.get("hca") if comparison else None
+        return cls(before, after, old, new, paired)
 
     @property
     def points(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sekd.stages.evaluate.metrics import Estimate
@@ -33,6 +33,7 @@ _ASKED = {
     "independent": "asked one level at a time",
     "conditioned": "asked step by step",
 }
+_MAX_LINES = 3
 _FAR_MORE = 10  # points
 _MANY_UNPARSED = 10  # percent
 
@@ -120,7 +121,7 @@ def _gained(results: Results, found: Sequence[Change]) -> Figure:
         says=f"whole paths right in one call on {first.after.dataset}: {first}",
         proof=first.proof,
         also=[
-            *(f"{each.after.dataset}: {each} ({each.proof})" for each in others),
+            *_few(f"{each.after.dataset}: {each} ({each.proof})" for each in others),
             *_without_image(results, first.after),
         ],
         caution=caution,
@@ -156,11 +157,11 @@ def _kept(results: Results, found: Sequence[Change]) -> Figure | None:
         says=f"student, one call: {_with_interval(first.new)}; "
         f"its teacher, step by step: {_with_interval(first.old)}",
         proof=f"{number(first.points, signed=True)}{NO_BREAK}points; {first.proof}",
-        also=[
+        also=_few(
             f"{each.after.dataset}: {_share(each)}{NO_BREAK}% "
             f"({number(each.new.value)} of {number(each.old.value)})"
             for each in others
-        ],
+        ),
     )
 
 
@@ -181,7 +182,7 @@ def _lost(results: Results, gain: Change) -> Figure | None:
             unit="points",
             says=f"{_ASKED[first.after.paradigm]} on {first.after.dataset}: {first}",
             proof=first.proof,
-            also=[f"{each.after.dataset}, {each.after.paradigm}: {each}" for each in others],
+            also=_few(f"{each.after.dataset}, {each.after.paradigm}: {each}" for each in others),
             tone="loss",
         )
     worst = changes[0]
@@ -245,13 +246,20 @@ def _without_student(results: Results) -> Headline:
                     unit="%",
                     says=f"whole paths right on {dataset}, {_ASKED[paradigm]}",
                     proof=f"95{NO_BREAK}%: {unbroken(interval(rate))}",
-                    also=[f"{name}: {_with_interval(other)}" for name, other in others],
+                    also=_few(f"{name}: {_with_interval(other)}" for name, other in others),
                 )
             )
     sentence = "There is no student in this run: the base alone was measured."
     if words:
         sentence += f" On {results.datasets[0]} it gets {', '.join(words)}."
     return Headline(sentence, _ALONE, figures)
+
+
+def _few(lines: Iterable[str]) -> list[str]:
+    """What a first screen has room for."""
+    given = list(lines)
+    more = len(given) - _MAX_LINES
+    return [*given[:_MAX_LINES], *([f"and {more} more, in the table below"] if more > 0 else [])]
 
 
 def _with_interval(rate: Estimate) -> str:

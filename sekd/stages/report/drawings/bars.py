@@ -36,7 +36,7 @@ def bars(rows: Mapping[str, Sequence[Segment]], alt: str) -> Markup:
     drawing = Drawing(PHONE, _ROW * len(rows) + 2, f"{alt}. {told}")
     for index, (name, segments) in enumerate(rows.items()):
         y, x = _ROW * index + 4, _LEFT
-        drawing.text(_LEFT - 10, y + _BAR / 2 + 4, shorten(name, 22), "lane", "end")
+        drawing.text(_LEFT - 10, y + _BAR / 2 + 4, shorten(name, 20), "lane", "end")
         for segment in segments:
             width = segment.percent * _PER_PERCENT
             tip = f"{segment.name}: {number(segment.percent)} %"

@@ -68,7 +68,7 @@ def strip(rate: Estimate, model: str) -> Markup:
 
 def _draw(drawing: Drawing, lane: Lane, y: float) -> None:
     size = " control" if lane.is_control else ""
-    drawing.text(_LEFT - 12, y + 4, shorten(lane.label, 19), f"lane{size}", "end")
+    drawing.text(_LEFT - 12, y + 4, shorten(lane.label, 16), f"lane{size}", "end")
     for model, rate in lane.rates.items():
         style = model_style(model) + size
         drawing.line(_place(rate.low), y, _place(rate.high), y, f"whisker {style}")

@@ -11,8 +11,8 @@ from sekd.stages.evaluate.metrics import Estimate
 from sekd.stages.report.drawings.svg import PHONE, Drawing, shorten
 from sekd.stages.report.formats import number
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE - 134, 10.0, 170.0, 194.0
-_LABEL_GAP = 14.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE - 134, 10.0, 170.0, 206.0
+_LABEL_GAP, _LETTER = 14.0, 6.2
 _SHAPES = {"joint": "circle", "independent": "square", "conditioned": "triangle",
            "right": "circle", "wrong": "square"}  # fmt: skip
 
@@ -39,9 +39,11 @@ def lines(series: Sequence[Series], names: Mapping[int, str], alt: str) -> Marku
         drawing.text(_LEFT - 7, _height(tick) + 4, f"{tick}", "tick", "end")
     gap = (_RIGHT - _LEFT - 16) / max(len(names) - 1, 1)
     places = {level: _LEFT + 8 + gap * index for index, level in enumerate(names)}
-    for level, name in names.items():
-        label = shorten(name, max(int(gap / 6), 3))
-        drawing.text(places[level], _BOTTOM + 17, label, "tick", "middle")
+    room = int(gap / _LETTER)
+    num_lines = 1 if all(len(name) <= room for name in names.values()) else 2
+    for index, (level, name) in enumerate(names.items()):
+        y = _BOTTOM + 17 + 13 * (index % num_lines)  # neighbours that would touch stand below
+        drawing.text(places[level], y, shorten(name, num_lines * room), "tick", "middle")
     for each in series:
         style = f"s-{each.style}"
         at = {level: (places[level], _height(rate.value)) for level, rate in each.points.items()}
