@@ -337,12 +337,10 @@ def _read_predictions(path: Location) -> pa.Table | None:
         return None
     with path.open("rb") as content:
         file = pq.ParquetFile(content)
-        controls = [name for name in ("control", "rotation") if name in file.schema_arrow.names]
-        table = file.read([*_COLUMNS, *controls])
-    if "control" in controls:
+        control = ["control"] if "control" in file.schema_arrow.names else []  # newer files
+        table = file.read([*_COLUMNS, *control])
+    if control:
         table = table.filter(pc.equal(table["control"], NO_CONTROL))
-    if "rotation" in controls:
-        table = table.filter(pc.equal(table["rotation"], 0))
     is_right = pc.fill_null(pc.equal(table["prediction"], table["truth"]), False)
     unknown = pa.scalar(None, pa.bool_())
     correct = pc.if_else(pc.is_null(table["truth"]), unknown, is_right)

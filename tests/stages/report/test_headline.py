@@ -119,6 +119,16 @@ def test_the_largest_clear_drop_leads_even_behind_a_larger_unclear_one(tmp_path:
     assert "step by step" in lost.says
 
 
+def test_the_largest_of_several_losses_leads(tmp_path: Path) -> None:
+    falls = {"independent": 45.0, "conditioned": 80.0}
+    rows = [row("base", hca=10.0), row("student", hca=70.0)]
+    rows += [row("base", p, 90.0) for p in falls]
+    rows += [row("student", p, hca) for p, hca in falls.items()]
+    lost = figures(of(tmp_path, *rows))["Lost"]
+    assert plain(lost.value) == "-45.0"
+    assert [plain(line) for line in lost.also] == ["birds, conditioned: 90.0 → 80.0 %"]
+
+
 def test_a_loss_on_another_dataset_counts(tmp_path: Path) -> None:
     rows = [row("base", hca=10.0), row("student", hca=70.0)]
     rows += [row("base", hca=60.0, dataset="food"), row("student", hca=20.0, dataset="food")]
