@@ -74,7 +74,9 @@ def hca_charts(results: Results) -> list[Chart]:
         floor = results.options_alone(dataset)
         if groups:
             alt = f"HCA in percent with 95 % intervals on {dataset}"
-            charts.append(Chart(dataset, dots(groups, floor.value if floor else None, alt)))
+            charts.append(
+                Chart(results.title(dataset), dots(groups, floor.value if floor else None, alt))
+            )
     return charts
 
 
@@ -107,7 +109,7 @@ def depth_charts(results: Results) -> list[Chart]:
                 for p, cell in found.items()
                 if cell is not None
             ]
-            chart = _by_level(results, dataset, f"{model} on {dataset}", series)
+            chart = _by_level(results, dataset, f"{model} on {results.title(dataset)}", series)
             charts += [chart] if chart else []
     series = [Series(name, name, _paper(values)) for name, values in paper.ACCURACY.items()]
     return _with_paper(charts, "base", series)
@@ -124,7 +126,7 @@ def parent_charts(results: Results) -> list[Chart]:
                     Series("parent right", "right", cell.by_level("accuracy_given_parent_correct")),
                     Series("parent wrong", "wrong", cell.by_level("accuracy_given_parent_wrong")),
                 ]
-                chart = _by_level(results, dataset, f"{model} on {dataset}", series)
+                chart = _by_level(results, dataset, f"{model} on {results.title(dataset)}", series)
                 charts += [chart] if chart else []
     styles = {"parent right": "right", "parent wrong": "wrong"}
     series = [
@@ -167,7 +169,7 @@ def first_error_charts(results: Results) -> list[Chart]:
                 ]
         if rows:
             alt = f"First wrong level, percent of the images of {dataset}"
-            charts.append(Chart(dataset, bars(rows, alt)))
+            charts.append(Chart(results.title(dataset), bars(rows, alt)))
     return charts
 
 
@@ -210,7 +212,7 @@ def agreement_charts(results: Results) -> list[Chart]:
                 ]
         if rows:
             alt = f"Who is right, percent of the images of {dataset} by level"
-            charts.append(Chart(dataset, bars(rows, alt)))
+            charts.append(Chart(results.title(dataset), bars(rows, alt)))
     return charts
 
 

@@ -100,7 +100,7 @@ def shown(value: Value, column: Column) -> str:
         value = value.value
     if isinstance(value, float):
         return number(value, column.digits, signed=column.is_signed)
-    return f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else column.labels.get(value, value)
 
 
 def number(value: float, digits: int = 1, *, signed: bool = False) -> str:

@@ -17,7 +17,6 @@ from sekd.stages.report.changes import (
 )
 from sekd.stages.report.formats import interval, number
 from sekd.stages.report.results import BASE, CellKey, Results
-from sekd.stages.report.tables import computed_tokens
 
 _TAUGHT = (
     "One vision-language model was its own teacher: frozen, it walked a taxonomy step by step, and "
@@ -121,7 +120,7 @@ def _gained(results: Results, found: Sequence[Change]) -> Figure:
         says=f"whole paths right in one call on {first.after.dataset}: {first}",
         proof=first.proof,
         also=[
-            *_few(f"{each.after.dataset}: {each} ({each.proof})" for each in others),
+            *_few(f"{results.title(each.after.dataset)}: {each} ({each.proof})" for each in others),
             *_without_image(results, first.after),
         ],
         caution=caution,
@@ -158,7 +157,7 @@ def _kept(results: Results, found: Sequence[Change]) -> Figure | None:
         f"its teacher, step by step: {_with_interval(first.old)}",
         proof=f"{number(first.points, signed=True)}{NO_BREAK}points; {first.proof}",
         also=_few(
-            f"{each.after.dataset}: {_share(each)}{NO_BREAK}% "
+            f"{results.title(each.after.dataset)}: {_share(each)}{NO_BREAK}% "
             f"({number(each.new.value)} of {number(each.old.value)})"
             for each in others
         ),
@@ -209,7 +208,7 @@ def _cost(results: Results, gain: Change) -> Figure:
         calls = teacher.cost("calls") or results.mean_levels.get(gain.after.dataset)
         if calls:
             says += f"; its teacher takes{NO_BREAK}{_plain(calls)}"
-        once, walked = computed_tokens(student), computed_tokens(teacher)
+        once, walked = student.computed_tokens, teacher.computed_tokens
         if once and walked:
             proof = (
                 f"{_plain(once)} tokens an image; the teacher computes {_plain(walked)}, "

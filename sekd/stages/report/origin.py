@@ -23,8 +23,8 @@ class Evaluated:
     levels: Sequence[str]
     distractors: str | None = None
     num_options: int | None = None
-    is_taught: bool | None = None
-    """Its taxonomy is the one that the student learned."""
+    is_zero_shot: bool | None = None
+    """The student was not taught all of its taxonomy."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,8 @@ def _evaluated(results: Results, dataset: str) -> Evaluated:
         list(results.ranks.get(dataset, {}).values()),
         spec.distractors if spec else None,
         spec.num_options if spec else None,
-        _is_taught(results.made, dataset),
+        results.is_zero_shot(dataset),
     )
-
-
-def _is_taught(made: Sequence[Made], dataset: str) -> bool | None:
-    """Whether the dataset's taxonomy has the digest of the one that the teacher walked."""
-    walked = {each.fields.get("taxonomy") for each in made if each.stage == "answers"}
-    asked = {
-        each.fields.get("taxonomy")
-        for each in made
-        if each.stage.startswith(f"predictions/{dataset}-")
-    }
-    return bool(walked & asked) if walked and asked else None
 
 
 def _engine(fields: Mapping[str, Any]) -> str:

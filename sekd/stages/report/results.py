@@ -75,9 +75,27 @@ class Cell:
         return {level: each for level, each in sorted(found.items()) if each is not None}
 
     def cost(self, name: str) -> float | None:
-        """Means per sample: calls, prefill_tokens, cached_tokens, decode_tokens, seconds."""
+        """Means per sample: calls, prefill_tokens (computed), cached_tokens (the prompts' others),
+        decode_tokens, seconds."""
         value = (self.row.get("cost") or {}).get(name)
         return None if value is None else float(value)
+
+    @property
+    def computed_tokens(self) -> float | None:
+        """Mean tokens per sample that were read or written anew."""
+        read, written = self.cost("prefill_tokens"), self.cost("decode_tokens")
+        return None if read is None or written is None else read + written
+
+    def joint_passes(self, name: str) -> float | None:
+        """Tokens or seconds, in joint passes of the same model."""
+        value = ((self.row.get("cost") or {}).get("relative_to_joint") or {}).get(name)
+        return None if value is None else float(value)
+
+    @property
+    def is_zero_shot(self) -> bool | None:
+        """The student was not taught all of the dataset's nodes; ``None``: not known."""
+        value = self.row.get("zero_shot")
+        return None if value is None else bool(value)
 
     @property
     def num_samples(self) -> int:
@@ -232,6 +250,15 @@ class Results:
         """Names, in the order of the evaluation."""
         return list(dict.fromkeys(key.model for key in self.cells))
 
+    def is_zero_shot(self, dataset: str) -> bool | None:
+        """Whether its taxonomy was never taught in full; ``None``: not known."""
+        known = [cell.is_zero_shot for key, cell in self.cells.items() if key.dataset == dataset]
+        return None if None in known else any(known)
+
+    def title(self, dataset: str) -> str:
+        """A dataset's name for a person: "food (zero-shot)"."""
+        return f"{dataset} (zero-shot)" if self.is_zero_shot(dataset) else dataset
+
     def get(
         self, dataset: str, model: str, paradigm: str, control: str = NO_CONTROL
     ) -> Cell | None:
@@ -302,9 +329,10 @@ class Results:
 
 def _key(row: Mapping[str, Any], dataset: str | None = None) -> CellKey:
     name = dataset if dataset is not None else row["dataset"]
-    return CellKey(
-        str(name), str(row["model"]), str(row["paradigm"]), str(row.get("control") or NO_CONTROL)
-    )
+    control = str(row.get("control") or NO_CONTROL)
+    if row["model"] == SOLVER:  # is a control itself, and qualifies no cell of its own
+        control = NO_CONTROL
+    return CellKey(str(name), str(row["model"]), str(row["paradigm"]), control)
 
 
 def _comparison(row: Mapping[str, Any]) -> Comparison:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ class Column:
         has_interval: a person is shown the interval too; a machine always is.
         digits: after the point.
         is_signed: a plus is shown too.
+        labels: what a person is shown for a text.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Column:
     has_interval: bool = False
     digits: int = 1
     is_signed: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

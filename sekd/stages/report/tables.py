@@ -14,15 +14,17 @@ Ranks: TypeAlias = Mapping[str, Mapping[int, str]]
 
 def cells_table(cells: Iterable[Cell], ranks: Ranks) -> Table:
     """Every cell, a control right below the cell that it qualifies."""
-    headings = level_headings(ranks)
+    cells, headings = list(cells), level_headings(ranks)
+    cost = "; cost: tokens, in joint passes" * any(cell.joint_passes("tokens") for cell in cells)
     return _table(
         "cells",
-        "Accuracy in percent; HCA: the whole path is right, with its 95 % interval",
+        f"Accuracy in percent; HCA: the whole path is right, with its 95 % interval{cost}",
         [
             Column("hca", "HCA", has_interval=True),
             Column("leaf_accuracy", "leaf"),
             *(Column(f"level_accuracy_{level}", name) for level, name in headings.items()),
             Column("parse_failure_rate", "unparsed"),
+            Column("relative_tokens", "cost"),
             Column("num_samples", "n"),
         ],
         cells,
@@ -31,6 +33,7 @@ def cells_table(cells: Iterable[Cell], ranks: Ranks) -> Table:
             cell.rate("leaf_accuracy"),
             *(cell.by_level("level_accuracy").get(level) for level in headings),
             cell.rate("parse_failure_rate"),
+            cell.joint_passes("tokens"),
             cell.num_samples,
         ],
     )
@@ -80,31 +83,31 @@ def levels_table(cells: Iterable[Cell], ranks: Ranks) -> Table:
     )
 
 
-_COSTS = {
-    "calls": Column("calls", "calls", digits=2),
-    "prefill_tokens": Column("prefill_tokens", "prompt tokens"),
-    "cached_tokens": Column("cached_tokens", "of them cached"),
-    "decode_tokens": Column("decode_tokens", "written tokens"),
-    "seconds": Column("seconds", "seconds", digits=4),
-}
-
-
-def computed_tokens(cell: Cell) -> float | None:
-    """Mean tokens per sample that the model really computed: prompts less cached, and written."""
-    prompt, written = cell.cost("prefill_tokens"), cell.cost("decode_tokens")
-    if prompt is None or written is None:
-        return None
-    return prompt - (cell.cost("cached_tokens") or 0.0) + written
+_COSTS = (
+    Column("calls", "calls", digits=2),
+    Column("prefill_tokens", "tokens read"),
+    Column("cached_tokens", "found in a cache"),
+    Column("decode_tokens", "tokens written"),
+    Column("seconds", "seconds", digits=4),
+)
 
 
 def cost_table(cells: Iterable[Cell]) -> Table:
     """What one image costs."""
     return _table(
         "cost",
-        "Cost of one image (means)",
-        [*_COSTS.values(), Column("computed_tokens", "computed tokens")],
+        "Cost of one image (means); the last two in joint passes of the same model",
+        [
+            *_COSTS,
+            Column("relative_tokens", "tokens, relative", digits=2),
+            Column("relative_seconds", "seconds, relative", digits=2),
+        ],
         cells,
-        lambda cell: [*(cell.cost(name) for name in _COSTS), computed_tokens(cell)],
+        lambda cell: [
+            *(cell.cost(column.key) for column in _COSTS),
+            cell.joint_passes("tokens"),
+            cell.joint_passes("seconds"),
+        ],
     )
 
 
@@ -242,19 +245,25 @@ def _table(
     cells: Iterable[Cell],
     figures: Callable[[Cell], Sequence[Value]],
 ) -> Table:
-    names = ("dataset", "model", "paradigm", "control")
     keys: list[CellKey] = []
     rows: list[Sequence[Value]] = []
+    labels = {}
     for cell in cells:
         values = figures(cell)
         if any(value is not None for value in values):
             keys.append(cell.key)
             control = "" if cell.key.control == NO_CONTROL else cell.key.control
             rows.append([*cell.key[:3], control, *values])
+            if cell.is_zero_shot:
+                labels[cell.key.dataset] = f"{cell.key.dataset} (zero-shot)"
+    names = [
+        Column("dataset", "dataset", labels=labels),
+        *(Column(name, name) for name in ("model", "paradigm", "control")),
+    ]
     return Table(
         name,
         title,
-        [*(Column(each, each) for each in names), *columns],
+        [*names, *columns],
         len(names),
         rows,
         group_sizes((key.dataset, key.model) for key in keys),

@@ -43,6 +43,12 @@ def test_csv_is_exact_and_has_the_interval(tmp_path: Path) -> None:
     assert line["num_samples"] == "24"
 
 
+def test_a_zero_shot_dataset_is_told_to_people_and_named_to_machines(tmp_path: Path) -> None:
+    table = cells_table(in_order(read(tmp_path, row(zero_shot=True))), RANKS)
+    assert "| birds (zero-shot) | base |" in to_markdown(table)
+    assert to_csv(table).splitlines()[1].startswith("birds,base,")
+
+
 def test_csv_keeps_names_as_they_are() -> None:
     name = 'a "quoted", name\nof | two lines'
     (line,) = csv.DictReader(io.StringIO(to_csv(named(name)), newline=""))

@@ -166,19 +166,27 @@ def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
     )
 
 
-def test_taught_and_other_taxonomies_are_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("zero_shot", "said"),
+    [(False, "taught"), (True, "zero-shot: not all of it was taught"), (None, "")],
+)
+def test_taught_and_other_taxonomies_are_told_apart(
+    tmp_path: Path, zero_shot: bool | None, said: str
+) -> None:
     run = write_run(tmp_path)
+    metrics = whole_metrics()
+    for each in metrics["rows"]:
+        each["zero_shot"] = zero_shot
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = page_of(run)
+    assert f"<td>{said}</td></tr>" in page[page.index('id="origin"') :]
+    assert ("birds (zero-shot)" in Elements(page).text) == bool(zero_shot)
 
-    def shown(digest: str) -> str:
-        made = [
-            Made("answers", "f1", {"taxonomy": "a"}, 4000, 2),
-            Made("predictions/birds-base", "f2", {"taxonomy": digest}),
-        ]
-        return Elements(build_report(Results.read(run, made))[PAGE]).text
 
-    assert "the one that was taught" in shown("a")
-    assert "never taught" in shown("b")
-    assert "4,000 images walked once" in shown("a")
+def test_what_it_took_to_teach(tmp_path: Path) -> None:
+    made = [Made("answers", "f1", {}, 4000, 2), Made("predictions/birds-base", "f2")]
+    results = Results.read(write_run(tmp_path), made)
+    assert "4,000 images walked once" in build_report(results)[PAGE]
 
 
 def test_tables_in_three_formats(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert results.datasets == ["birds"]
     assert results.models == ["base", "student", "taxonomy"]
     assert len(results.plain_cells) == 6
+    assert results.cells[STUDENT].computed_tokens == 152.0
+    assert results.cells[STUDENT].joint_passes("tokens") == 1.25
+    assert results.cells[STUDENT].joint_passes("seconds") is None
     assert results.ranks == {"birds": {1: "order", 2: "species"}}
     assert results.mean_levels == {"birds": 2.0}
     assert results.options_alone("birds") == Estimate(58.2, 55.2, 61.2)
