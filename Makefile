@@ -23,6 +23,7 @@ torture: $(VENV)/dev
 # Two free cores; exit code 1 where a figure falls short.
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/shards.py --check
+	$(BIN)/python benchmarks/score.py --check
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
 check: $(VENV)/dev

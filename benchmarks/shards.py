@@ -11,17 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from figures import Figure, finish
 
 from sekd.config import RunConfig, load_config
 from sekd.data.image_hashes import ImageHashes
@@ -59,26 +58,6 @@ assert stage.plan.num_samples == len(dataset.samples)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 print(loaded - started, ended - loaded, peak)
 """
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured number and what it is held to."""
-
-    title: str
-    value: float
-    unit: str
-    limit: float
-    is_ceiling: bool = True
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.limit if self.is_ceiling else self.value >= self.limit
-
-    def __str__(self) -> str:
-        sign = "<=" if self.is_ceiling else ">="
-        verdict = "ok" if self.holds else "FALLS SHORT"
-        return f"{self.title:52} {self.value:9.3g} {self.unit:8} {sign} {self.limit:g}  {verdict}"
 
 
 def planning(folder: Path) -> list[Figure]:
@@ -201,9 +180,7 @@ def main() -> None:
     for measure in (planning, status, elicitation):
         with tempfile.TemporaryDirectory() as folder:
             figures += measure(Path(folder))
-    print(f"\n{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    print(*figures, sep="\n")
-    sys.exit(options.check and not all(figure.holds for figure in figures))
+    finish(figures, check=options.check)
 
 
 if __name__ == "__main__":

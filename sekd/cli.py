@@ -9,7 +9,17 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import distill, draw_world, elicit, evaluate, plan, report, upkeep
+from sekd.commands import (
+    distill,
+    draw_world,
+    elicit,
+    evaluate,
+    inspect,
+    plan,
+    report,
+    score,
+    upkeep,
+)
 
 
 @click.group()
@@ -35,9 +45,11 @@ for _command in (
     draw_world.draw_world,
     plan.plan,
     elicit.elicit,
+    inspect.inspect,
     distill.distill,
     evaluate.evaluate,
     report.report,
+    score.score,
     upkeep.status,
     upkeep.verify,
     upkeep.gc,

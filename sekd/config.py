@@ -60,6 +60,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 DType = Literal["float32", "bfloat16", "float16"]
+AnswerForm = Literal["letter", "letter_and_name"]
+StateDType = Literal["float32", "bfloat16", "float8"]
 
 
 def _run_dir(value: object) -> Location:
@@ -97,6 +99,9 @@ class ModelSpec(_Model):
     """Run Python code that comes with the model. Off unless you have read that code."""
     processor_args: dict[str, Any] = {}
     """Passed to the processor as they are, e.g. ``{max_pixels: 1003520}``."""
+    decoder_blocks: str | None = None
+    """Module path of the language model's list of blocks, e.g. ``model.language_model.layers``.
+    Only for a model where it is not found; the error lists what to choose from."""
 
 
 class DatasetSpec(_Model):
@@ -168,16 +173,26 @@ class ElicitSpec(_Model):
     engine: Literal["transformers", "vllm"] = "transformers"
     engine_args: dict[str, Any] = {}
     """Arguments of the engine that change its numbers, e.g. ``quantization``."""
+    style: Literal["dialogue", "facts"] = "dialogue"
+    """One growing dialogue, whose every turn reuses what was computed for the turns before; or the
+    paper's literal form, a prompt per level with the facts known so far in its question."""
+    answer: AnswerForm = "letter_and_name"
+    """What stands as the teacher's word in the dialogue: "B" or "B. chordata". Not given by the
+    paper."""
+    permutations: Annotated[int, Field(ge=1, le=26)] = 1
+    """Orders in which each question's options are shown: rotations, whose probabilities are
+    averaged by node. Lowers the bias towards letters; not given by the paper."""
     top_k: Annotated[int, Field(ge=1, le=1000)] = 20
     """Entries of the whole vocabulary kept per answer, beside the options."""
     layers: tuple[str, ...] = ("middle", "final_norm")
     """Decoder states to keep: ``block_<i>`` (output of block i, from 0), ``middle`` (the block half
     way up), ``final_norm`` (input of the ``lm_head``). Not given by the paper."""
-    state_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    state_dtype: StateDType = "bfloat16"
+    """How states are stored; ``float8`` is e4m3 with a scale for each row."""
     parity_limit: NonNegativeFloat | None = None
-    """Largest mean difference, over a shard, between the log-probabilities of the chosen letters in
-    the engine and in the state pass; beyond it the shard fails. Default by dtype: 1e-3 in float32,
-    0.05 in half precision."""
+    """Largest mean difference, over a shard, between the options' log-probabilities in the engine
+    and in the state pass, and a twentieth of the largest of one answer; beyond either the shard
+    fails. Default by dtype: 1e-3 in float32, 0.05 in half precision."""
     max_quarantined: Fraction = 0.05
     """Share of a shard's samples that may be set aside before the shard itself fails."""
     runtime: ShardRuntime = ShardRuntime()
@@ -228,6 +243,9 @@ class DistillSpec(_Model):
     replay: Fraction = 0.0
     """Share of the samples that train the teacher's own dialogue instead of the joint prompt, so
     that the conditioned skill is not forgotten. Not given by the paper."""
+    min_confidence: Fraction = 0.0
+    """Samples with an answer of which the teacher is less confident (its probability among the
+    options) are left out. Not given by the paper."""
     lora: LoraSpec = LoraSpec()
     epochs: Annotated[float, Field(gt=0)] = 1.0
     global_batch: Positive = 128

@@ -106,6 +106,7 @@ class _Terminal(logging.Handler):
 
 
 def hash_images(dataset: Dataset) -> ImageHashes:
+    """Hashes of a dataset's images, with a progress bar over those not yet known."""
     from sekd.data.image_hashes import ImageHashes
     from sekd.pipeline.progress import show_progress
 
@@ -117,6 +118,7 @@ def hash_images(dataset: Dataset) -> ImageHashes:
 
 
 def run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[str, Any]:
+    """Arguments of ``run_stage`` that a stage's runtime settings stand for."""
     from sekd.pipeline.executors import open_executor
 
     return {

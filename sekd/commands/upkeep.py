@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
     from sekd.locations import Location
@@ -19,12 +21,11 @@ EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILURES = 1, 2, 3
 
 
 def over_run(command: Callable[..., int]) -> Callable[..., None]:
-    """The argument RUN for commands over one; ``command`` returns the exit code."""
+    """The argument RUN, in front of others; ``command`` returns the exit code."""
 
     @click.argument("run")
     @wraps(command)
-    def wrapped(run: str, **options: bool) -> None:
-        from sekd.errors import ConfigError
+    def wrapped(run: str, **options: Any) -> None:
         from sekd.locations import locate
         from sekd.pipeline.files import names_in
 
@@ -34,7 +35,10 @@ def over_run(command: Callable[..., int]) -> Callable[..., None]:
                 click.echo(f"sekd: {run}: no run there; give a config's run_dir", err=True)
                 sys.exit(EXIT_CONFIG)
             sys.exit(command(place, **options))
-        except (ConfigError, OSError, ImportError, ValueError) as error:
+        except ConfigError as error:
+            click.echo(f"sekd: {error}", err=True)
+            sys.exit(EXIT_CONFIG)
+        except (OSError, ImportError, ValueError) as error:
             click.echo(f"sekd: {run}: {error}", err=True)
             sys.exit(EXIT_CONFIG)
 

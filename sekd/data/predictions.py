@@ -9,8 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sekd.config import Paradigm
-
 PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("model", pa.string(), nullable=False),  # base or student
@@ -36,7 +34,7 @@ class Prediction:
 
     model: str
     dataset: str
-    paradigm: Paradigm
+    paradigm: str
     sample_id: str
     level: int
     rank: str

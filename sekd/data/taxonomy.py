@@ -172,6 +172,11 @@ class Taxonomy:
         """Leaf labels, case-folded."""
         return self._leaves.keys()
 
+    @property
+    def leaf_ids(self) -> frozenset[str]:
+        """Ids of the nodes at which a path of the file ends; one may have children of its own."""
+        return self._leaf_ids
+
     def leaf(self, label: str) -> Node:
         """The node of a leaf label (case does not matter) or of a leaf's node id.
 

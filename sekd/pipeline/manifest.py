@@ -5,12 +5,13 @@ It is written when every shard is done and its files were checked again; no read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sekd.data.hashing import hash_file
+from sekd.data.shards import Shard
 from sekd.errors import ConfigError, FatalError
 from sekd.locations import Location
 from sekd.pipeline.cache import fetch
@@ -58,16 +59,7 @@ class Manifest:
 
         Files of a remote store are fetched when their shard is asked for.
         """
-        entries = {
-            shard["shard"]: {entry["role"]: entry for entry in shard["files"]}
-            for shard in self.content["shards"]
-        }
-        whole = {
-            shard: tuple(files[role] for role in roles)
-            for shard, files in entries.items()
-            if files.keys() >= set(roles)
-        }
-        return Groups(self.directory, whole)
+        return _groups(self.directory, self.content["shards"], roles)
 
     def hashes(self) -> list[str]:
         """SHA-256 of every file, in order of shards and roles."""
@@ -160,6 +152,28 @@ class Manifest:
         """Remove a manifest that is damaged or names revoked attempts."""
         if MANIFEST_NAME in names_in(directory):
             remove(directory / MANIFEST_NAME)
+
+
+def done_so_far(directory: Location, *roles: str) -> Groups:
+    """The same of a stage that need not be finished: for looking at, never to be built upon."""
+    ledger = Ledger(directory)
+    states = ledger.states(Shard(index, ()) for index in ledger.tried())
+    records = [state.record for state in states if state.status == "done" and state.record]
+    return _groups(directory, records, roles)
+
+
+def _groups(
+    directory: Location, shards: Iterable[Mapping[str, Any]], roles: Sequence[str]
+) -> Groups:
+    entries = {
+        shard["shard"]: {entry["role"]: entry for entry in shard["files"]} for shard in shards
+    }
+    whole = {
+        shard: tuple(files[role] for role in roles)
+        for shard, files in entries.items()
+        if files.keys() >= set(roles)
+    }
+    return Groups(directory, whole)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,8 @@
-"""Model inputs from token ids and images, and logits at chosen positions only."""
+"""Model inputs from token ids and images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sekd.stages.chat import Chat, TokenIds
 
-# Shapes: B batch, L padded length, N rows picked over the batch, D hidden size, V vocabulary.
+# Shapes: B batch, L padded length.
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Batcher:
     def __call__(
         self,
         token_ids: Sequence[TokenIds],
-        images: Sequence[Image.Image],
+        images: Sequence[Image.Image | None],
         image_keys: Sequence[str],
         *,
         padding_side: Literal["left", "right"] = "right",
@@ -57,14 +56,16 @@ class Batcher:
 
         Args:
             token_ids: per row, beginning with the chat's head up to the image placeholder.
+            images: all of them ``None`` for prompts without a placeholder.
             image_keys: per row; equal keys mean equal images.
         """
         heads = self._heads(tuple(image_keys), images)
-        num_head = len(self._chat.head_ids)
+        head_ids = self._chat.head_ids if images[0] is not None else ()
+        num_head = len(head_ids)
         rows: dict[str, list[Tensor]] = {}
         shifts = []
         for index, ids in enumerate(token_ids):
-            if ids[:num_head] != self._chat.head_ids:
+            if ids[:num_head] != head_ids:
                 raise ValueError("a prompt must begin with the chat template's head and its image")
             tail = torch.tensor(ids[num_head:], dtype=torch.int64)
             is_token = heads["attention_mask"][index].bool()
@@ -93,7 +94,12 @@ class Batcher:
         tokenizer = self._chat.tokenizer
         return int(tokenizer.pad_token_id or tokenizer.eos_token_id or 0)
 
-    def _heads(self, keys: tuple[str, ...], images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def _heads(
+        self, keys: tuple[str, ...], images: Sequence[Image.Image | None]
+    ) -> dict[str, Tensor]:
+        if images[0] is None:
+            nothing = torch.empty(len(keys), 0, dtype=torch.int64)
+            return {"input_ids": nothing, "attention_mask": nothing}
         if self._last is not None and self._last[0] == keys:
             return self._last[1]
         types: dict[str, Any] = {}
@@ -118,24 +124,3 @@ def to_device(inputs: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         key: value.to(weight.device, weight.dtype if value.is_floating_point() else value.dtype)
         for key, value in inputs.items()
     }
-
-
-@contextmanager
-def only_rows(lm_head: nn.Module, rows_N: Tensor, positions_N: Tensor) -> Iterator[list[Tensor]]:
-    """Let ``lm_head`` see these positions alone, so that logits are [N, V] and not [B, L, V].
-
-    Yields:
-        A list that receives the states [N, D] that went into ``lm_head``.
-    """
-    seen: list[Tensor] = []
-
-    def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        picked = args[0][rows_N.to(args[0].device), positions_N.to(args[0].device)]
-        seen.append(picked)
-        return (picked, *args[1:])
-
-    handle = lm_head.register_forward_pre_hook(gather)
-    try:
-        yield seen
-    finally:
-        handle.remove()

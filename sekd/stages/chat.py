@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sekd.config import AnswerForm
 from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Node
 from sekd.errors import ConfigError
@@ -79,16 +80,27 @@ class Chat:
     Args:
         processor: of transformers, with ``chat_template``, ``tokenizer`` and ``image_token``.
         subject: what the images show, in the words of a question.
+        answer: what stands as the model's word in a dialogue: "B" or "B. chordata".
+        with_image: ``False`` leaves the image out of every prompt, to see what is answered blindly.
 
     Raises:
         ConfigError: if the model has no chat template, shows no image placeholder in it, or does
             not write a letter as one token.
     """
 
-    def __init__(self, processor: Any, *, subject: str) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        subject: str,
+        answer: AnswerForm = "letter_and_name",
+        with_image: bool = True,
+    ) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.subject = subject
+        self.with_image = with_image
+        self._has_names = answer == "letter_and_name"
         self.name = str(getattr(self.tokenizer, "name_or_path", "") or "the model")
         if not (getattr(processor, "chat_template", None) or self.tokenizer.chat_template):
             raise ConfigError(
@@ -98,12 +110,13 @@ class Chat:
         image_token = str(getattr(processor, "image_token", "<image>"))
         opening, messages = self._open("x")
         num_placeholders = opening.count(image_token)
-        if num_placeholders != 1:
+        if num_placeholders != with_image:
             raise ConfigError(
                 f"{self.name}: the chat template shows {num_placeholders} image placeholders "
-                f"({image_token!r}) for one image"
+                f"({image_token!r}) for {with_image:d} image"
             )
-        self.head_text = opening[: opening.index(image_token)] + image_token
+        before, placeholder, _ = opening.partition(image_token)
+        self.head_text = before + placeholder if with_image else ""
         """From the start to the image placeholder: the part that an engine expands."""
         self.head_ids = self.encode(self.head_text)
         _, self.letter_ids = self._letters(opening)
@@ -142,11 +155,14 @@ class Chat:
         return self._continue(turn, answer, self._render(messages, is_open=False))
 
     def _reply(self, turn: Turn, answer: int) -> dict[str, Any]:
-        return _said(LETTERS[answer] + prompts.answer_tail(turn.question.options[answer]))
+        return _said(LETTERS[answer] + self._tail(turn, answer))
+
+    def _tail(self, turn: Turn, answer: int) -> str:
+        return prompts.answer_tail(turn.question.options[answer]) if self._has_names else ""
 
     def _continue(self, turn: Turn, answer: int, text: str) -> Transcript:
         """The transcript of ``text``, which must be ``turn``'s, the answer, and more."""
-        tail = prompts.answer_tail(turn.question.options[answer])
+        tail = self._tail(turn, answer)
         before = turn.text + LETTERS[answer] + tail
         if not text.startswith(before):
             raise ConfigError(
@@ -214,7 +230,8 @@ class Chat:
         return lead, letters
 
     def _open(self, text: str) -> tuple[str, _Messages]:
-        messages = (_user({"type": "image"}, _text(text)),)
+        image = [{"type": "image"}] if self.with_image else []
+        messages = (_user(*image, _text(text)),)
         return self._render(messages, is_open=True), messages
 
     def _render(self, messages: _Messages, *, is_open: bool) -> str:

@@ -1,22 +1,31 @@
-"""Walking images down the taxonomy: a wave of dialogues that advance level by level together.
+"""Walking images down the taxonomy, one question at a time.
 
 Teacher elicitation and the conditioned paradigm of evaluation are this same walk.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from sekd.config import ElicitSpec
 from sekd.data.questions import Question, walk_question
 from sekd.data.samples import Dataset, Sample, image_sha256, questions_of, read_image
 from sekd.data.shards import Quarantined
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
 from sekd.stages.chat import Chat, Transcript, Turn
-from sekd.stages.engines import Answer, Engine, Prompt
+from sekd.stages.engines import Answer, Ask, Conversation, Prompt, ask
+from sekd.stages.engines.protocol import Result
+
+_IMAGES_AHEAD = 16
+"""Images that are read while the engine is at others."""
 
 
 @dataclass(frozen=True)
@@ -39,106 +48,158 @@ class Picture:
 
 
 def open_pictures(
-    dataset: Dataset, samples: Sequence[Sample]
-) -> tuple[list[Picture], list[Quarantined]]:
-    """Read images and make questions; samples that fail come back with their reason."""
-    pictures, failed = [], []
-    for sample in samples:
-        try:
-            image, key = read_image(sample.image), image_sha256(sample.image)
-            if key is None:
-                raise SampleError(f"{sample.image}: cannot be read")
-            pictures.append(Picture(sample, image, key, questions_of(dataset, sample)))
-        except SampleError as error:
-            failed.append(Quarantined(sample.id, str(error), error.level))
-    return pictures, failed
+    dataset: Dataset, samples: Sequence[Sample], unusable: list[Quarantined]
+) -> Iterator[Picture]:
+    """Read images and make questions, some ahead of use; what fails goes to ``unusable``."""
+    with ThreadPoolExecutor() as threads:
+        opened: deque[Future[Picture | Quarantined]] = deque()
+        for sample in samples:
+            opened.append(threads.submit(_open, dataset, sample))
+            if len(opened) > _IMAGES_AHEAD:
+                yield from _usable(opened.popleft(), unusable)
+        while opened:
+            yield from _usable(opened.popleft(), unusable)
 
 
-@dataclass
-class Dialogue:
-    """One image's walk: questions put and answers given so far.
+def _open(dataset: Dataset, sample: Sample) -> Picture | Quarantined:
+    try:
+        image, key = read_image(sample.image), image_sha256(sample.image)
+        if key is None:
+            raise SampleError(f"{sample.image}: cannot be read")
+        return Picture(sample, image, key, questions_of(dataset, sample))
+    except SampleError as error:
+        return Quarantined(sample.id, str(error), error.level)
+
+
+def _usable(
+    opened: Future[Picture | Quarantined], unusable: list[Quarantined]
+) -> Iterator[Picture]:
+    picture = opened.result()
+    if isinstance(picture, Picture):
+        yield picture
+    else:
+        unusable.append(picture)
+
+
+def guarded(
+    picture: Picture, conversation: Conversation[Result]
+) -> Conversation[Result | Quarantined]:
+    """A conversation that sets its sample aside where it would raise a ``SampleError``."""
+    try:
+        return (yield from conversation)
+    except SampleError as error:
+        return Quarantined(picture.sample.id, str(error), error.level)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One question and its answer.
 
     Attributes:
-        transcript: of the whole dialogue, once it has ended.
+        choice: index of the answer among the options.
+        option_logprobs: float32 [num_options], over the whole vocabulary, with the options as shown
+            in the transcript.
+        mean_logprobs: the same, log of the mean probability over all orders that were asked.
+        num_prompt_tokens, num_cached_tokens: over all those orders.
+    """
+
+    question: Question
+    choice: int
+    option_logprobs: NDArray[np.float32]
+    mean_logprobs: NDArray[np.float32]
+    num_prompt_tokens: int
+    num_cached_tokens: int
+
+    @property
+    def node(self) -> Node:
+        """The node that was answered."""
+        return self.question.options[self.choice]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One image's walk to its end.
+
+    Attributes:
+        transcripts: one of the whole dialogue, or in the ``facts`` style one per level.
     """
 
     picture: Picture
-    turn: Turn | None = None
-    questions: list[Question] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    transcript: Transcript | None = None
-
-    @property
-    def nodes(self) -> list[Node]:
-        """The node answered at each level."""
-        pairs = zip(self.questions, self.answers, strict=True)
-        return [question.options[answer.choice] for question, answer in pairs]
+    steps: tuple[Step, ...]
+    transcripts: tuple[Transcript, ...]
 
 
 def walk(
-    engine: Engine,
-    chat: Chat,
-    dataset: Dataset,
-    pictures: Sequence[Picture],
-    *,
-    top_k: int,
-) -> tuple[list[Dialogue], list[Quarantined]]:
-    """Ask every level of every picture, each question below the answers before it."""
-    dialogues = [Dialogue(picture) for picture in pictures]
-    failed: list[Quarantined] = []
-    active = dialogues
-    while active:
-        asked = []
-        for dialogue in active:
-            try:
-                if _ask(dialogue, chat, dataset):
-                    asked.append(dialogue)
-            except SampleError as error:
-                failed.append(Quarantined(dialogue.picture.sample.id, str(error), error.level))
-        answers = engine.answer(
-            [dialogue.picture.prompt(_turn(dialogue).token_ids) for dialogue in asked],
-            [chat.letter_ids[: len(_turn(dialogue).question.options)] for dialogue in asked],
-            top_k=top_k,
+    chat: Chat, dataset: Dataset, picture: Picture, spec: ElicitSpec
+) -> Conversation[Dialogue]:
+    """Ask every level of a picture, each question below the answers before it.
+
+    Raises:
+        SampleError: if there is nothing to ask, or a question cannot be put.
+    """
+    steps: list[Step] = []
+    transcripts: list[Transcript] = []
+    root = dataset.taxonomy.root
+    facts = [root] if root.name else []
+    turn: Turn | None = None
+    while (question := _next_question(dataset, picture, steps)) is not None:
+        if turn is not None and spec.style == "facts":
+            transcripts.append(chat.close(turn, steps[-1].choice))
+            turn = None
+        turns = [
+            chat.first_turn(order, [*facts, *(step.node for step in steps)])
+            if turn is None
+            else chat.next_turn(turn, steps[-1].choice, order)
+            for order in _orders(question, spec.permutations)
+        ]
+        answers = yield from ask(
+            [
+                Ask(picture.prompt(each.token_ids), chat.letter_ids[: len(question.options)])
+                for each in turns
+            ]
         )
-        for dialogue, answer in zip(asked, answers, strict=True):
-            dialogue.questions.append(_turn(dialogue).question)
-            dialogue.answers.append(answer)
-        active = asked
-    return [dialogue for dialogue in dialogues if dialogue.transcript is not None], failed
+        turn = turns[0]
+        steps.append(_step(turns, answers))
+    if turn is None:
+        raise SampleError("there is no level below the root to ask about")
+    transcripts.append(chat.close(turn, steps[-1].choice))
+    return Dialogue(picture, tuple(steps), tuple(transcripts))
 
 
-def _turn(dialogue: Dialogue) -> Turn:
-    assert dialogue.turn is not None
-    return dialogue.turn
+def _orders(question: Question, num_orders: int) -> list[Question]:
+    """The question as it is, and with its options rotated by even steps."""
+    options = question.options
+    num_orders = min(num_orders, len(options))
+    shifts = [index * len(options) // num_orders for index in range(num_orders)]
+    return [replace(question, options=(*options[by:], *options[:by])) for by in shifts]
 
 
-def _ask(dialogue: Dialogue, chat: Chat, dataset: Dataset) -> bool:
-    """Put the next question, or close the dialogue where there is none."""
-    question = _next_question(dialogue, dataset)
-    if dialogue.turn is None:
-        if question is None:
-            raise SampleError("there is no level below the root to ask about")
-        root = dataset.taxonomy.root
-        dialogue.turn = chat.first_turn(question, [root] if root.name else [])
-        return True
-    last = dialogue.answers[-1].choice
-    if question is None:
-        dialogue.transcript = chat.close(dialogue.turn, last)
-        return False
-    dialogue.turn = chat.next_turn(dialogue.turn, last, question)
-    return True
+def _step(turns: Sequence[Turn], answers: Sequence[Answer]) -> Step:
+    question = turns[0].question
+    by_node: dict[Node, list[float]] = {node: [] for node in question.options}
+    for turn, answer in zip(turns, answers, strict=True):
+        for node, logprob in zip(turn.question.options, answer.option_logprobs, strict=True):
+            by_node[node].append(float(logprob))
+    mean_logprobs = np.logaddexp.reduce(np.array(list(by_node.values())), axis=1)
+    mean_logprobs = (mean_logprobs - np.log(len(turns))).astype(np.float32)
+    return Step(
+        question=question,
+        choice=int(mean_logprobs.argmax()),
+        option_logprobs=answers[0].option_logprobs,
+        mean_logprobs=mean_logprobs if len(turns) > 1 else answers[0].option_logprobs,
+        num_prompt_tokens=sum(answer.num_prompt_tokens for answer in answers),
+        num_cached_tokens=sum(answer.num_cached_tokens for answer in answers),
+    )
 
 
-def _next_question(dialogue: Dialogue, dataset: Dataset) -> Question | None:
-    level = len(dialogue.answers)
-    questions = dialogue.picture.questions
-    if questions is not None:
-        return questions[level] if level < len(questions) else None
-    taxonomy, sample = dataset.taxonomy, dialogue.picture.sample
-    node = dialogue.nodes[-1] if dialogue.answers else taxonomy.root
+def _next_question(dataset: Dataset, picture: Picture, steps: Sequence[Step]) -> Question | None:
+    level = len(steps)
+    if picture.questions is not None:
+        return picture.questions[level] if level < len(picture.questions) else None
+    taxonomy, sample = dataset.taxonomy, picture.sample
     return walk_question(
         taxonomy,
-        node,
+        steps[-1].node if steps else taxonomy.root,
         sample_id=sample.id,
         seed=dataset.spec.seed,
         truth=_truth(taxonomy, sample, level + 1),
@@ -148,9 +209,3 @@ def _next_question(dialogue: Dialogue, dataset: Dataset) -> Question | None:
 def _truth(taxonomy: Taxonomy, sample: Sample, level: int) -> Node | None:
     path = taxonomy.path(sample.leaf) if sample.leaf else []
     return path[level - 1] if level <= len(path) else None
-
-
-def in_waves(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    """Consecutive slices of ``size`` samples."""
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]

@@ -113,22 +113,30 @@ def takes(model: nn.Module, argument: str) -> bool:
     return argument in inspect.signature(model.forward).parameters
 
 
-def decoder_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def decoder_blocks(model: PreTrainedModel, path: str | None = None) -> tuple[str, nn.ModuleList]:
     """Module path and list of the language model's blocks.
 
+    The list is the one inside transformers' ``get_decoder()`` that is as long as the config says.
+
+    Args:
+        path: where it is, for a model that this rule does not fit.
+
     Raises:
-        ConfigError: if they are not where transformers' ``get_decoder`` leads; the message lists
-            the module lists to choose from.
+        ConfigError: if there is no such list, or several; the message lists all module lists.
     """
-    decoder = model.get_decoder()
-    blocks = getattr(decoder, "layers", None)
-    if not isinstance(blocks, nn.ModuleList):
-        lists = [
-            name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
-        ]
+    lists = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
+    }
+    if path is not None:
+        if path in lists:
+            return path, lists[path]
+        raise ConfigError(f"model.decoder_blocks: {path!r} is none of {', '.join(lists)}")
+    inside = {id(module) for module in model.get_decoder().modules()}
+    length = model.config.get_text_config().num_hidden_layers
+    found = [name for name in lists if id(lists[name]) in inside and len(lists[name]) == length]
+    if len(found) != 1:
         raise ConfigError(
-            f"{type(model).__name__}: get_decoder() gives a {type(decoder).__name__} without "
-            f"layers; its module lists are {', '.join(lists)}"
+            f"{type(model).__name__}: {len(found)} lists of {length} blocks in its decoder; set "
+            f"model.decoder_blocks to one of {', '.join(lists)}"
         )
-    name = next(name for name, module in model.named_modules() if module is blocks)
-    return name, blocks
+    return found[0], lists[found[0]]

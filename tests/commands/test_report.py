@@ -47,7 +47,7 @@ def test_without_an_evaluation_it_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sekd.log").touch()
     result = sekd("report", tmp_path)
     assert result.exit_code == 2
-    assert result.output == f"sekd: {tmp_path}: no metrics.json there; run sekd evaluate first\n"
+    assert result.output == f"sekd: {tmp_path}/metrics.json: not there; run sekd evaluate first\n"
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet"])
@@ -56,7 +56,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str) -> None:
     (run / name).write_bytes(b"{")
     result = sekd("report", run)
     assert result.exit_code == 2
-    assert result.output.startswith(f"sekd: {run}: ")
+    assert result.output.startswith(f"sekd: {run}")
     assert result.output.count("\n") == 1
     assert not (run / "report.html").exists()
 

@@ -5,24 +5,37 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data import toyworld
 from sekd.data.hashing import digest
 from sekd.data.questions import labelled_questions
 from sekd.data.taxonomy import Taxonomy
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, FatalError, SampleError
 from sekd.stages.chat import Chat
-from sekd.stages.engines import Engine, Prompt, open_engine
+from sekd.stages.engines import (
+    Answer,
+    Ask,
+    Conversation,
+    Engine,
+    Prompt,
+    Reply,
+    Write,
+    ask,
+    open_engine,
+    write,
+)
 from sekd.stages.models import load_model, load_processor
 
-TOP_K = 5
 NUM_IMAGES = 12
+MAX_MODEL_LEN = 1024
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 if os.environ.get("SEKD_REQUIRE_VLLM") and not HAS_VLLM:
     raise RuntimeError("SEKD_REQUIRE_VLLM is set, but vllm is not installed")
@@ -36,35 +49,70 @@ ENGINES = [
 ]
 
 
+def alone(request: Ask) -> Conversation[Answer]:
+    (answer,) = yield from ask([request])
+    return answer
+
+
 class Exam:
-    """Prompts over drawn pictures: second turns of dialogues, and joint prompts."""
+    """Drawn pictures with their questions."""
 
     def __init__(self, model: Path) -> None:
         self.spec = ModelSpec(path=str(model), dtype="float32")
         self.chat = Chat(load_processor(self.spec), subject="organism")
+        self.blind = Chat(load_processor(self.spec), subject="organism", with_image=False)
         world = toyworld.SEEN
-        taxonomy = Taxonomy.from_paths(world.taxonomy(), level_names=toyworld.RANKS)
+        self.taxonomy = Taxonomy.from_paths(world.taxonomy(), level_names=toyworld.RANKS)
         rng, leaves = random.Random(5), list(world.leaves)
-        self.prompts, self.options, self.joint = [], [], []
+        self.images: list[Image.Image] = []
+        self.questions = []
         for number in range(NUM_IMAGES):
             leaf = leaves[number * 7 % len(leaves)]
-            image = toyworld.draw(world, leaf, rng)
-            key = digest(image.tobytes().hex())
-            questions = labelled_questions(
-                taxonomy,
-                taxonomy.leaf(world.path(leaf)[-1]),
-                sample_id=str(number),
-                distractors="random",
-                num_options=4,
-                seed=0,
+            self.images.append(toyworld.draw(world, leaf, rng))
+            self.questions.append(
+                labelled_questions(
+                    self.taxonomy,
+                    self.taxonomy.leaf(world.path(leaf)[-1]),
+                    sample_id=str(number),
+                    distractors="random",
+                    num_options=4,
+                    seed=0,
+                )
             )
-            turn = self.chat.first_turn(questions[0], [taxonomy.root])
-            if number % 2:  # prompts of different lengths in one batch
-                turn = self.chat.next_turn(turn, number % 3, questions[1])
-            self.prompts.append(Prompt(turn.token_ids, image, key))
-            self.options.append(self.chat.letter_ids[: len(turn.question.options)])
-            ids = self.chat.joint_prompt(questions, taxonomy.root)
-            self.joint.append(Prompt(ids, image, key))
+
+    def prompt(self, number: int, token_ids: tuple[int, ...]) -> Prompt:
+        image = self.images[number]
+        return Prompt(token_ids, image, digest(image.tobytes().hex()))
+
+    def dialogue(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
+        """One to four turns, so that dialogues of a batch end at different times."""
+        asked: list[tuple[Ask, Answer]] = []
+        turn = self.chat.first_turn(self.questions[number][0], [self.taxonomy.root])
+        for level in range(1 + number % 4):
+            if level:
+                question = self.questions[number][level]
+                turn = self.chat.next_turn(turn, asked[-1][1].choice, question)
+            request = Ask(self.prompt(number, turn.token_ids), self.chat.letter_ids[:4])
+            (answer,) = yield from ask([request])
+            asked.append((request, answer))
+        return asked
+
+    def exercise(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
+        """Several questions at once, then a dialogue, then a question put once more."""
+        turns = [self.chat.first_turn(question, []) for question in self.questions[number]]
+        requests = [
+            Ask(self.prompt(number, turn.token_ids), self.chat.letter_ids[:4]) for turn in turns
+        ]
+        answers = yield from ask(requests)
+        asked = list(zip(requests, answers, strict=True))
+        asked += yield from self.dialogue(number)
+        (again,) = yield from ask(requests[:1])
+        return [*asked, (requests[0], again)]
+
+    def joint(self, number: int) -> Conversation[Reply]:
+        ids = self.chat.joint_prompt(self.questions[number], self.taxonomy.root)
+        reply = yield from write(Write(self.prompt(number, ids), 24, self.chat.end_ids[0]))
+        return reply
 
     def open(self, name: str, adapter: Path | None = None, batch_size: int = 5) -> Engine:
         return open_engine(
@@ -72,9 +120,8 @@ class Exam:
             self.spec,
             self.chat,
             adapter=adapter,
-            top_k=TOP_K,
             batch_size=batch_size,
-            engine_args={"max_model_len": 1024} if name == "vllm" else {},
+            engine_args={"max_model_len": MAX_MODEL_LEN} if name == "vllm" else {},
         )
 
 
@@ -103,7 +150,7 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(exam: Exam) -> Engine:
-    """One prompt at a time through transformers: nothing batched, padded or cached."""
+    """Through transformers, one prompt at a time: nothing is batched, padded or cached."""
     return exam.open("transformers", batch_size=1)
 
 
@@ -114,71 +161,198 @@ def engine(request: pytest.FixtureRequest, exam: Exam) -> Iterator[Engine]:
     engine.close()
 
 
-def test_answers_and_log_probabilities_agree(engine: Engine, reference: Engine, exam: Exam) -> None:
-    answers = engine.answer(exam.prompts, exam.options, top_k=TOP_K)
-    expected = reference.answer(exam.prompts, exam.options, top_k=TOP_K)
-    for got, want in zip(answers, expected, strict=True):
+def check(asked: Sequence[tuple[Ask, Answer]], reference: Engine) -> None:
+    """Every answer is what the request alone would have been answered."""
+    for request, got in asked:
+        (want,) = reference.run([alone(request)])
         assert got.choice == want.choice
         assert got.num_prompt_tokens == want.num_prompt_tokens
         np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=1e-3)
-        np.testing.assert_allclose(got.top_logprobs, want.top_logprobs, atol=1e-3)
-        assert got.top_ids[0] == want.top_ids[0]
-        assert len(got.top_ids) == len(set(got.top_ids.tolist())) == TOP_K
+
+
+@pytest.mark.parametrize("kind", ["dialogue", "exercise"])
+def test_a_conversation_is_answered_like_its_requests_alone(
+    engine: Engine, reference: Engine, exam: Exam, kind: str
+) -> None:
+    talks = list(engine.run(getattr(exam, kind)(number) for number in range(NUM_IMAGES)))
+    assert len(talks) == NUM_IMAGES
+    for asked in talks:
+        check(asked, reference)
+
+
+def test_what_was_computed_is_not_computed_again(engine: Engine, exam: Exam) -> None:
+    """But for blocks of 32 tokens, in which vLLM caches on the CPU."""
+    talks = list(engine.run(exam.exercise(number) for number in range(NUM_IMAGES)))
+    for asked in talks:
+        (first, *others), dialogue = [answer for _, answer in asked[:4]], asked[4:-1]
+        assert first.num_cached_tokens < 40
+        assert all(answer.num_cached_tokens >= 32 for answer in others)  # the image is in there
+        for (_, before), (_, after) in pairwise(dialogue):
+            assert before.num_prompt_tokens - 32 < after.num_cached_tokens
+            assert after.num_cached_tokens <= before.num_prompt_tokens
 
 
 def test_log_probabilities_are_of_the_whole_vocabulary(engine: Engine, exam: Exam) -> None:
     """Raw, not renormalised over the letters: with one letter allowed it does not become 0."""
-    (both,) = engine.answer(exam.prompts[:1], [exam.options[0][:2]], top_k=TOP_K)
+    turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
+    prompt = exam.prompt(0, turn.token_ids)
+    (both,) = engine.run([alone(Ask(prompt, exam.chat.letter_ids[:2]))])
     worst = int(both.option_logprobs.argmin())
-    (alone,) = engine.answer(exam.prompts[:1], [exam.options[0][worst : worst + 1]], top_k=TOP_K)
-    assert alone.choice == 0
-    np.testing.assert_allclose(alone.option_logprobs[0], both.option_logprobs[worst], atol=1e-3)
-    assert alone.option_logprobs[0] < -0.1
+    (single,) = engine.run([alone(Ask(prompt, exam.chat.letter_ids[worst : worst + 1]))])
+    assert single.choice == 0
+    np.testing.assert_allclose(single.option_logprobs[0], both.option_logprobs[worst], atol=1e-3)
+    assert single.option_logprobs[0] < -0.1
 
 
-def test_options_outside_the_top_k_have_their_log_probability(
-    engine: Engine, reference: Engine, exam: Exam
-) -> None:
-    rare = exam.chat.letter_ids[20:24]  # U to X, which no question uses
-    (got,) = engine.answer(exam.prompts[:1], [rare], top_k=1)
-    (want,) = reference.answer(exam.prompts[:1], [rare], top_k=1)
-    assert not set(rare) & set(got.top_ids.tolist())
-    np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=1e-3)
+def test_all_letters_may_be_asked_for(engine: Engine, reference: Engine, exam: Exam) -> None:
+    turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
+    request = Ask(exam.prompt(0, turn.token_ids), exam.chat.letter_ids)
+    check([(request, next(iter(engine.run([alone(request)]))))], reference)
 
 
 def test_the_image_matters(engine: Engine, exam: Exam) -> None:
-    """The same words with another image give another distribution."""
-    first, other = exam.prompts[0], exam.prompts[6]
-    swapped = Prompt(first.token_ids, other.image, other.image_key)
-    answers = engine.answer([first, swapped], [exam.options[0]] * 2, top_k=TOP_K)
-    difference = np.abs(answers[0].option_logprobs - answers[1].option_logprobs).max()
-    assert difference > 0.1
+    """The same words with another image, or with none, give another distribution."""
+    turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
+    words = exam.blind.first_turn(exam.questions[0][0], [exam.taxonomy.root])
+    letters = exam.chat.letter_ids[:4]
+    prompts = [
+        exam.prompt(0, turn.token_ids),
+        exam.prompt(6, turn.token_ids),
+        Prompt(words.token_ids, None, ""),
+    ]
+    first, other, blind = (
+        next(iter(engine.run([alone(Ask(prompt, letters))]))).option_logprobs for prompt in prompts
+    )
+    assert np.abs(first - other).max() > 0.1
+    assert np.abs(first - blind).max() > 0.1
 
 
-def test_generations_agree(engine: Engine, reference: Engine, exam: Exam) -> None:
+def test_prompts_with_and_without_an_image_go_together(
+    engine: Engine, reference: Engine, exam: Exam
+) -> None:
+    requests = []
+    for number in range(6):
+        chat = exam.chat if number % 2 else exam.blind
+        turn = chat.first_turn(exam.questions[number][0], [exam.taxonomy.root])
+        prompt = exam.prompt(number, turn.token_ids)
+        if not number % 2:
+            prompt = Prompt(turn.token_ids, None, "")
+        requests.append(Ask(prompt, exam.chat.letter_ids[:4]))
+
+    def named(request: Ask) -> Conversation[tuple[Ask, Answer]]:
+        return request, (yield from alone(request))
+
+    asked = list(engine.run(named(request) for request in requests))
+    assert {id(request) for request, _ in asked} == {id(request) for request in requests}
+    check(asked, reference)
+
+
+def test_texts_agree(engine: Engine, reference: Engine, exam: Exam) -> None:
+    def both(number: int) -> Conversation[tuple[int, Reply]]:
+        """A question before, so that the text follows on what is cached."""
+        turn = exam.chat.first_turn(exam.questions[number][0], [])
+        yield from alone(Ask(exam.prompt(number, turn.token_ids), exam.chat.letter_ids[:4]))
+        return number, (yield from exam.joint(number))
+
     stop = exam.chat.end_ids[0]
-    got = engine.generate(exam.joint, max_new_tokens=24, stop_id=stop)
-    want = reference.generate(exam.joint, max_new_tokens=24, stop_id=stop)
-    assert [reply.token_ids for reply in got] == [reply.token_ids for reply in want]
-    assert [reply.num_prompt_tokens for reply in got] == [r.num_prompt_tokens for r in want]
-    assert all(stop not in reply.token_ids for reply in got)
+    replies = dict(engine.run(both(number) for number in range(NUM_IMAGES)))
+    for number in range(NUM_IMAGES):
+        (want,) = reference.run([exam.joint(number)])
+        assert replies[number].token_ids == want.token_ids
+        assert replies[number].num_prompt_tokens == want.num_prompt_tokens
+        assert stop not in want.token_ids
+
+
+def test_a_text_ends_where_its_room_does(engine: Engine, exam: Exam) -> None:
+    def short(room: int) -> Conversation[int]:
+        ids = exam.chat.joint_prompt(exam.questions[0], exam.taxonomy.root)
+        reply = yield from write(Write(exam.prompt(0, ids), room, exam.chat.end_ids[0]))
+        return len(reply.token_ids)
+
+    assert sorted(engine.run(short(room) for room in (1, 2, 3))) == [1, 2, 3]
+
+
+def test_images_are_opened_as_there_is_room(exam: Exam) -> None:
+    engine = exam.open("transformers", batch_size=1)
+    opened = []
+
+    def talks() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
+        for number in range(NUM_IMAGES):
+            opened.append(number)
+            yield exam.dialogue(number)
+
+    next(iter(engine.run(talks())))
+    assert len(opened) < NUM_IMAGES
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vllm not installed")
+def test_a_prompt_that_vllm_does_not_take_costs_its_own_sample_only(exam: Exam) -> None:
+    engine = exam.open("vllm")
+
+    def talk(number: int) -> Conversation[str]:
+        try:
+            asked = yield from exam.dialogue(number)
+            if number == 3:
+                long = asked[-1][0].prompt.token_ids + exam.chat.end_ids * (2 * MAX_MODEL_LEN)
+                yield from alone(Ask(exam.prompt(3, long), exam.chat.letter_ids[:4]))
+        except SampleError as error:
+            return str(error)
+        return "answered"
+
+    outcomes = list(engine.run(talk(number) for number in range(NUM_IMAGES)))
+    assert outcomes.count("answered") == NUM_IMAGES - 1
+    assert any("does not take this prompt" in outcome for outcome in outcomes)
+
+    def broken() -> list[object]:
+        raise RuntimeError("out of luck")
+
+    engine._llm.llm_engine.step = broken
+    with pytest.raises(FatalError, match="the vLLM engine died: out of luck"):
+        list(engine.run([exam.dialogue(0)]))
+    engine.close()
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vllm not installed")
+def test_as_many_are_under_way_as_the_cache_holds(exam: Exam) -> None:
+    """With a cache of 1,024 tokens every dialogue still finds its own prefix there."""
+    engine = open_engine(
+        "vllm",
+        exam.spec,
+        exam.chat,
+        batch_size=1,
+        engine_args={"max_model_len": 512, "num_gpu_blocks_override": 32},
+    )
+    assert engine._num_cache_tokens == 1024
+    most, started = 0, 0
+
+    def talks() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
+        nonlocal started
+        for number in range(NUM_IMAGES):
+            started += 1
+            yield exam.dialogue(number)
+
+    for num_ended, asked in enumerate(engine.run(talks())):
+        most = max(most, started - num_ended)
+        for (_, before), (_, after) in pairwise(asked):
+            assert after.num_cached_tokens > before.num_prompt_tokens - 32
+    engine.close()
+    assert 1 < most <= 1024 // 100
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_adapters_answer_alike(name: str, exam: Exam, adapter: Path, reference: Engine) -> None:
     plain = exam.open("transformers", adapter=adapter, batch_size=1)
-    want = plain.answer(exam.prompts, exam.options, top_k=TOP_K)
-    plain.close()
     engine = exam.open(name, adapter=adapter)
-    got = engine.answer(exam.prompts, exam.options, top_k=TOP_K)
+    changes = []
+    for asked in engine.run(exam.dialogue(number) for number in range(NUM_IMAGES)):
+        check(asked, plain)
+        for request, got in asked:
+            (base,) = reference.run([alone(request)])
+            changes.append(np.abs(got.option_logprobs - base.option_logprobs).max())
     engine.close()
-    base = reference.answer(exam.prompts, exam.options, top_k=TOP_K)
-    for one, other in zip(got, want, strict=True):
-        np.testing.assert_allclose(one.option_logprobs, other.option_logprobs, atol=1e-3)
-    changes = [
-        np.abs(one.option_logprobs - other.option_logprobs).max()
-        for one, other in zip(got, base, strict=True)
-    ]
+    plain.close()
     assert max(changes) > 0.1
 
 
@@ -188,7 +362,6 @@ def test_transformers_takes_no_engine_args(exam: Exam) -> None:
             "transformers",
             exam.spec,
             exam.chat,
-            top_k=1,
             batch_size=1,
             engine_args={"tensor_parallel_size": 2},
         )

@@ -23,6 +23,7 @@ from sekd.data.signals import (
     TeacherAnswer,
     TeacherSample,
     TeacherShard,
+    TeacherTranscript,
     check_samples,
     read_state_rows,
     write_samples,
@@ -35,13 +36,19 @@ LETTER_IDS = (65, 66, 67, 68)
 
 
 def make_sample(sample_id: str, num_levels: int, seed: int = 0) -> TeacherSample:
-    """A sample that keeps every promise; options, letters and top k differ in number by level."""
+    """A sample that keeps every promise; options and letters differ in number by level.
+
+    Samples of an odd seed have a transcript for each level.
+    """
     rng = np.random.default_rng([seed, num_levels])
-    token_ids, answers = [1, 2, 3], []
+    texts: list[list[int]] = [[1, 2, 3]]
+    answers = []
     for level in range(1, num_levels + 1):
+        if level > 1 and seed % 2:
+            texts.append([1, 2, 3, level])
         num_options = int(rng.integers(1, 5))
-        logprobs = np.log(rng.dirichlet(np.ones(num_options + 2))).astype(np.float32)
-        choice = int(logprobs[:num_options].argmax())
+        logprobs = np.log(rng.dirichlet(np.ones(num_options + 2))).astype(np.float32)[:num_options]
+        choice = int(logprobs.argmax())
         options = tuple(f"root/ö {level}/{option}" for option in range(num_options))
         answers.append(
             TeacherAnswer(
@@ -50,23 +57,25 @@ def make_sample(sample_id: str, num_levels: int, seed: int = 0) -> TeacherSample
                 rank=f"rank {level}",
                 options=options,
                 answer=options[choice],
-                position=len(token_ids),
+                transcript=len(texts) - 1,
+                position=len(texts[-1]),
                 letter_ids=LETTER_IDS[:num_options],
-                option_logprobs=logprobs[:num_options],
-                top_ids=rng.integers(0, 2**31 - 1, num_options).astype(np.int32),
-                top_logprobs=np.sort(logprobs)[::-1][:num_options],
+                option_logprobs=logprobs[::-1],
+                mean_logprobs=logprobs,
+                num_prompt_tokens=2**30,
+                num_cached_tokens=level,
                 truth=options[-1] if level % 2 else None,
             )
         )
-        token_ids += [LETTER_IDS[choice], 4, 5]
+        texts[-1] += [LETTER_IDS[choice], 4, 5]
     return TeacherSample(
         sample_id=sample_id,
         image=f"/bilder/{sample_id}.jpg",
         image_sha256="0f" * 32,
-        token_ids=tuple(token_ids),
-        learned=tuple(token in LETTER_IDS for token in token_ids),
-        num_prompt_tokens=2**40,
-        num_cached_tokens=num_levels,
+        transcripts=tuple(
+            TeacherTranscript(tuple(text), tuple(token in LETTER_IDS for token in text))
+            for text in texts
+        ),
         answers=tuple(answers),
     )
 
@@ -147,9 +156,10 @@ def test_answers_are_joined_by_id_and_level(tmp_path: Path) -> None:
     rows = list(range(sum(len(sample.answers) for sample in SAMPLES)))
     random.Random(0).shuffle(rows)
     edit(files[ANSWERS], lambda table: table.take(rows))
-    edit(files[TRANSCRIPTS], lambda table: table.take([2, 0, 3, 1]))
+    rows = list(range(sum(len(sample.transcripts) for sample in SAMPLES)))
+    edit(files[TRANSCRIPTS], lambda table: table.take(rows[::-1]))
     shard = TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
-    assert plains(list(shard)) == plains([SAMPLES[i] for i in (2, 0, 3, 1)])
+    assert plains(list(shard)) == plains(SAMPLES[::-1])
 
 
 def test_answers_without_a_transcript_are_refused(tmp_path: Path) -> None:
@@ -198,14 +208,24 @@ def test_other_columns_are_refused(
     ],
 )
 def test_tail_mass(tmp_path: Path, probabilities: list[float], tail_mass: float) -> None:
-    (answer,) = make_sample("a", 1).answers
     top = np.log(np.array(probabilities)).astype(np.float32)
-    ids = np.arange(len(top), dtype=np.int32)
-    answers = (replace(answer, top_logprobs=top, top_ids=ids),)
-    files = write_samples([replace(make_sample("a", 1), answers=answers)], tmp_path)
-    (stored,) = pq.read_table(files[ANSWERS])["tail_mass"].to_pylist()
+    row = StateRow("a", 1, 0, top, np.arange(len(top), dtype=np.int32), top)
+    write_state_rows([row], tmp_path / "rows")
+    (stored,) = pq.read_table(tmp_path / "rows")["tail_mass"].to_pylist()
     assert stored == pytest.approx(tail_mass, abs=2e-7)
     assert stored >= 0
+
+
+def test_mass_and_confidence(tmp_path: Path) -> None:
+    """The mass of the options in the whole vocabulary; the answer's share of that mass."""
+    first, second_answer = CLEAN.answers
+    sure = replace(second_answer, mean_logprobs=np.log(array(0.05, 0.9)))
+    files = write_samples([replace(CLEAN, answers=(first, sure))], tmp_path)
+    stored = pq.read_table(files[ANSWERS])
+    assert stored["option_mass"].to_pylist() == pytest.approx([0.75, 0.95])
+    assert stored["confidence"].to_pylist() == pytest.approx([2 / 3, 0.9 / 0.95])
+    shard = TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+    assert shard.lowest_confidence() == {"bad": pytest.approx(2 / 3)}
 
 
 def test_checking_passes_what_is_right(tmp_path: Path) -> None:
@@ -222,14 +242,16 @@ def test_checking_finds_other_samples(tmp_path: Path, ids: list[str]) -> None:
 
 
 # A sample with two levels of options A and B, both answered with B at positions 2 and 4.
+TEXT = TeacherTranscript((1, 2, 66, 3, 66), (False, False, True, False, True))
 CLEAN = TeacherSample(
-    *("bad", "x.jpg", "0f" * 32, (1, 2, 66, 3, 66), (False, False, True, False, True), 9, 0),
+    *("bad", "x.jpg", "0f" * 32, (TEXT,)),
     answers=tuple(
         TeacherAnswer(
-            *("bad", level, "class", ("n/a", "n/b"), "n/b", 2 * level, (65, 66)),
+            *("bad", level, "class", ("n/a", "n/b"), "n/b", 0, 2 * level, (65, 66)),
             option_logprobs=np.log([0.25, 0.5]).astype(np.float32),
-            top_ids=np.array([66, 65], np.int32),
-            top_logprobs=np.log([0.5, 0.25]).astype(np.float32),
+            mean_logprobs=np.log([0.25, 0.5]).astype(np.float32),
+            num_prompt_tokens=9,
+            num_cached_tokens=0,
             truth=None,
         )
         for level in (1, 2)
@@ -254,17 +276,20 @@ def array(*values: float) -> np.ndarray:
         (second(position=-1), "level 2: no letter of it at position -1"),  # B, were it a list's
         (second(letter_ids=(66, 65)), "level 2: no letter"),
         (second(answer="n/a", position=4), "level 2: no letter"),  # of A, where a B is
-        (second(answer="n/c"), "level 2: the answer 'n/c' is not an option"),
-        (second(option_logprobs=array(-0.5, -1)), "level 2: the answer is not the most probable"),
-        (second(option_logprobs=array(np.nan, -1)), "level 2: a log-probability is not finite"),
-        (second(option_logprobs=array(-1, np.nan)), "level 2: a log-probability is not finite"),
-        (second(option_logprobs=array(-np.inf, -1)), "level 2: a log-probability is not finite"),
-        (second(top_logprobs=array(-1, np.nan)), "level 2: a log-probability is not finite"),
-        (second(top_logprobs=array(np.inf, -1)), "level 2: a log-probability is not finite"),
+        (second(transcript=1), "level 2: there is no transcript 1"),
+        (second(transcript=-1), "level 2: there is no transcript -1"),
+        (second(mean_logprobs=array(-0.5, -1)), "level 2: the answer is not the most probable"),
+        (second(mean_logprobs=array(np.nan, -1)), "level 2: a log-probability is missing or not"),
+        (second(option_logprobs=array(-1, np.nan)), "level 2: a log-probability is missing or not"),
+        (second(option_logprobs=array(np.inf, -1)), "level 2: a log-probability is missing or not"),
+        (second(option_logprobs=array(-1)), "level 2: a log-probability is missing or not"),
         (second(level=3), "level 3: expected level 2"),
         (second(level=1), "level 1: expected level 2"),
         (lambda: replace(CLEAN, answers=CLEAN.answers[1:]), "level 2: expected level 1"),
-        (lambda: replace(CLEAN, token_ids=CLEAN.token_ids[:4]), "level 2: no letter"),
+        (
+            lambda: replace(CLEAN, transcripts=(replace(TEXT, token_ids=(1, 2, 66)),)),
+            "level 2: no letter",
+        ),
         (lambda: replace(CLEAN, answers=()), "has no answer"),
     ],
 )
@@ -275,6 +300,28 @@ def test_checking_finds_each_fault(
     shard = reopen([*SAMPLES, broken()], tmp_path)
     with pytest.raises(ShardError, match=rf"{tmp_path}: sample bad,? {message}"):
         check_samples(shard, shard.sample_ids, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("answer", "n/c", "the answer 'n/c' is not an option"),
+        ("mean_logprobs", [-1.0], "a log-probability is missing or not finite"),
+    ],
+)
+def test_checking_finds_a_changed_cell(
+    tmp_path: Path, column: str, value: object, message: str
+) -> None:
+    files = write_samples([CLEAN], tmp_path)
+
+    def change(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        rows[1][column] = value
+        return pa.Table.from_pylist(rows, table.schema)
+
+    edit(files[ANSWERS], change)
+    with pytest.raises(ShardError, match=f"sample bad, level 2: {message}"):
+        check_samples(TeacherShard(files[TRANSCRIPTS], files[ANSWERS]), ["bad"], tmp_path)
 
 
 @pytest.mark.parametrize("truth", [None, "animal/bird"])
@@ -289,9 +336,16 @@ def test_an_answer_gives_its_question_back(truth: str | None) -> None:
 
 
 def test_state_rows_round_trip(tmp_path: Path) -> None:
-    rows = [StateRow("b", 2, 0, [-0.5]), StateRow("a", 1, 1, [-1, -2]), StateRow("b", 1, 2, [0])]
+    ids = np.array([7, 3], np.int32)
+    rows = [
+        StateRow("b", 2, 0, array(-0.5), ids, array(-0.5, -1)),
+        StateRow("a", 1, 1, array(-1, -2), ids[:1], array(-1)),
+        StateRow("b", 1, 2, array(0), ids, array(-2, -3)),
+    ]
     write_state_rows(rows, tmp_path / "rows")
-    assert read_state_rows(tmp_path / "rows") == {("b", 2): 0, ("a", 1): 1, ("b", 1): 2}
+    read = read_state_rows(tmp_path / "rows")
+    assert list(read) == [("b", 2), ("a", 1), ("b", 1)]
+    assert [plain(asdict(row)) for row in read.values()] == [plain(asdict(row)) for row in rows]
     edit(tmp_path / "rows", cast("row", pa.int64()))
     with pytest.raises(ShardError, match="its columns"):
         read_state_rows(tmp_path / "rows")

@@ -23,10 +23,21 @@ from PIL import Image
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data.questions import Question
 from sekd.data.taxonomy import Taxonomy
-from sekd.stages.batches import Batcher, only_rows, to_device
+from sekd.stages.batches import Batcher, to_device
 from sekd.stages.chat import Chat
 from sekd.stages.distill.train import add_adapter
-from sekd.stages.engines import Prompt, open_engine
+from sekd.stages.engines import (
+    Answer,
+    Ask,
+    Conversation,
+    Engine,
+    Prompt,
+    Write,
+    ask,
+    open_engine,
+    write,
+)
+from sekd.stages.hooks import only_rows
 from sekd.stages.models import load_model, load_processor, takes
 
 TEXT = {
@@ -180,36 +191,62 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
 
 
-def dialogue_prompts(chat: Chat, questions: list[Question], taxonomy: Taxonomy) -> list[Prompt]:
-    prompts = []
-    for number, image in enumerate(pictures()):
-        turn = chat.first_turn(questions[0], [taxonomy.root])
-        if number % 2:
-            turn = chat.next_turn(turn, 0, questions[1])
-        prompts.append(Prompt(turn.token_ids, image, str(number)))
-    return prompts
+def alone(request: Ask) -> Conversation[Answer]:
+    (answer,) = yield from ask([request])
+    return answer
 
 
-def test_a_batch_answers_like_single_prompts(
-    spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
+def talk(
+    chat: Chat, questions: list[Question], taxonomy: Taxonomy, number: int, image: Image.Image
+) -> Conversation[tuple[list[tuple[Ask, Answer]], tuple[int, ...]]]:
+    """All questions at once, then a dialogue of one to three turns, then a text."""
+
+    def put(*token_ids: tuple[int, ...]) -> list[Ask]:
+        return [Ask(Prompt(ids, image, str(number)), chat.letter_ids[:3]) for ids in token_ids]
+
+    requests = put(*(chat.first_turn(question, []).token_ids for question in questions))
+    asked = list(zip(requests, (yield from ask(requests)), strict=True))
+    turn = chat.first_turn(questions[0], [taxonomy.root])
+    for level in range(1 + number % len(questions)):
+        if level:
+            last = asked[-1][1].choice % len(turn.question.options)
+            turn = chat.next_turn(turn, last, questions[level])
+        (request,) = put(turn.token_ids)
+        asked.append((request, (yield from alone(request))))
+    prompt = Prompt(chat.joint_prompt(questions, taxonomy.root), image, str(number))
+    reply = yield from write(Write(prompt, 8, chat.end_ids[0]))
+    return asked, reply.token_ids
+
+
+def hold(engine: Engine, reference: Engine, talks: list[Any], tolerance: float) -> None:
+    """Every answer in these conversations is what its request alone is answered."""
+    outcomes = list(engine.run(iter(talks)))
+    assert len(outcomes) == len(talks)
+    for asked, _ in outcomes:
+        for request, got in asked:
+            (want,) = reference.run([alone(request)])
+            assert got.num_prompt_tokens == want.num_prompt_tokens
+            np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=tolerance)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_conversations_are_answered_like_their_requests_alone(
+    spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy, batch_size: int
 ) -> None:
+    """With images of several sizes, positions in three dimensions, and holes in the cache."""
     chat = Chat(load_processor(spec), subject="organism")
-    prompts = dialogue_prompts(chat, questions, taxonomy)
-    options = [chat.letter_ids[:3]] * len(prompts)
-    batched, single = (
-        open_engine("transformers", spec, chat, top_k=5, batch_size=size, engine_args={})
-        for size in (len(prompts), 1)
+    engine, single = (
+        open_engine("transformers", spec, chat, batch_size=size, engine_args={})
+        for size in (batch_size, 1)
     )
-    for one, other in zip(
-        batched.answer(prompts, options, top_k=5),
-        single.answer(prompts, options, top_k=5),
-        strict=True,
-    ):
-        assert one.num_prompt_tokens == other.num_prompt_tokens
-        np.testing.assert_allclose(one.option_logprobs, other.option_logprobs, atol=1e-4)
-    got = batched.generate(prompts, max_new_tokens=8, stop_id=chat.end_ids[0])
-    want = single.generate(prompts, max_new_tokens=8, stop_id=chat.end_ids[0])
-    assert [reply.token_ids for reply in got] == [reply.token_ids for reply in want]
+    images = list(enumerate(pictures()))
+    talks = [talk(chat, questions, taxonomy, *numbered) for numbered in images]
+    hold(engine, single, talks, 1e-4)
+    texts = [
+        sorted(text for _, text in each.run(talk(chat, questions, taxonomy, *n) for n in images))
+        for each in (engine, single)
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_inputs_are_what_the_processor_makes_of_the_whole_text(
@@ -250,13 +287,8 @@ def test_vllm_answers_like_transformers(
     spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
     chat = Chat(load_processor(spec), subject="organism")
-    prompts = dialogue_prompts(chat, questions, taxonomy)
-    options = [chat.letter_ids[:3]] * len(prompts)
-    answers = []
-    for name, args in (("transformers", {}), ("vllm", {"max_model_len": 2048})):
-        engine = open_engine(name, spec, chat, top_k=5, batch_size=2, engine_args=args)
-        answers.append(engine.answer(prompts, options, top_k=5))
-        engine.close()
-    for one, other in zip(*answers, strict=True):
-        assert one.num_prompt_tokens == other.num_prompt_tokens
-        np.testing.assert_allclose(one.option_logprobs, other.option_logprobs, atol=1e-3)
+    single = open_engine("transformers", spec, chat, batch_size=1, engine_args={})
+    engine = open_engine("vllm", spec, chat, batch_size=1, engine_args={"max_model_len": 2048})
+    images = enumerate(pictures())
+    hold(engine, single, [talk(chat, questions, taxonomy, *n) for n in images], 1e-3)
+    engine.close()

@@ -29,7 +29,9 @@ SPECS: dict[str, Callable[[RunConfig], Any]] = {
 }
 """Of each stage, in the order in which one follows from another."""
 
-FIRST_USED = {f"elicit.{name}": "states" for name in ("layers", "state_dtype", "parity_limit")}
+FIRST_USED = {
+    f"elicit.{name}": "states" for name in ("top_k", "layers", "state_dtype", "parity_limit")
+}
 """The stage whose numbers a setting changes first, if it is not the first one of its section."""
 
 NOT_IN = {"elicit.dataset"}

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sekd.data.questions import Question
 from sekd.data.samples import read_unchanged
-from sekd.data.signals import TeacherSample, TeacherShard, read_state_rows
+from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
 from sekd.data.taxonomy import Taxonomy
-from sekd.errors import FatalError
+from sekd.errors import ConfigError, FatalError
 from sekd.stages.batches import Batcher
 from sekd.stages.chat import Chat, Transcript
+from sekd.stages.elicit.storage import StateFile
+
+logger = logging.getLogger(__name__)
 
 # Shapes: B batch, N learned tokens over the batch, M answer letters among them, K top-k entries,
 # D hidden size.
@@ -39,15 +42,19 @@ class Lesson:
     """One sequence to learn, with the teacher's signals at its letters.
 
     Attributes:
-        transcript: the joint prompt with the teacher's answers, or the teacher's own dialogue.
+        transcript: the joint prompt with the teacher's answers, or one of the teacher's own.
+        answers: the teacher's, whose letters stand in the transcript.
         letter_ids: per answer, the token of each option's letter in this transcript, options in
             the order that the teacher saw.
-        states: layer name -> teacher states [levels, D].
+        rows: per answer, what the state pass saw.
+        states: layer name -> teacher states [answers, D].
     """
 
     sample: TeacherSample
     transcript: Transcript
+    answers: tuple[TeacherAnswer, ...]
     letter_ids: tuple[tuple[int, ...], ...]
+    rows: tuple[StateRow, ...]
     states: dict[str, Tensor]
 
 
@@ -56,7 +63,11 @@ class Lessons(Dataset[Lesson]):
 
     Args:
         replay: share of all sequences that are replayed dialogues; 0 for none.
+        min_confidence: samples with a less confident answer of the teacher's are left out.
         seed: of the choice of samples to replay and of the order of options.
+
+    Raises:
+        ConfigError: if the teacher is not that confident of any sample.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class Lessons(Dataset[Lesson]):
         chat: Chat,
         *,
         replay: float,
+        min_confidence: float = 0.0,
         seed: int,
     ) -> None:
         self._taxonomy = taxonomy
@@ -73,18 +85,40 @@ class Lessons(Dataset[Lesson]):
         self._seed, self._epoch = seed, 0
         self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
         self._rows = [read_state_rows(shard.state_rows) for shard in shards]
-        self._states = [safe_open(shard.states, framework="pt") for shard in shards]
-        places = [(s, i) for s, shard in enumerate(self._samples) for i in range(len(shard))]
+        self._states = [StateFile(shard.states) for shard in shards]
+        places = self._usable(min_confidence)
         rng = random.Random(seed)
         num_replayed = round(len(places) * replay / (1 - replay)) if replay < 1 else len(places)
         replayed = [places[rng.randrange(len(places))] for _ in range(num_replayed)]
         joint = [(place, False) for place in places] if replay < 1 else []
         self._items = joint + [(place, True) for place in replayed]
 
+    def _usable(self, min_confidence: float) -> list[tuple[int, int]]:
+        """Shard and place of the samples that have states and a confident teacher."""
+        places, best = [], 0.0
+        for number, (shard, rows) in enumerate(zip(self._samples, self._rows, strict=True)):
+            with_states = {sample_id for sample_id, _ in rows}
+            lowest = shard.lowest_confidence()
+            best = max([best, *lowest.values()])
+            places += [
+                (number, place)
+                for place, sample_id in enumerate(shard.sample_ids)
+                if sample_id in with_states and lowest[sample_id] >= min_confidence
+            ]
+        if not places:
+            raise ConfigError(
+                f"distill.min_confidence: {min_confidence:g} leaves no sample; the best has "
+                f"{best:.3g} at its least confident level"
+            )
+        if min_confidence:
+            num_samples = sum(len(shard) for shard in self._samples)
+            logger.info("the teacher is confident of %d of %d samples", len(places), num_samples)
+        return places
+
     @property
     def layers(self) -> list[str]:
         """Names of the stored layers."""
-        return list(self._states[0].keys())
+        return self._states[0].layers
 
     def __len__(self) -> int:
         return len(self._items)
@@ -92,20 +126,25 @@ class Lessons(Dataset[Lesson]):
     def __getitem__(self, index: int) -> Lesson:
         (shard, place), is_replay = self._items[index]
         sample = self._samples[shard][place]
+        answers = sample.answers
         if is_replay:
+            number = random.Random(f"{self._seed}:{index}").randrange(len(sample.transcripts))
+            answers = tuple(each for each in answers if each.transcript == number)
             transcript = Transcript(
-                sample.token_ids, tuple(a.position for a in sample.answers), sample.learned
+                sample.transcripts[number].token_ids,
+                tuple(answer.position for answer in answers),
+                sample.transcripts[number].learned,
             )
-            letter_ids = tuple(answer.letter_ids for answer in sample.answers)
+            letter_ids = tuple(answer.letter_ids for answer in answers)
         else:
             transcript, letter_ids = self._joint(sample)
-        _check_letters(sample, transcript, letter_ids)
-        rows = [self._rows[shard][sample.sample_id, answer.level] for answer in sample.answers]
+        _check_letters(sample, answers, transcript, letter_ids)
+        rows = tuple(self._rows[shard][sample.sample_id, answer.level] for answer in answers)
+        file = self._states[shard]
         states = {
-            layer: torch.stack([self._states[shard].get_slice(layer)[row] for row in rows])
-            for layer in self.layers
+            layer: torch.stack([file.row(layer, row.row) for row in rows]) for layer in file.layers
         }
-        return Lesson(sample, transcript, letter_ids, states)
+        return Lesson(sample, transcript, answers, letter_ids, rows, states)
 
     def set_epoch(self, epoch: int) -> None:
         """Options are shown in another order in each epoch."""
@@ -133,14 +172,17 @@ class Lessons(Dataset[Lesson]):
 
 
 def _check_letters(
-    sample: TeacherSample, transcript: Transcript, letter_ids: Sequence[Sequence[int]]
+    sample: TeacherSample,
+    answers: Sequence[TeacherAnswer],
+    transcript: Transcript,
+    letter_ids: Sequence[Sequence[int]],
 ) -> None:
     """Alignment by token ids: each answer's letter is where the map says.
 
     Raises:
         FatalError: naming the sample and level.
     """
-    for answer, position, ids in zip(sample.answers, transcript.positions, letter_ids, strict=True):
+    for answer, position, ids in zip(answers, transcript.positions, letter_ids, strict=True):
         if transcript.token_ids[position] != ids[answer.choice]:
             raise FatalError(
                 f"sample {sample.sample_id}, level {answer.level}: token {position} is "
@@ -161,6 +203,7 @@ class Supervision:
         teacher_targets_M: the letter that the teacher wrote for the same node.
         student_letters_ML, teacher_letters_ML: token of each option's letter here and in the
             teacher's dialogue, one column per option, the first letter's again beyond the options.
+        teacher_logprobs_ML: of those, the mean over all orders of the options, padded likewise.
         top_ids_MK, top_logprobs_MK: the teacher's top k at the letters.
         states: layer name -> the teacher's states [M, D] at the letters.
     """
@@ -173,6 +216,7 @@ class Supervision:
     teacher_targets_M: Tensor
     student_letters_ML: Tensor
     teacher_letters_ML: Tensor
+    teacher_logprobs_ML: Tensor
     top_ids_MK: Tensor
     top_logprobs_MK: Tensor
     states: dict[str, Tensor]
@@ -212,7 +256,8 @@ class Collator:
                     targets.append(token)
                     weights.append(1 / (len(letters) if is_one else num_other) / len(lessons))
                     is_letter.append(is_one)
-        answers = [answer for lesson in lessons for answer in lesson.sample.answers]
+        answers = [answer for lesson in lessons for answer in lesson.answers]
+        state_rows = [row for lesson in lessons for row in lesson.rows]
         supervision = Supervision(
             rows_N=torch.tensor(rows),
             positions_N=torch.tensor(positions),
@@ -224,8 +269,9 @@ class Collator:
             ),
             student_letters_ML=_pad([ids for lesson in lessons for ids in lesson.letter_ids]),
             teacher_letters_ML=_pad([answer.letter_ids for answer in answers]),
-            top_ids_MK=torch.tensor([answer.top_ids.tolist() for answer in answers]),
-            top_logprobs_MK=torch.tensor([answer.top_logprobs.tolist() for answer in answers]),
+            teacher_logprobs_ML=_pad([answer.mean_logprobs.tolist() for answer in answers]),
+            top_ids_MK=torch.tensor([row.top_ids.tolist() for row in state_rows]),
+            top_logprobs_MK=torch.tensor([row.top_logprobs.tolist() for row in state_rows]),
             states={
                 layer: torch.cat([lesson.states[layer] for lesson in lessons])
                 for layer in lessons[0].states
@@ -235,6 +281,6 @@ class Collator:
         return {"inputs": batch.inputs, "supervision": supervision, "sample_ids": sample_ids}
 
 
-def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
+def _pad(rows: Sequence[Sequence[float]]) -> Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])

@@ -30,11 +30,11 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from sekd.config import DistillSpec, LossWeights, RunConfig
+from sekd.config import DistillSpec, LossWeights, ModelSpec, RunConfig
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, FatalError
 from sekd.stages import models
-from sekd.stages.batches import Batcher, only_rows, to_device
+from sekd.stages.batches import Batcher, to_device
 from sekd.stages.chat import Chat
 from sekd.stages.distill.card import model_card
 from sekd.stages.distill.dataset import Collator, Lessons, ShardFiles, Supervision
@@ -45,7 +45,9 @@ from sekd.stages.distill.losses import (
     soft_loss,
     top_k_soft_loss,
 )
-from sekd.stages.elicit.states import FINAL_NORM, captured, layer_modules, states_spec
+from sekd.stages.elicit.states import states_spec
+from sekd.stages.head import Head
+from sekd.stages.hooks import FINAL_NORM, captured, layer_modules, only_rows
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,9 @@ def distill_fields(
     }
 
 
-def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str]:
+def adapted_modules(
+    model: PreTrainedModel, suffixes: Sequence[str], blocks_path: str | None = None
+) -> list[str]:
     """Full paths of the language model's linear layers that get an adapter.
 
     Only modules below the decoder's blocks are looked at, so a name that the vision tower also has
@@ -84,7 +88,7 @@ def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str
     Raises:
         ConfigError: if a suffix matches nothing.
     """
-    path, blocks = models.decoder_blocks(model)
+    path, blocks = models.decoder_blocks(model, blocks_path)
     linear = [name for name, module in blocks.named_modules() if isinstance(module, nn.Linear)]
     found = [name for name in linear if name.split(".")[-1] in suffixes]
     missing = set(suffixes) - {name.split(".")[-1] for name in found}
@@ -97,13 +101,15 @@ def adapted_modules(model: PreTrainedModel, suffixes: Sequence[str]) -> list[str
     return [f"{path}.{name}" for name in found]
 
 
-def add_adapter(model: PreTrainedModel, spec: DistillSpec) -> PeftModel:
+def add_adapter(
+    model: PreTrainedModel, spec: DistillSpec, blocks_path: str | None = None
+) -> PeftModel:
     """The model with a fresh LoRA adapter; nothing else needs a gradient."""
     config = LoraConfig(
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
-        target_modules=adapted_modules(model, spec.lora.target_modules),
+        target_modules=adapted_modules(model, spec.lora.target_modules, blocks_path),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
@@ -134,9 +140,12 @@ _TERMS = tuple(term.name for term in fields(Terms))
 class Objective:
     """Computes the loss terms: one forward pass, logits at learned positions only."""
 
-    def __init__(self, model: PreTrainedModel, layers: Sequence[str], temperature: float) -> None:
+    def __init__(
+        self, model: PreTrainedModel, spec: ModelSpec, layers: Sequence[str], temperature: float
+    ) -> None:
         self._lm_head = model.get_output_embeddings()
-        self._blocks = layer_modules(model, layers)
+        self._head = Head(model)
+        self._blocks = layer_modules(model, layers, spec)
         self._temperature = temperature
 
     def __call__(
@@ -172,17 +181,24 @@ class Objective:
         return torch.stack(list(distances.values())).mean(0)
 
     def _soft(self, logits_MV: Tensor, at: Supervision) -> Tensor:
-        """Exact where the teacher's final state is stored, top k and tail otherwise."""
+        """Exact where the teacher's final state is stored, top k and tail otherwise.
+
+        The letters' own probabilities are the engine's, over all orders of the options.
+        """
+        teacher_letters, teacher_logprobs = at.teacher_letters_ML, at.teacher_logprobs_ML
         if FINAL_NORM not in at.states:
             # Our ids are ordered by letter; the student's columns are renamed to the teacher's.
-            renamed = rename_letters(logits_MV, at.student_letters_ML, at.teacher_letters_ML)
-            return top_k_soft_loss(renamed, at.top_ids_MK, at.top_logprobs_MK)
+            renamed = rename_letters(logits_MV, at.student_letters_ML, teacher_letters)
+            top_logprobs = at.top_logprobs_MK
+            for letter, logprob in zip(teacher_letters.T, teacher_logprobs.T, strict=True):
+                is_letter = at.top_ids_MK == letter[:, None]
+                top_logprobs = torch.where(is_letter, logprob[:, None], top_logprobs)
+            top_logprobs = top_logprobs - top_logprobs.logsumexp(-1, keepdim=True).clamp_min(0)
+            return top_k_soft_loss(renamed, at.top_ids_MK, top_logprobs)
         with torch.no_grad():
-            weight = self._lm_head.weight
-            teacher_MV = nn.functional.linear(at.states[FINAL_NORM].to(weight.dtype), weight)
-            bias = getattr(self._lm_head, "bias", None)
-            teacher_MV = teacher_MV if bias is None else teacher_MV + bias
-            teacher_MV = rename_letters(teacher_MV, at.teacher_letters_ML, at.student_letters_ML)
+            teacher_MV = self._head.logits(at.states[FINAL_NORM]).float().log_softmax(-1)
+            teacher_MV = teacher_MV.scatter(-1, teacher_letters, teacher_logprobs)
+            teacher_MV = rename_letters(teacher_MV, teacher_letters, at.student_letters_ML)
         return soft_loss(logits_MV, teacher_MV, self._temperature)
 
 
@@ -294,10 +310,17 @@ def train(
     set_seed(spec.seed)
     chat = Chat(models.load_processor(config.model), subject=dataset_spec.subject)
     base = models.load_model(config.model)
-    lessons = Lessons(shards, taxonomy, chat, replay=spec.replay, seed=spec.seed)
-    objective = Objective(base, lessons.layers, spec.temperature)
+    lessons = Lessons(
+        shards,
+        taxonomy,
+        chat,
+        replay=spec.replay,
+        min_confidence=spec.min_confidence,
+        seed=spec.seed,
+    )
+    objective = Objective(base, config.model, lessons.layers, spec.temperature)
     batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
-    model = add_adapter(base, spec)
+    model = add_adapter(base, spec, config.model.decoder_blocks)
     arguments = _arguments(
         spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"
     )

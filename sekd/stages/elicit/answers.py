@@ -13,15 +13,15 @@ from sekd.data import signals
 from sekd.data.hashing import canonical_json
 from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
-from sekd.data.signals import TeacherAnswer, TeacherSample
+from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.errors import ShardError
 from sekd.stages import models
 from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Dialogue, in_waves, open_pictures, walk
+from sekd.stages.dialogue import Dialogue, guarded, open_pictures, walk
 from sekd.stages.engines import Engine, engine_version, open_engine
 from sekd.stages.prompts import PROMPT_VERSION
 
-ANSWERS_VERSION = 1
+ANSWERS_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other rows."""
 
 
@@ -55,7 +55,15 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
         "model": config.model.model_dump(mode="json"),
         "data": dataset.model_dump(mode="json"),
         "elicit": config.elicit.model_dump(
-            mode="json", include={"engine", "engine_args", "top_k", "max_quarantined"}
+            mode="json",
+            include={
+                "engine",
+                "engine_args",
+                "style",
+                "answer",
+                "permutations",
+                "max_quarantined",
+            },
         ),
     }
 
@@ -90,12 +98,11 @@ class AnswersWorker:
         self._spec = spec
         self._dataset = dataset
         processor = models.load_processor(config.model)
-        self._chat = Chat(processor, subject=dataset.spec.subject)
+        self._chat = Chat(processor, subject=dataset.spec.subject, answer=spec.answer)
         self._engine = engine or open_engine(
             spec.engine,
             config.model,
             self._chat,
-            top_k=spec.top_k,
             batch_size=spec.runtime.batch_size,
             engine_args=spec.engine_args | spec.runtime.engine_args,
         )
@@ -103,30 +110,35 @@ class AnswersWorker:
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Walk every image of the shard; see :class:`sekd.pipeline.runner.Worker`."""
         started = time.monotonic()
-        done: list[TeacherSample] = []
         quarantined: list[Quarantined] = []
+        done: dict[str, TeacherSample] = {}
         samples = self._dataset.samples.named(shard.sample_ids)
-        for wave in in_waves(samples, self._spec.runtime.batch_size):
-            pictures, unreadable = open_pictures(self._dataset, wave)
-            dialogues, lost = walk(
-                self._engine, self._chat, self._dataset, pictures, top_k=self._spec.top_k
-            )
-            done += [self._record(dialogue) for dialogue in dialogues]
-            quarantined += [*unreadable, *lost]
-            advance(len(wave))
+        pictures = open_pictures(self._dataset, samples, quarantined)
+        walks = (
+            guarded(picture, walk(self._chat, self._dataset, picture, self._spec))
+            for picture in pictures
+        )
+        for outcome in self._engine.run(walks):
+            if isinstance(outcome, Quarantined):
+                quarantined.append(outcome)
+            else:
+                done[outcome.picture.sample.id] = self._record(outcome)
+            advance(1)
         _limit_quarantine(quarantined, len(samples), self._spec.max_quarantined)
-        files = signals.write_samples(done, folder)
+        in_order = [done[sample.id] for sample in samples if sample.id in done]
+        files = signals.write_samples(in_order, folder)
         reopened = signals.TeacherShard(files[signals.TRANSCRIPTS], files[signals.ANSWERS])
-        signals.check_samples(reopened, [sample.sample_id for sample in done], folder)
+        signals.check_samples(reopened, [sample.sample_id for sample in in_order], folder)
+        answers = [answer for sample in in_order for answer in sample.answers]
         return ShardResult(
             files=files,
             num_done=len(done),
             quarantined=quarantined,
             figures={
                 "seconds": time.monotonic() - started,
-                "num_answers": sum(len(sample.answers) for sample in done),
-                "num_prompt_tokens": sum(sample.num_prompt_tokens for sample in done),
-                "num_cached_tokens": sum(sample.num_cached_tokens for sample in done),
+                "num_answers": len(answers),
+                "num_prompt_tokens": sum(answer.num_prompt_tokens for answer in answers),
+                "num_cached_tokens": sum(answer.num_cached_tokens for answer in answers),
             },
         )
 
@@ -135,33 +147,38 @@ class AnswersWorker:
         self._engine.close()
 
     def _record(self, dialogue: Dialogue) -> TeacherSample:
-        transcript, sample = dialogue.transcript, dialogue.picture.sample
-        assert transcript is not None
-        steps = zip(dialogue.questions, dialogue.answers, transcript.positions, strict=True)
+        sample = dialogue.picture.sample
+        places = [
+            (number, position)
+            for number, transcript in enumerate(dialogue.transcripts)
+            for position in transcript.positions
+        ]
         answers = tuple(
             TeacherAnswer(
                 sample_id=sample.id,
-                level=question.level,
-                rank=question.rank,
-                options=tuple(node.id for node in question.options),
-                answer=question.options[answer.choice].id,
+                level=step.question.level,
+                rank=step.question.rank,
+                options=tuple(node.id for node in step.question.options),
+                answer=step.node.id,
+                transcript=transcript,
                 position=position,
-                letter_ids=self._chat.letter_ids[: len(question.options)],
-                option_logprobs=answer.option_logprobs,
-                top_ids=answer.top_ids,
-                top_logprobs=answer.top_logprobs,
-                truth=question.truth.id if question.truth else None,
+                letter_ids=self._chat.letter_ids[: len(step.question.options)],
+                option_logprobs=step.option_logprobs,
+                mean_logprobs=step.mean_logprobs,
+                num_prompt_tokens=step.num_prompt_tokens,
+                num_cached_tokens=step.num_cached_tokens,
+                truth=step.question.truth.id if step.question.truth else None,
             )
-            for question, answer, position in steps
+            for step, (transcript, position) in zip(dialogue.steps, places, strict=True)
         )
         return TeacherSample(
             sample_id=sample.id,
             image=str(sample.image),
             image_sha256=dialogue.picture.image_key,
-            token_ids=transcript.token_ids,
-            learned=transcript.learned,
-            num_prompt_tokens=sum(answer.num_prompt_tokens for answer in dialogue.answers),
-            num_cached_tokens=sum(answer.num_cached_tokens for answer in dialogue.answers),
+            transcripts=tuple(
+                TeacherTranscript(transcript.token_ids, transcript.learned)
+                for transcript in dialogue.transcripts
+            ),
             answers=answers,
         )
 

@@ -7,7 +7,7 @@ every turn through its chat template, the rows into files. An actor stands in fo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from sekd.stages import models
 from sekd.stages.batches import Batcher
 from sekd.stages.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.engines import Answer, Prompt, Reply
+from sekd.stages.engines import Answer, Ask, Conversation
+from sekd.stages.engines.protocol import Result
 
 NUM_PROBED = 32
 
@@ -62,7 +63,11 @@ def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
     step = max(1, num_samples // NUM_PROBED)
     probe = replace(dataset, samples=dataset.samples[::step][:NUM_PROBED])
     spec = config.elicit.model_copy(update={"max_quarantined": 1.0})
-    chat = Chat(models.load_processor(config.model), subject=dataset.spec.subject)
+    chat = Chat(
+        models.load_processor(config.model),
+        subject=dataset.spec.subject,
+        answer=config.elicit.answer,
+    )
     worker = AnswersWorker(config.model_copy(update={"elicit": spec}), probe, engine=_Actor(chat))
     shard = Shard(0, tuple(sample.id for sample in probe.samples))
     with tempfile.TemporaryDirectory() as folder:
@@ -109,35 +114,26 @@ class _Actor:
 
     def __init__(self, chat: Chat) -> None:
         self._batcher = Batcher(chat, with_token_types=False)
-        self._num_seen: dict[str, int] = {}
+        self._num_seen = 0
         self._chance = np.random.default_rng(0)
 
-    def answer(
-        self, prompts: Sequence[Prompt], option_ids: Sequence[Sequence[int]], *, top_k: int
-    ) -> list[Answer]:
-        return [
-            self._answer(prompt, len(ids), top_k)
-            for prompt, ids in zip(prompts, option_ids, strict=True)
-        ]
+    def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
+        for conversation in conversations:
+            self._num_seen = 0
+            try:
+                requests = next(conversation)
+                while True:
+                    asked = [request for request in requests if isinstance(request, Ask)]
+                    requests = conversation.send([self._answer(request) for request in asked])
+            except StopIteration as end:
+                yield end.value
 
-    def _answer(self, prompt: Prompt, num_options: int, top_k: int) -> Answer:
+    def _answer(self, request: Ask) -> Answer:
+        prompt = request.prompt
         (length,) = self._batcher([prompt.token_ids], [prompt.image], [prompt.image_key]).lengths
-        num_seen = self._num_seen.get(prompt.image_key, 0)
-        self._num_seen[prompt.image_key] = length
-        logprobs = -self._chance.exponential(size=num_options + top_k).astype(np.float32)
-        return Answer(
-            choice=int(logprobs[:num_options].argmax()),
-            option_logprobs=logprobs[:num_options],
-            top_ids=self._chance.integers(1 << 17, size=top_k, dtype=np.int32),
-            top_logprobs=logprobs[num_options:],
-            num_prompt_tokens=length,
-            num_cached_tokens=num_seen,
-        )
-
-    def generate(
-        self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop_id: int
-    ) -> list[Reply]:
-        raise NotImplementedError("the teacher only answers")
+        num_seen, self._num_seen = self._num_seen, length
+        logprobs = -self._chance.exponential(size=len(request.option_ids)).astype(np.float32)
+        return Answer(int(logprobs.argmax()), logprobs, length, num_seen)
 
     def close(self) -> None:
         pass

@@ -8,35 +8,36 @@ the shard instead of passing for a signal.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from numpy.typing import NDArray
+from torch import Tensor
 
-from sekd.config import DType, RunConfig
+from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.samples import read_unchanged
-from sekd.data.shards import Shard, ShardResult
-from sekd.data.signals import StateRow, TeacherSample
-from sekd.errors import ConfigError, ShardError
+from sekd.data.shards import Quarantined, Shard, ShardResult
+from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
+from sekd.errors import ShardError
 from sekd.stages import models
-from sekd.stages.batches import Batcher, only_rows, to_device
-from sekd.stages.chat import Chat
+from sekd.stages.batch_size import BatchSize
+from sekd.stages.batches import Batcher, to_device
+from sekd.stages.chat import Chat, TokenIds
 from sekd.stages.elicit.answers import answers_spec
+from sekd.stages.elicit.parity import Gate
+from sekd.stages.elicit.storage import StateFile, pack, write_states
+from sekd.stages.head import Head
+from sekd.stages.hooks import FINAL_NORM, captured, final_states, layer_modules
 
-STATES_VERSION = 1
+STATES_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other states."""
-FINAL_NORM = "final_norm"
-
-# Half-precision kernels differ between engines; the figures are those of the two engines on the
-# same model, with room: 4e-5 in float32, below 0.02 on average in bfloat16.
-_PARITY_LIMITS: Mapping[DType, float] = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 
 # Shapes: N answers of a batch, D hidden size.
 
@@ -56,57 +57,29 @@ def states_fields(
 
 def states_spec(config: RunConfig) -> dict[str, Any]:
     """The settings that the states depend on, as JSON."""
-    own = config.elicit.model_dump(mode="json", include={"layers", "state_dtype", "parity_limit"})
+    own = config.elicit.model_dump(
+        mode="json", include={"top_k", "layers", "state_dtype", "parity_limit"}
+    )
     spec = answers_spec(config)
     return spec | {"elicit": spec["elicit"] | own}
 
 
-def layer_modules(model: PreTrainedModel, layers: Sequence[str]) -> dict[str, nn.Module]:
-    """Block modules by resolved name; ``middle`` becomes ``block_<i>``, ``final_norm`` is left out.
+@dataclass(frozen=True)
+class _Passage:
+    """One transcript and the answers in it: one row of a batch."""
 
-    Raises:
-        ConfigError: if there is no such layer; the message says which there are.
-    """
-    path, blocks = models.decoder_blocks(model)
-    named = {f"block_{index}": block for index, block in enumerate(blocks)}
-    resolved: dict[str, nn.Module] = {}
-    for layer in layers:
-        name = f"block_{len(blocks) // 2}" if layer == "middle" else layer
-        if name == FINAL_NORM:
-            continue
-        if name not in named:
-            raise ConfigError(
-                f"elicit.layers: no {layer!r} in {type(model).__name__}; there are block_0 to "
-                f"block_{len(blocks) - 1} ({path}), middle and {FINAL_NORM}"
-            )
-        resolved[name] = named[name]
-    return resolved
+    sample: TeacherSample
+    token_ids: TokenIds
+    answers: tuple[TeacherAnswer, ...]
 
 
-@contextmanager
-def captured(
-    blocks: Mapping[str, nn.Module], rows_N: Tensor, positions_N: Tensor
-) -> Iterator[dict[str, Tensor]]:
-    """Each block's output [N, D] at these positions, there once the context is left.
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of one answer: states [D] on the CPU by layer, and its row but its number."""
 
-    Rows are taken out after the model ran: under activation checkpointing a block runs again in the
-    backward pass, and must then do exactly what it did before.
-    """
-    outputs: dict[str, Tensor] = {}
-    states: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            outputs[name] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, block in blocks.items():
-            stack.callback(block.register_forward_hook(keep(name)).remove)
-        yield states
-    for name, hidden in outputs.items():
-        states[name] = hidden[rows_N.to(hidden.device), positions_N.to(hidden.device)]
+    answer: TeacherAnswer
+    states: Mapping[str, Tensor]
+    row: StateRow
 
 
 class StatesWorker:
@@ -117,125 +90,166 @@ class StatesWorker:
     """
 
     def __init__(self, config: RunConfig, answers: Mapping[int, tuple[Path, ...]]) -> None:
-        self._spec = config.elicit
+        spec = config.elicit
+        self._spec = spec
         self._answers = answers
-        limit = config.elicit.parity_limit
-        self._limit = _PARITY_LIMITS[config.model.dtype] if limit is None else limit
-        self._dtype = getattr(torch, config.elicit.state_dtype)
-        dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+        self._batch = BatchSize(spec.runtime.batch_size)
+        self._gate = Gate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
+        dataset = config.dataset(spec.dataset, "elicit.dataset")
         chat = Chat(models.load_processor(config.model), subject=dataset.subject)
         self._model = models.load_model(config.model)
         self._lm_head = self._model.get_output_embeddings()
+        self._head = Head(self._model)
         self._batcher = Batcher(
             chat, with_token_types=models.takes(self._model, "mm_token_type_ids")
         )
-        self._blocks = layer_modules(self._model, config.elicit.layers)
+        self._blocks = layer_modules(self._model, spec.layers, config.model)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Run every transcript of the shard; see :class:`sekd.pipeline.runner.Worker`."""
         started = time.monotonic()
         samples = list(signals.TeacherShard(*self._answers[shard.index]))
-        parts: list[dict[str, Tensor]] = []
-        rows: list[StateRow] = []
-        size = self._spec.runtime.batch_size
-        for start in range(0, len(samples), size):
-            batch = samples[start : start + size]
-            states, logprobs = self._run(batch)
-            parts.append(states)
-            rows += _rows(batch, logprobs, first_row=len(rows))
-            advance(len(batch))
-        tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        parity = _check_parity(samples, rows, self._limit)
+        kept, quarantined = self._pass_over(samples, advance)
+        done = [sample for sample in samples if sample.sample_id not in quarantined]
+        if not done:
+            raise ShardError(f"no sample is left: {next(iter(quarantined.values())).reason}")
+        in_order = [
+            kept[answer.sample_id, answer.level] for sample in done for answer in sample.answers
+        ]
+        rows = [replace(each.row, row=row) for row, each in enumerate(in_order)]
+        states = {
+            layer: torch.stack([each.states[layer] for each in in_order])
+            for layer in in_order[0].states
+        }
         files = {
             signals.STATES: folder / "states.safetensors",
             signals.STATE_ROWS: folder / "rows.parquet",
         }
-        save_file(tensors, files[signals.STATES], metadata={"layers": ",".join(tensors)})
+        tensors = pack(states, self._spec.state_dtype)
+        write_states(tensors, files[signals.STATES])
         signals.write_state_rows(rows, files[signals.STATE_ROWS])
-        _check_states(files[signals.STATES], tensors, rows)
-        figures = {"seconds": time.monotonic() - started, **parity}
-        return ShardResult(files=files, num_done=len(samples), figures=figures)
+        answers = [each.answer for each in in_order]
+        stored = dict(_read_back(files[signals.STATES], len(rows)))
+        parity = self._gate.check(answers, rows, self._restored(stored, answers))
+        return ShardResult(
+            files=files,
+            num_done=len(done),
+            quarantined=list(quarantined.values()),
+            figures={"seconds": time.monotonic() - started, **parity},
+        )
 
     def close(self) -> None:
         """Free the model."""
-        del self._model, self._lm_head, self._blocks
+        del self._model, self._lm_head, self._head, self._blocks
         models.free_memory()
 
+    def _pass_over(
+        self, samples: Sequence[TeacherSample], advance: Callable[[int], None]
+    ) -> tuple[dict[tuple[str, int], _Kept], dict[str, Quarantined]]:
+        """What is kept by (sample, level), and samples that are too large, by id."""
+        kept: dict[tuple[str, int], _Kept] = {}
+        quarantined: dict[str, Quarantined] = {}
+        passages = _by_length(samples)
+        num_passages = Counter(passage.sample.sample_id for passage in passages)
+        while passages:
+            batch = passages[: self._batch.size]
+            found = self._batch.attempt(partial(self._run, batch), len(batch))
+            if found is None and len(batch) > 1:
+                continue
+            passages = passages[len(batch) :]
+            for each in found or ():
+                kept[each.row.sample_id, each.row.level] = each
+            for passage in batch:
+                sample_id = passage.sample.sample_id
+                if found is None:
+                    reason = f"{len(passage.token_ids)} tokens do not fit into memory even alone"
+                    quarantined[sample_id] = Quarantined(sample_id, reason)
+                num_passages[sample_id] -= 1
+                advance(num_passages[sample_id] == 0)
+        return kept, quarantined
+
     @torch.inference_mode()
-    def _run(self, samples: Sequence[TeacherSample]) -> tuple[dict[str, Tensor], list[np.ndarray]]:
-        """States [N, D] on the CPU by layer name, and each answer's option log-probabilities."""
+    def _run(self, passages: Sequence[_Passage]) -> list[_Kept]:
         batch = self._batcher(
-            [sample.token_ids for sample in samples],
-            [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],
-            [sample.image_sha256 for sample in samples],
+            [passage.token_ids for passage in passages],
+            [
+                read_unchanged(Path(passage.sample.image), passage.sample.image_sha256)
+                for passage in passages
+            ],
+            [passage.sample.image_sha256 for passage in passages],
         )
-        answers = [(row, answer) for row, sample in enumerate(samples) for answer in sample.answers]
-        rows_N = torch.tensor([row for row, _ in answers])
+        placed = [
+            (row, answer) for row, passage in enumerate(passages) for answer in passage.answers
+        ]
+        rows_N = torch.tensor([row for row, _ in placed])
         # The state that predicts a token stands one position before it.
         positions_N = torch.tensor(
-            [answer.position + batch.shifts[row] - 1 for row, answer in answers]
+            [answer.position + batch.shifts[row] - 1 for row, answer in placed]
         )
         with (
             captured(self._blocks, rows_N, positions_N) as states,
-            only_rows(self._lm_head, rows_N, positions_N) as final,
+            final_states(self._lm_head, rows_N, positions_N) as final,
         ):
-            logits = self._model(**to_device(batch.inputs, self._model), use_cache=False).logits
-        logprobs = logits.float().log_softmax(-1).cpu().numpy()
+            self._model(**to_device(batch.inputs, self._model), use_cache=False)
+        answers = [answer for _, answer in placed]
+        seen = self._head.read(
+            final[FINAL_NORM],
+            [answer.letter_ids for answer in answers],
+            top_k=self._spec.top_k,
+        )
         if FINAL_NORM in self._spec.layers:
-            states[FINAL_NORM] = final[0]
-        kept = {name: state.to("cpu", self._dtype).contiguous() for name, state in states.items()}
-        options = [
-            logprobs[row, list(answer.letter_ids)] for row, (_, answer) in enumerate(answers)
+            states |= final
+        on_cpu = {layer: state.cpu() for layer, state in states.items()}
+        return [
+            _Kept(
+                answer,
+                {layer: state[index] for layer, state in on_cpu.items()},
+                StateRow(
+                    answer.sample_id,
+                    answer.level,
+                    row=-1,
+                    option_logprobs=seen.logprobs[index].numpy(),
+                    top_ids=seen.top_ids_NK[index].int().numpy(),
+                    top_logprobs=seen.top_logprobs_NK[index].numpy(),
+                ),
+            )
+            for index, answer in enumerate(answers)
         ]
-        return kept, options
+
+    def _restored(
+        self, stored: Mapping[str, Tensor], answers: Sequence[TeacherAnswer]
+    ) -> list[NDArray[np.float32]] | None:
+        """The options' log-probabilities as the stored final states give them back."""
+        if FINAL_NORM not in stored:
+            return None
+        ids = [answer.letter_ids for answer in answers]
+        logprobs = self._head.read(stored[FINAL_NORM], ids, top_k=1).logprobs
+        return [values.numpy() for values in logprobs]
 
 
-def _rows(
-    samples: Sequence[TeacherSample], logprobs: Sequence[np.ndarray], first_row: int
-) -> list[StateRow]:
-    answers = [answer for sample in samples for answer in sample.answers]
-    return [
-        StateRow(answer.sample_id, answer.level, first_row + index, values.tolist())
-        for index, (answer, values) in enumerate(zip(answers, logprobs, strict=True))
+def _by_length(samples: Sequence[TeacherSample]) -> list[_Passage]:
+    """All transcripts, the longest first: what does not fit into memory shows at once."""
+    passages = [
+        _Passage(
+            sample,
+            transcript.token_ids,
+            tuple(answer for answer in sample.answers if answer.transcript == number),
+        )
+        for sample in samples
+        for number, transcript in enumerate(sample.transcripts)
     ]
+    return sorted(passages, key=lambda passage: passage.answers[-1].num_prompt_tokens, reverse=True)
 
 
-def _check_parity(
-    samples: Sequence[TeacherSample], rows: Sequence[StateRow], limit: float
-) -> dict[str, float]:
-    """Differences between engine and state pass over a shard.
+def _read_back(path: Path, num_rows: int) -> Iterator[tuple[str, Tensor]]:
+    """Every stored layer.
 
     Raises:
-        ShardError: if the mean is beyond ``limit``; the worst answer is named.
+        ShardError: if a row is missing or a number is not finite.
     """
-    answers = [answer for sample in samples for answer in sample.answers]
-    seen = [np.array(row.option_logprobs) for row in rows]
-    differences = np.array(
-        [
-            abs(float(answer.option_logprobs[answer.choice]) - float(values[answer.choice]))
-            for answer, values in zip(answers, seen, strict=True)
-        ]
-    )
-    agreed = [answer.choice == int(v.argmax()) for answer, v in zip(answers, seen, strict=True)]
-    figures = {
-        "parity_mean": float(differences.mean()),
-        "parity_max": float(differences.max()),
-        "parity_top1": float(np.mean(agreed)),
-    }
-    if not figures["parity_mean"] <= limit:  # also true of NaN
-        worst = answers[int(np.nan_to_num(differences, nan=np.inf).argmax())]
-        raise ShardError(
-            f"the state pass disagrees with the engine: log-probabilities of the answers differ by "
-            f"{figures['parity_mean']:.2g} on average, beyond {limit:g} (elicit.parity_limit); "
-            f"worst is sample {worst.sample_id}, level {worst.level}, by "
-            f"{figures['parity_max']:.2g}"
-        )
-    return figures
-
-
-def _check_states(path: Path, written: Mapping[str, Tensor], rows: Sequence[StateRow]) -> None:
-    for name, tensor in load_file(path).items():
-        if len(tensor) != len(rows) or not torch.equal(tensor, written[name]):
-            raise ShardError(f"{path}: {name} does not read back as it was written")
-        if not torch.isfinite(tensor).all():
-            raise ShardError(f"{path}: a state of {name} is not finite")
+    for layer, states in StateFile(path):
+        if len(states) != num_rows:
+            raise ShardError(f"{path}: {layer} has {len(states)} rows for {num_rows} answers")
+        if not torch.isfinite(states).all():
+            raise ShardError(f"{path}: a state of {layer} is not finite")
+        yield layer, states

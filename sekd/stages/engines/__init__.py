@@ -10,9 +10,31 @@ from typing import Any, Literal
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError
 from sekd.stages.chat import Chat
-from sekd.stages.engines.protocol import Answer, Engine, Prompt, Reply
+from sekd.stages.engines.protocol import (
+    Answer,
+    Ask,
+    Conversation,
+    Engine,
+    Prompt,
+    Reply,
+    Write,
+    ask,
+    write,
+)
 
-__all__ = ["Answer", "Engine", "Prompt", "Reply", "engine_version", "open_engine"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Conversation",
+    "Engine",
+    "Prompt",
+    "Reply",
+    "Write",
+    "ask",
+    "engine_version",
+    "open_engine",
+    "write",
+]
 
 
 EngineName = Literal["transformers", "vllm"]
@@ -38,7 +60,6 @@ def open_engine(
     chat: Chat,
     *,
     adapter: Path | None = None,
-    top_k: int,
     batch_size: int,
     engine_args: Mapping[str, Any],
 ) -> Engine:
@@ -46,7 +67,8 @@ def open_engine(
 
     Args:
         adapter: PEFT adapter directory to answer with, ``None`` for the base model.
-        top_k: the most that :meth:`Engine.answer` will be asked for.
+        batch_size: rows that the transformers engine puts through the model together; vLLM takes
+            what its cache holds.
         engine_args: vLLM's own arguments; the transformers engine takes none.
 
     Raises:
@@ -55,7 +77,7 @@ def open_engine(
     if name == "vllm":
         from sekd.stages.engines.vllm import VllmEngine
 
-        return VllmEngine(spec, adapter=adapter, top_k=top_k, engine_args=engine_args)
+        return VllmEngine(spec, adapter=adapter, engine_args=engine_args)
     from sekd.stages.engines.transformers import TransformersEngine
 
     if engine_args:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
 from sekd.config import ModelSpec
-from sekd.errors import ConfigError, FatalError
-from sekd.stages.engines.protocol import Answer, Prompt, Reply
+from sekd.data.questions import LETTERS
+from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.stages.engines.protocol import (
+    Answer,
+    Ask,
+    Conversation,
+    Reply,
+    Request,
+    Response,
+    Result,
+)
 from sekd.stages.models import free_memory, locate
 
 # One process per engine: it starts in a fraction of the time and shuts down cleanly.
@@ -22,9 +32,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 try:
     import vllm
     from vllm import LLM, SamplingParams
+    from vllm.exceptions import VLLMClientError
     from vllm.lora.request import LoRARequest
     from vllm.platforms import current_platform
-    from vllm.v1.engine.exceptions import EngineDeadError
 except ImportError as error:
     raise ConfigError(
         f"the vllm engine cannot be imported ({error}); install sekd[vllm] (GPU) or "
@@ -36,19 +46,28 @@ except ImportError as error:
 _CPU_ARGS = {"kv_cache_memory_bytes": 1 << 30, "block_size": 32}
 
 
+@dataclass(eq=False)
+class _Talk(Generic[Result]):
+    """A conversation, what it asked last, and which of that was answered."""
+
+    conversation: Conversation[Result]
+    requests: Sequence[Request] = ()
+    responses: dict[int, Response] = field(default_factory=dict)
+    result: Any = None
+
+
 class VllmEngine:
-    """Answers through ``LLM.generate``; images advance level by level on their warm prefix."""
+    """Conversations advance independently, so that the next turn meets its own warm prefix.
+
+    As many are under way as the cache of keys and values holds: with more of them a dialogue's
+    prefix would be pushed out before its next turn.
+    """
 
     name = "vllm"
     version = vllm.__version__
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        *,
-        adapter: Path | None,
-        top_k: int,
-        engine_args: Mapping[str, Any],
+        self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
     ) -> None:
         directory = locate(spec)
         args: dict[str, Any] = {
@@ -57,7 +76,7 @@ class VllmEngine:
             "trust_remote_code": spec.trust_remote_code,
             "mm_processor_kwargs": spec.processor_args or None,
             "limit_mm_per_prompt": {"image": 1},
-            "max_logprobs": top_k,
+            "max_logprobs": len(LETTERS),
             "seed": 0,
             "enable_prefix_caching": True,
         }
@@ -67,95 +86,44 @@ class VllmEngine:
             args |= {"enable_lora": True, "max_lora_rank": _adapter_rank(adapter)}
         try:
             self._llm = LLM(**(args | dict(engine_args)))
-        except (ValueError, TypeError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"{directory}: vLLM does not take this model: {reason}") from error
+        except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
+            raise ConfigError(
+                f"{directory}: vLLM does not take this model: {_line(error)}"
+            ) from error
         self._lora = LoRARequest("adapter", 1, str(adapter)) if adapter is not None else None
+        self._eos_ids = _eos_ids(self._llm)
+        config = self._llm.llm_engine.vllm_config
+        self._max_talks = config.scheduler_config.max_num_seqs
+        cache = config.cache_config
+        self._num_cache_tokens = (cache.num_gpu_blocks or 0) * cache.block_size
+        self._longest: int | None = None
 
-    def answer(
-        self, prompts: Sequence[Prompt], option_ids: Sequence[Sequence[int]], *, top_k: int
-    ) -> list[Answer]:
+    def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.stages.engines.protocol.Engine`."""
-        outputs = self._generate(
-            prompts,
-            [
-                SamplingParams(
-                    max_tokens=1,
-                    temperature=0.0,
-                    allowed_token_ids=list(ids),
-                    logprobs=top_k,
-                    detokenize=False,
-                )
-                for ids in option_ids
-            ],
-        )
-        found = [_logprobs(output) for output in outputs]
-        self._complete(prompts, option_ids, found)
-        answers = []
-        for output, ids, logprobs in zip(outputs, option_ids, found, strict=True):
-            options = np.array([logprobs[token] for token in ids], dtype=np.float32)
-            top = sorted(_logprobs(output).items(), key=lambda item: -item[1])[:top_k]
-            answers.append(
-                Answer(
-                    choice=int(options.argmax()),
-                    option_logprobs=options,
-                    top_ids=np.array([token for token, _ in top], dtype=np.int32),
-                    top_logprobs=np.array([value for _, value in top], dtype=np.float32),
-                    num_prompt_tokens=len(output.prompt_token_ids),
-                    num_cached_tokens=output.num_cached_tokens or 0,
-                )
-            )
-        return answers
-
-    def _complete(
-        self,
-        prompts: Sequence[Prompt],
-        option_ids: Sequence[Sequence[int]],
-        found: Sequence[dict[int, float]],
-    ) -> None:
-        """Ask again, on a cached prefix, for options outside the top k.
-
-        vLLM returns the top k *or* given tokens, never both in one request.
-        """
-        rows = [
-            row
-            for row, ids in enumerate(option_ids)
-            if any(token not in found[row] for token in ids)
-        ]
-        if not rows:
-            return
-        params = [
-            SamplingParams(
-                max_tokens=1,
-                temperature=0.0,
-                logprob_token_ids=list(option_ids[row]),
-                detokenize=False,
-            )
-            for row in rows
-        ]
-        outputs = self._generate([prompts[row] for row in rows], params)
-        for row, output in zip(rows, outputs, strict=True):
-            found[row].update(_logprobs(output))
-
-    def generate(
-        self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop_id: int
-    ) -> list[Reply]:
-        """See :class:`~sekd.stages.engines.protocol.Engine`."""
-        params = SamplingParams(
-            max_tokens=max_new_tokens,
-            temperature=0.0,
-            stop_token_ids=[stop_id],
-            detokenize=False,
-        )
-        outputs = self._generate(prompts, [params] * len(prompts))
-        stops = {stop_id, *_eos_ids(self._llm)}
-        replies = []
-        for output in outputs:
-            ids = tuple(output.outputs[0].token_ids)
-            if ids and ids[-1] in stops:
-                ids = ids[:-1]
-            replies.append(Reply(ids, len(output.prompt_token_ids)))
-        return replies
+        waiting = iter(conversations)
+        under_way: dict[str, tuple[_Talk[Result], int]] = {}
+        num_talks = 0
+        try:
+            while True:
+                while num_talks < self._room():
+                    conversation = next(waiting, None)
+                    if conversation is None:
+                        break
+                    talk = _Talk(conversation)
+                    num_talks += 1
+                    if self._go_on(talk, under_way):
+                        num_talks -= 1
+                        yield talk.result
+                if not under_way:
+                    return
+                for output in self._step():
+                    talk, index = under_way.pop(output.request_id)
+                    talk.responses[index] = self._response(talk.requests[index], output)
+                    if len(talk.responses) == len(talk.requests) and self._go_on(talk, under_way):
+                        num_talks -= 1
+                        yield talk.result
+        finally:
+            self._llm.llm_engine.abort_request(list(under_way))
 
     def close(self) -> None:
         """Stop the engine."""
@@ -163,26 +131,102 @@ class VllmEngine:
         del self._llm
         free_memory()
 
-    def _generate(self, prompts: Sequence[Prompt], params: Sequence[SamplingParams]) -> list[Any]:
-        requests: list[Any] = [
-            {
-                "prompt_token_ids": list(prompt.token_ids),
-                "multi_modal_data": {"image": prompt.image},
-                "multi_modal_uuids": {"image": prompt.image_key},
-            }
-            for prompt in prompts
-        ]
+    def _room(self) -> int:
+        """How many conversations may be under way: one until it is known how long they are."""
+        if self._longest is None:
+            return 1
+        return max(1, min(self._max_talks, self._num_cache_tokens // self._longest))
+
+    def _go_on(self, talk: _Talk[Result], under_way: dict[str, tuple[_Talk[Result], int]]) -> bool:
+        """Hand over the responses and put the next requests; returns whether it has ended."""
+        responses = [talk.responses[index] for index in range(len(talk.requests))]
         try:
-            return list(
-                self._llm.generate(requests, list(params), lora_request=self._lora, use_tqdm=False)
+            talk.requests = (
+                talk.conversation.send(responses) if responses else next(talk.conversation)
             )
-        except EngineDeadError as error:
-            raise FatalError(f"the vLLM engine died: {error}") from error
+            while True:
+                talk.responses = {}
+                refused = self._put(talk, under_way)
+                if refused is None:
+                    return False
+                talk.requests = talk.conversation.throw(refused)
+        except StopIteration as end:
+            talk.result = end.value
+            return True
+
+    def _put(
+        self, talk: _Talk[Result], under_way: dict[str, tuple[_Talk[Result], int]]
+    ) -> SampleError | None:
+        """Put all requests of a conversation, or none where the model cannot take one."""
+        put: list[str] = []
+        for index, request in enumerate(talk.requests):
+            try:
+                (internal_id,) = self._llm.enqueue(
+                    _prompt(request), _params(request), lora_request=self._lora, use_tqdm=False
+                )
+            except (ValueError, TypeError, VLLMClientError) as error:
+                self._llm.llm_engine.abort_request(put)
+                for request_id in put:
+                    del under_way[request_id]
+                return SampleError(f"vLLM does not take this prompt: {_line(error)}")
+            request_id = internal_id.rpartition("-")[0]  # outputs do not bear its random suffix
+            put.append(request_id)
+            under_way[request_id] = talk, index
+        return None
+
+    def _step(self) -> list[Any]:
+        try:
+            outputs = self._llm.llm_engine.step()
+        except Exception as error:  # whatever it is, requests and cache are in no known state
+            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+        return [output for output in outputs if output.finished]
+
+    def _response(self, request: Request, output: Any) -> Response:
+        (written,) = output.outputs
+        num_prompt_tokens = len(output.prompt_token_ids)
+        num_cached_tokens = output.num_cached_tokens or 0
+        self._longest = max(self._longest or 0, num_prompt_tokens + len(written.token_ids))
+        if isinstance(request, Ask):
+            logprobs = written.logprobs[0]
+            options = np.array(
+                [logprobs[token].logprob for token in request.option_ids], dtype=np.float32
+            )
+            return Answer(int(options.argmax()), options, num_prompt_tokens, num_cached_tokens)
+        ids = tuple(written.token_ids)
+        if ids and ids[-1] in {request.stop_id, *self._eos_ids}:
+            ids = ids[:-1]
+        return Reply(ids, num_prompt_tokens, num_cached_tokens)
 
 
-def _logprobs(output: Any) -> dict[int, float]:
-    """Token id -> raw log-probability, as returned for the one generated token."""
-    return {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
+def _prompt(request: Request) -> Any:
+    prompt = request.prompt
+    if prompt.image is None:
+        return {"prompt_token_ids": list(prompt.token_ids)}
+    return {
+        "prompt_token_ids": list(prompt.token_ids),
+        "multi_modal_data": {"image": prompt.image},
+        "multi_modal_uuids": {"image": prompt.image_key},
+    }
+
+
+def _params(request: Request) -> SamplingParams:
+    if isinstance(request, Ask):  # what is sampled does not matter, the letters' raw values do
+        return SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(request.option_ids),
+            detokenize=False,
+        )
+    return SamplingParams(
+        max_tokens=request.max_new_tokens,
+        temperature=0.0,
+        stop_token_ids=[request.stop_id],
+        detokenize=False,
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _eos_ids(llm: LLM) -> list[int]:
@@ -193,6 +237,5 @@ def _eos_ids(llm: LLM) -> list[int]:
 
 
 def _adapter_rank(adapter: Path) -> int:
-
     rank = int(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"])
     return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)

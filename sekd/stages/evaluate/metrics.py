@@ -1,8 +1,8 @@
 """Hierarchical metrics over right and wrong levels, each with a bootstrap interval over samples.
 
-Level 1 is the first *scored* level: a caller that leaves the root out passes the levels below it.
-With ``c_j`` = 1 where level j of a sample is right and L the sample's number of levels, the mean
-over samples, in percent, of:
+Level 1 is the first one below the root. The root, level 0, is left out unless a caller scores it.
+With ``c_j`` = 1 where the j-th scored level of a sample is right and L the number of its scored
+levels, the mean over samples, in percent, of:
 
 ==============================  =================================================================
 ``hca``                         every level is right
@@ -14,7 +14,8 @@ over samples, in percent, of:
 ``dwpa``                        sum_l w_l [levels 1 to l are right]; w_L = alpha (1 where L = 1),
                                 the others (1 - alpha) / (L - 1)
 ``tice``                        the path has an edge that the taxonomy lacks; over the samples
-                                whose every level could be parsed (the others have no whole path)
+                                whose every level could be parsed (the others have no whole path).
+                                A name that the taxonomy does not have makes such an edge
 ``parse_failure_rate``          at least one level could not be parsed
 ``level_accuracy``              c_l, over the samples that have level l
 ``accuracy_given_parent_*``     the same, over those of them whose level l - 1 is right or wrong
@@ -30,17 +31,22 @@ itself, not an approximation, and does not depend on the order of the samples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sekd.data.paths import NOT_PARSED, Paths
+
 BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_BY_LEVEL = ("level_accuracy", "accuracy_given_parent_correct", "accuracy_given_parent_wrong")
-_WHOLE_PATH = 0  # stands for "no level" in the key of a term
+BY_LEVEL = ("level_accuracy", "accuracy_given_parent_correct", "accuracy_given_parent_wrong")
+_Key: TypeAlias = tuple[str, int | None]
+"""Of a term: the metric's name, and its level if it has one for each."""
+_MAX_DRAWN = 1 << 22  # counts of a bootstrap in memory at a time
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,19 @@ class Outcomes:
     """int[N]: levels scored, 1 to L."""
     off_tree: BoolArray
     """bool[N]: the predicted path has a parent-child edge that the taxonomy lacks."""
+    first_level: int = 1
+    """Level of the first column: 0 where the root is scored."""
+
+    @classmethod
+    def of(cls, paths: Paths) -> Outcomes:
+        """What became of these paths."""
+        return cls(
+            correct=paths.correct,
+            parsed=paths.prediction != NOT_PARSED,
+            num_levels=paths.num_levels,
+            off_tree=paths.off_tree,
+            first_level=paths.first_level,
+        )
 
     def __post_init__(self) -> None:
         if self.correct.ndim != 2 or self.correct.shape[1] == 0:
@@ -130,13 +149,63 @@ def score(
 
     Returns:
         ``num_samples`` and, by name, :meth:`Estimate.to_json` in percent, or None for a metric that
-        no sample counts towards. The by-level metrics are keyed by level: "1" to "L", the
-        conditional ones from "2".
+        no sample counts towards. The by-level metrics are keyed by level: "1" to "L" (from "0"
+        where the root is scored), the conditional ones from the second level.
 
     Raises:
         ValueError: if there is no sample, or an argument is out of range.
     """
-    num_samples = len(outcomes.correct)
+    _check(len(outcomes.correct), alpha, num_bootstrap)
+    first, counts = _distinct(_flags(outcomes))
+    terms = _terms(_pick(outcomes, first), alpha)
+    numerators, denominators = _draw(terms, counts, num_bootstrap, seed)
+    estimates = {
+        key: _estimate(numerators[:, column], denominators[:, column])
+        for column, key in enumerate(terms)
+    }
+    return {"num_samples": len(outcomes.correct), **_nested(estimates)}
+
+
+def score_difference(
+    a: Outcomes, b: Outcomes, *, alpha: float = 0.95, num_bootstrap: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Compute, for every metric of the module's table, ``a`` minus ``b`` over the same samples.
+
+    A bootstrap draw takes a sample with both of its outcomes, so that what makes a sample hard for
+    both does not widen the interval.
+
+    Args:
+        a: N samples.
+        b: the same samples in the same order.
+        alpha: as for :func:`score`.
+        num_bootstrap: as for :func:`score`.
+        seed: as for :func:`score`.
+
+    Returns:
+        As :func:`score`, but each estimate is ``{"a", "b", "value", "low", "high"}``: the two
+        values in percent, and their difference with its interval in percentage points; None for a
+        metric that no sample of one side counts towards.
+
+    Raises:
+        ValueError: if the samples have different levels, and as :func:`score`.
+    """
+    _check(len(a.correct), alpha, num_bootstrap)
+    if a.first_level != b.first_level or not np.array_equal(a.num_levels, b.num_levels):
+        raise ValueError("the samples of a and b do not have the same levels")
+    first, counts = _distinct(np.column_stack([_flags(a), _flags(b)]))
+    sides = [_terms(_pick(outcomes, first), alpha) for outcomes in (a, b)]
+    both = {(side, key): term for side, terms in enumerate(sides) for key, term in terms.items()}
+    numerators, denominators = _draw(both, counts, num_bootstrap, seed)
+    columns = {key: column for column, key in enumerate(both)}
+    estimates = {
+        key: _difference(numerators[:, pair], denominators[:, pair])
+        for key in sides[0]
+        for pair in [[columns[0, key], columns[1, key]]]
+    }
+    return {"num_samples": len(a.correct), **_nested(estimates)}
+
+
+def _check(num_samples: int, alpha: float, num_bootstrap: int) -> None:
     if num_samples == 0:
         raise ValueError("there are no samples to score; check the split and the filters")
     if not 0 <= alpha <= 1:
@@ -144,54 +213,76 @@ def score(
     if num_bootstrap < 1:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; give at least 1")
 
-    rows, counts = _distinct_rows(outcomes)
-    terms = _terms(rows, alpha)
+
+def _flags(outcomes: Outcomes) -> BoolArray:
+    """bool[N, F]: all that the metrics can tell apart of a sample."""
+    scored = outcomes.scored
+    return np.column_stack(
+        [outcomes.correct & scored, scored, outcomes.unparsed, outcomes.off_tree]
+    )
+
+
+def _distinct(flags: BoolArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the index of one sample of each kind, and the size of each kind."""
+    packed = np.packbits(flags, axis=1)
+    padded = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    # As one number or as opaque bytes: `np.unique(axis=0)` goes field by field, and far longer.
+    if padded.shape[1] == 8:
+        kinds = padded.view(">u8")[:, 0].astype("u8")
+    else:
+        kinds = padded.view(f"V{padded.shape[1]}")[:, 0]
+    _, first, counts = np.unique(kinds, return_index=True, return_counts=True)
+    return first, counts
+
+
+def _pick(outcomes: Outcomes, indices: NDArray[np.int64]) -> Outcomes:
+    return Outcomes(
+        correct=outcomes.correct[indices],
+        parsed=outcomes.parsed[indices],
+        num_levels=outcomes.num_levels[indices],
+        off_tree=outcomes.off_tree[indices],
+        first_level=outcomes.first_level,
+    )
+
+
+def _draw(
+    terms: Mapping[Any, tuple[NDArray[Any], BoolArray]],
+    counts: NDArray[np.int64],
+    num_bootstrap: int,
+    seed: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Return each term's sum and number of samples ([1 + num_bootstrap, T]), the data's own first.
+
+    Args:
+        terms: T values and masks over the rows of a table of kinds of samples.
+        counts: int64[R], samples of each kind.
+    """
     values = np.stack([value for value, _ in terms.values()], axis=1)
     counted = np.stack([counted for _, counted in terms.values()], axis=1)
     summands = np.hstack([np.where(counted, values, 0.0), counted])
-
     rng = np.random.default_rng(seed)
-    sums = np.empty((1 + num_bootstrap, summands.shape[1]))
-    sums[0] = counts @ summands
-    # One draw at a time: memory stays that of the table, however deep and ragged the taxonomy is.
-    for draw in range(1, 1 + num_bootstrap):
-        sums[draw] = rng.multinomial(num_samples, counts / num_samples) @ summands
+    num_samples = counts.sum()
+    sums = [counts[None] @ summands]
+    at_a_time = max(1, _MAX_DRAWN // len(counts))
+    for start in range(0, num_bootstrap, at_a_time):
+        size = min(at_a_time, num_bootstrap - start)
+        sums.append(rng.multinomial(num_samples, counts / num_samples, size) @ summands)
+    numerators, denominators = np.hsplit(np.concatenate(sums), 2)
+    return numerators, denominators
 
-    numerators, denominators = np.hsplit(sums, 2)
-    estimates = {
-        key: _estimate(numerators[:, column], denominators[:, column])
-        for column, key in enumerate(terms)
-    }
+
+def _nested(estimates: Mapping[_Key, dict[str, float] | None]) -> dict[str, Any]:
     return {
-        "num_samples": num_samples,
-        **{name: json for (name, level), json in estimates.items() if level == _WHOLE_PATH},
+        **{name: json for (name, level), json in estimates.items() if level is None},
         **{
             name: {str(level): json for (key, level), json in estimates.items() if key == name}
-            for name in _BY_LEVEL
+            for name in BY_LEVEL
         },
     }
 
 
-def _distinct_rows(outcomes: Outcomes) -> tuple[Outcomes, NDArray[np.int64]]:
-    """Return one sample of each kind that the metrics can tell apart, and the size of each kind."""
-    scored = outcomes.scored
-    flags = np.column_stack(
-        [outcomes.correct & scored, scored, outcomes.unparsed, outcomes.off_tree]
-    )
-    packed = np.packbits(flags, axis=1)
-    # As opaque bytes: `np.unique(packed, axis=0)` compares field by field and takes far longer.
-    keys = packed.view(f"V{packed.shape[1]}")[:, 0]
-    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-    rows = Outcomes(
-        correct=outcomes.correct[first],
-        parsed=outcomes.parsed[first],
-        num_levels=outcomes.num_levels[first],
-        off_tree=outcomes.off_tree[first],
-    )
-    return rows, counts
-
-
-def _terms(rows: Outcomes, alpha: float) -> dict[tuple[str, int], tuple[NDArray[Any], BoolArray]]:
+def _terms(rows: Outcomes, alpha: float) -> dict[_Key, tuple[NDArray[Any], BoolArray]]:
     """Return, by metric and level, each row's value ([N], 0 to 1) and whether it counts (bool[N]).
 
     A metric is the mean of its value over the rows that count.
@@ -221,14 +312,15 @@ def _terms(rows: Outcomes, alpha: float) -> dict[tuple[str, int], tuple[NDArray[
         "parse_failure_rate": rows.unparsed,
     }
     everyone = np.ones(len(correct), dtype=np.bool_)
-    terms: dict[tuple[str, int], tuple[NDArray[Any], BoolArray]] = {
-        (name, _WHOLE_PATH): (value, everyone) for name, value in over_everyone.items()
+    terms: dict[_Key, tuple[NDArray[Any], BoolArray]] = {
+        (name, None): (value, everyone) for name, value in over_everyone.items()
     }
-    terms["tice", _WHOLE_PATH] = rows.off_tree, ~rows.unparsed
-    for level, (is_correct, has_level) in enumerate(zip(correct.T, scored.T, strict=True), 1):
+    terms["tice", None] = rows.off_tree, ~rows.unparsed
+    for column, (is_correct, has_level) in enumerate(zip(correct.T, scored.T, strict=True)):
+        level = rows.first_level + column
         terms["level_accuracy", level] = is_correct, has_level
-        if level > 1:
-            parent = correct[:, level - 2]
+        if column:
+            parent = correct[:, column - 1]
             terms["accuracy_given_parent_correct", level] = is_correct, has_level & parent
             terms["accuracy_given_parent_wrong", level] = is_correct, has_level & ~parent
     return terms
@@ -242,3 +334,15 @@ def _estimate(numerators: FloatArray, denominators: FloatArray) -> dict[str, flo
     value, *draws = 100 * numerators[drawn] / denominators[drawn]
     low, high = np.percentile(draws, (2.5, 97.5)) if draws else (0.0, 100.0)
     return Estimate(float(value), float(low), float(high)).to_json()
+
+
+def _difference(numerators: FloatArray, denominators: FloatArray) -> dict[str, float] | None:
+    """Return the same of two columns, and of their difference."""
+    if not denominators[0].all():
+        return None
+    drawn = denominators.all(axis=1)
+    rates = 100 * numerators[drawn] / denominators[drawn]
+    value, *draws = rates[:, 0] - rates[:, 1]
+    low, high = np.percentile(draws, (2.5, 97.5)) if draws else (-100.0, 100.0)
+    a, b = map(float, rates[0])
+    return {"a": a, "b": b, "value": float(value), "low": float(low), "high": float(high)}

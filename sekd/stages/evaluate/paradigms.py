@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,20 @@ from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import ConfigError, ShardError
 from sekd.stages import models
 from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Picture, in_waves, open_pictures, walk
+from sekd.stages.dialogue import Picture, guarded, open_pictures, walk
 from sekd.stages.elicit.answers import dataset_fields, model_fields
-from sekd.stages.engines import engine_version, open_engine
+from sekd.stages.engines import (
+    Ask,
+    Conversation,
+    Write,
+    ask,
+    engine_version,
+    open_engine,
+    write,
+)
 from sekd.stages.prompts import parse_joint_reply
 
-PREDICTIONS_VERSION = 1
+PREDICTIONS_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other rows."""
 
 
@@ -47,20 +54,15 @@ def predictions_fields(
             "model": config.model.model_dump(mode="json"),
             "data": dataset.spec.model_dump(mode="json"),
             "evaluate": config.evaluate.model_dump(mode="json", include=own),
+            "elicit": config.elicit.model_dump(
+                mode="json", include={"style", "answer", "permutations"}
+            ),
         },
         "adapter": hash_directory(adapter) if adapter else None,
         "engine": engine_version(config.evaluate.engine),
         **model_fields(config.model),
         **dataset_fields(dataset, images),
     }
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A picture whose questions are known, which is what evaluation needs."""
-
-    picture: Picture
-    questions: Sequence[Question]
 
 
 class PredictionsWorker:
@@ -80,48 +82,56 @@ class PredictionsWorker:
                 "take random or siblings"
             )
         spec = config.evaluate
-        self._spec = spec
+        self._spec, self._teacher = spec, config.elicit
         self._dataset = dataset
         self._model_name = model_name
-        self._chat = Chat(models.load_processor(config.model), subject=dataset.spec.subject)
+        self._chat = Chat(
+            models.load_processor(config.model),
+            subject=dataset.spec.subject,
+            answer=config.elicit.answer,
+        )
         self._engine = open_engine(
             spec.engine,
             config.model,
             self._chat,
             adapter=adapter,
-            top_k=1,
             batch_size=spec.runtime.batch_size,
             engine_args=spec.engine_args | spec.runtime.engine_args,
         )
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Ask every paradigm of every sample; see :class:`sekd.pipeline.runner.Worker`."""
-        ask = {
+        conversation = {
             "joint": self._joint,
             "independent": self._independent,
             "conditioned": self._conditioned,
         }
-        rows: list[Prediction] = []
-        quarantined: list[Quarantined] = []
-        seconds = dict.fromkeys(self._spec.paradigms, 0.0)
+        rows: dict[str, list[Prediction]] = {sample_id: [] for sample_id in shard.sample_ids}
+        failed: dict[str, Quarantined] = {}
+        seconds = {}
         samples = self._dataset.samples.named(shard.sample_ids)
-        for wave in in_waves(samples, self._spec.runtime.batch_size):
-            pictures, unreadable = open_pictures(self._dataset, wave)
-            quarantined += unreadable
-            asked = [_Asked(picture, picture.questions or ()) for picture in pictures]
-            for paradigm in self._spec.paradigms:
-                started = time.monotonic()
-                rows += ask[paradigm](asked) if asked else []
-                seconds[paradigm] += time.monotonic() - started
-            advance(len(wave))
+        for paradigm in self._spec.paradigms:
+            started = time.monotonic()
+            unusable: list[Quarantined] = []
+            pictures = open_pictures(self._dataset, samples, unusable)
+            talks = (guarded(each, conversation[paradigm](each)) for each in pictures)
+            for outcome in self._engine.run(talks):
+                if isinstance(outcome, Quarantined):
+                    unusable.append(outcome)
+                else:
+                    rows[outcome[0].sample_id] += outcome
+            failed |= {each.sample_id: each for each in unusable}
+            seconds[paradigm] = time.monotonic() - started
+        advance(len(samples))
+        kept = [row for sample_id in rows if sample_id not in failed for row in rows[sample_id]]
         path = folder / "predictions.parquet"
-        write_predictions(rows, path)
-        if len(read_predictions([path])) != len(rows):
+        write_predictions(kept, path)
+        if len(read_predictions([path])) != len(kept):
             raise ShardError(f"{path}: does not read back as it was written")
         return ShardResult(
             files={PREDICTIONS: path},
-            num_done=len(samples) - len(quarantined),
-            quarantined=quarantined,
+            num_done=len(samples) - len(failed),
+            quarantined=list(failed.values()),
             figures={"seconds": seconds},
         )
 
@@ -129,57 +139,51 @@ class PredictionsWorker:
         """Free the engine."""
         self._engine.close()
 
-    def _joint(self, asked: Sequence[_Asked]) -> list[Prediction]:
-        root = self._dataset.taxonomy.root
-        replies = self._engine.generate(
-            [each.picture.prompt(self._chat.joint_prompt(each.questions, root)) for each in asked],
-            max_new_tokens=max(self._chat.max_joint_tokens(each.questions) for each in asked),
-            stop_id=self._chat.end_ids[0],
-        )
-        rows = []
-        for each, reply in zip(asked, replies, strict=True):
-            text = self._chat.decode(reply.token_ids)
-            choices = parse_joint_reply(text, each.questions)
-            for question, choice in zip(each.questions, choices, strict=True):
-                rows.append(self._row("joint", each.picture, question, choice, reply=text))
-        return rows
+    def _joint(self, picture: Picture) -> Conversation[list[Prediction]]:
+        questions = picture.questions or ()
+        prompt = picture.prompt(self._chat.joint_prompt(questions, self._dataset.taxonomy.root))
+        room = self._chat.max_joint_tokens(questions)
+        reply = yield from write(Write(prompt, room, self._chat.end_ids[0]))
+        text = self._chat.decode(reply.token_ids)
+        choices = parse_joint_reply(text, questions)
+        return [
+            self._row("joint", picture, question, choice, reply=text)
+            for question, choice in zip(questions, choices, strict=True)
+        ]
 
-    def _independent(self, asked: Sequence[_Asked]) -> list[Prediction]:
-        rows = []
-        for level in range(max(len(each.questions) for each in asked)):
-            having = [each for each in asked if level < len(each.questions)]
-            turns = [self._chat.first_turn(each.questions[level], []) for each in having]
-            answers = self._engine.answer(
-                [
-                    each.picture.prompt(turn.token_ids)
-                    for each, turn in zip(having, turns, strict=True)
-                ],
-                [self._chat.letter_ids[: len(turn.question.options)] for turn in turns],
-                top_k=1,
-            )
-            for each, turn, answer in zip(having, turns, answers, strict=True):
-                logprobs = answer.option_logprobs.tolist()
-                question, choice = turn.question, answer.choice
-                rows.append(
-                    self._row("independent", each.picture, question, choice, logprobs=logprobs)
+    def _independent(self, picture: Picture) -> Conversation[list[Prediction]]:
+        turns = [self._chat.first_turn(question, []) for question in picture.questions or ()]
+        answers = yield from ask(
+            [
+                Ask(
+                    picture.prompt(turn.token_ids),
+                    self._chat.letter_ids[: len(turn.question.options)],
                 )
-        return rows
-
-    def _conditioned(self, asked: Sequence[_Asked]) -> list[Prediction]:
-        pictures = [each.picture for each in asked]
-        dialogues, failed = walk(self._engine, self._chat, self._dataset, pictures, top_k=1)
-        if failed:
-            raise ShardError(f"{failed[0].sample_id}: {failed[0].reason}")
+                for turn in turns
+            ]
+        )
         return [
             self._row(
-                "conditioned",
-                dialogue.picture,
-                question,
+                "independent",
+                picture,
+                turn.question,
                 answer.choice,
                 logprobs=answer.option_logprobs.tolist(),
             )
-            for dialogue in dialogues
-            for question, answer in zip(dialogue.questions, dialogue.answers, strict=True)
+            for turn, answer in zip(turns, answers, strict=True)
+        ]
+
+    def _conditioned(self, picture: Picture) -> Conversation[list[Prediction]]:
+        dialogue = yield from walk(self._chat, self._dataset, picture, self._teacher)
+        return [
+            self._row(
+                "conditioned",
+                picture,
+                step.question,
+                step.choice,
+                logprobs=step.mean_logprobs.tolist(),
+            )
+            for step in dialogue.steps
         ]
 
     def _row(

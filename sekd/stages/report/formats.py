@@ -99,6 +99,8 @@ def shown(value: Value, column: Column) -> str:
     if isinstance(value, Estimate):
         value = value.value
     if isinstance(value, float):
+        if column.is_probability and value < 10**-column.digits:
+            return f"<{10**-column.digits:.{column.digits}f}"
         return number(value, column.digits, signed=column.is_signed)
     return f"{value:,}" if isinstance(value, int) else column.labels.get(value, value)
 

@@ -179,7 +179,7 @@ def _lost(results: Results, gain: Change) -> Figure | None:
             title="Lost",
             value=number(first.points, signed=True),
             unit="points",
-            says=f"{_ASKED[first.after.paradigm]} on {first.after.dataset}: {first}",
+            says=f"{_ASKED[first.after.paradigm]} on {results.title(first.after.dataset)}: {first}",
             proof=first.proof,
             also=_few(f"{each.after.dataset}, {each.after.paradigm}: {each}" for each in others),
             tone="loss",

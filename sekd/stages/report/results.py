@@ -220,7 +220,7 @@ class Results:
             cells = [Cell.of(row) for row in content["rows"]]
             comparisons = [_comparison(each) for each in content.get("comparisons") or ()]
         except FileNotFoundError as error:
-            raise ConfigError("no metrics.json there; run sekd evaluate first") from error
+            raise ConfigError(f"{path}: not there; run sekd evaluate first") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: not what sekd evaluate writes: {error!r}") from error
         if not cells:

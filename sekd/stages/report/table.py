@@ -22,6 +22,7 @@ class Column:
         has_interval: a person is shown the interval too; a machine always is.
         digits: after the point.
         is_signed: a plus is shown too.
+        is_probability: one too small for the digits is shown as such, never as zero.
         labels: what a person is shown for a text.
     """
 
@@ -30,6 +31,7 @@ class Column:
     has_interval: bool = False
     digits: int = 1
     is_signed: bool = False
+    is_probability: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

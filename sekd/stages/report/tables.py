@@ -180,7 +180,7 @@ def differences_table(results: Results) -> Table:
     columns = [
         Column(key, heading, has_interval=True, is_signed=True) for key, heading in shown.items()
     ]
-    columns.append(Column("mcnemar_p", "McNemar p", digits=4))
+    columns.append(Column("mcnemar_p", "McNemar p", digits=4, is_probability=True))
     names = [Column("dataset", "dataset"), Column("a", "first"), Column("b", "minus")]
     return Table(
         "differences",
@@ -203,7 +203,7 @@ def all_tables(results: Results) -> list[Table]:
         first_error_table(cells, results.ranks),
         calibration_table(cells),
         confusions_table(results),
-        cost_table(cells),
+        cost_table(results.plain_cells),
     ]
 
 

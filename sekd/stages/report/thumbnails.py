@@ -41,7 +41,12 @@ def thumbnails(
     found: dict[tuple[str, str], Thumbnail] = {}
     num_bytes = 0
     for dataset, ids in by_dataset.items():
-        samples = _samples(dataset, ids, config)
+        try:
+            samples = _samples(dataset, ids, config)
+        except (ConfigError, OSError) as error:
+            logger.warning("%s: the report goes without its pictures: %s", dataset, error)
+            found |= {(dataset, each): Thumbnail(reason="dataset not found") for each in ids}
+            continue
         for sample_id in ids:
             sample = samples.get(sample_id)
             if sample is None:
@@ -55,13 +60,9 @@ def thumbnails(
 
 
 def _samples(name: str, ids: Iterable[str], config: RunConfig | None) -> dict[str, Sample]:
-    if config is None or name not in config.data:
-        return {}
-    try:
-        samples = Dataset.load(name, config.data[name]).samples
-    except (ConfigError, OSError) as error:
-        logger.warning("%s: the report goes without its pictures: %s", name, error)
-        return {}
+    if config is None:
+        raise ConfigError("no config that can be read")
+    samples = Dataset.load(name, config.dataset(name, "the evaluation")).samples
     return {sample.id: sample for sample in samples.any_named(ids)}
 
 

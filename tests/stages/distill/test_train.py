@@ -66,7 +66,9 @@ def test_replay_is_a_share_of_the_sequences(
     run: tuple[RunConfig, ShardFiles], replay: float, joint: int, replayed: int
 ) -> None:
     lessons = lessons_of(run, replay)
-    dialogues = [lesson.transcript.token_ids == lesson.sample.token_ids for lesson in lessons]
+    dialogues = [
+        lesson.transcript.token_ids == lesson.sample.transcripts[0].token_ids for lesson in lessons
+    ]
     assert (dialogues.count(False), dialogues.count(True)) == (joint, replayed)
 
 
@@ -107,7 +109,7 @@ def test_a_shifted_letter_fails_with_its_sample(run: tuple[RunConfig, ShardFiles
     first, *rest = lesson.transcript.positions
     moved = dataclasses.replace(lesson.transcript, positions=(first - 1, *rest))
     with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}, level 1"):
-        _check_letters(lesson.sample, moved, lesson.letter_ids)
+        _check_letters(lesson.sample, lesson.answers, moved, lesson.letter_ids)
 
 
 def reference_terms(model: torch.nn.Module, batch: dict[str, object]) -> dict[str, float]:
@@ -146,7 +148,7 @@ def test_terms_equal_those_of_full_logits(run: tuple[RunConfig, ShardFiles], rep
     config, _ = run
     model = models.load_model(config.model)
     batch = collate(run, list(lessons_of(run, replay)))
-    objective = Objective(model, ["block_1", "final_norm"], temperature=1.0)
+    objective = Objective(model, config.model, ["block_1", "final_norm"], temperature=1.0)
     with torch.inference_mode():
         terms = objective(model, batch["inputs"], batch["supervision"])
     expected = reference_terms(model, batch)
@@ -165,15 +167,19 @@ def test_top_k_stands_in_where_no_final_state_is_stored(run: tuple[RunConfig, Sh
     at = batch["supervision"]
     without = dataclasses.replace(at, states={"block_1": at.states["block_1"]})
     with torch.inference_mode():
-        exact = Objective(model, ["block_1"], 1.0)(model, batch["inputs"], at).soft.item()
-        short = Objective(model, ["block_1"], 1.0)(model, batch["inputs"], without).soft.item()
+        exact = Objective(model, config.model, ["block_1"], 1.0)(
+            model, batch["inputs"], at
+        ).soft.item()
+        short = Objective(model, config.model, ["block_1"], 1.0)(
+            model, batch["inputs"], without
+        ).soft.item()
     assert 0.5 * exact < short <= exact + 1e-4
 
 
 def test_only_the_adapter_gets_a_gradient(run: tuple[RunConfig, ShardFiles]) -> None:
     config, _ = run
     base = models.load_model(config.model)
-    objective = Objective(base, ["block_1", "final_norm"], 1.0)
+    objective = Objective(base, config.model, ["block_1", "final_norm"], 1.0)
     model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=2, dropout=0.0)))
     batch = collate(run, list(lessons_of(run, 0.0)))
     loss = objective(model, batch["inputs"], batch["supervision"]).weighted(LossWeights())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForImageTextToText
 
 from sekd.config import RunConfig
@@ -17,10 +20,13 @@ from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ConfigError, SampleError, ShardError
+from sekd.stages.chat import Chat
 from sekd.stages.elicit import states as states_module
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
-from sekd.stages.models import load_model
+from sekd.stages.elicit.storage import StateFile, pack
+from sekd.stages.head import Head
+from sekd.stages.models import load_model, load_processor
 
 NUM_SAMPLES = 7  # two batches of the config's five
 
@@ -76,76 +82,296 @@ def test_states_are_those_of_a_plain_forward(
     )
     for sample in samples:
         image = Image.open(sample.image).convert("RGB")
-        batch = worker._batcher([sample.token_ids], [image], [sample.image_sha256])
+        (transcript,) = sample.transcripts
+        batch = worker._batcher([transcript.token_ids], [image], [sample.image_sha256])
         with torch.inference_mode():
             output = model(**batch.inputs, output_hidden_states=True)
         letters = batch.inputs["input_ids"][0].tolist()
         for answer in sample.answers:
             position = answer.position + batch.shifts[0]
             assert letters[position] == answer.letter_ids[answer.choice]
-            row = rows[sample.sample_id, answer.level]
+            row = rows[sample.sample_id, answer.level].row
             for name, layer in (("block_0", 1), ("block_2", 3), ("final_norm", 4)):
                 expected = output.hidden_states[layer][0, position - 1]
                 torch.testing.assert_close(tensors[name][row], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("state_dtype", "stored", "tolerance"),
+    [
+        ("float32", torch.float32, 1e-6),
+        ("bfloat16", torch.bfloat16, 1e-2),
+        ("float8", torch.float8_e4m3fn, 0.15),
+    ],
+)
 def test_the_final_state_gives_the_distribution_back(
-    config: RunConfig, answered: ShardResult, shard: Shard
+    config: RunConfig,
+    answered: ShardResult,
+    shard: Shard,
+    state_dtype: str,
+    stored: torch.dtype,
+    tolerance: float,
 ) -> None:
-    """lm_head of a bfloat16 state: the stored option log-probabilities to 1e-2 in probability."""
-    result = run_states(config, answered, shard)
-    final = load_file(result.files[signals.STATES])["final_norm"]
-    assert final.dtype == torch.bfloat16
+    """Every probability of the whole vocabulary, from what is on disk."""
+    exact = run_states(with_elicit(config, state_dtype="float32"), answered, shard)
+    lm_head = load_model(config.model).lm_head
+    states = load_file(exact.files[signals.STATES])["final_norm"]
+    expected = lm_head(states).softmax(-1)
+    result = run_states(with_elicit(config, state_dtype=state_dtype), answered, shard)
+    path = result.files[signals.STATES]
+    assert load_file(path)["final_norm"].dtype == stored
+    got = lm_head(StateFile(path).states("final_norm").float()).softmax(-1)
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
     rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
-    logprobs = load_model(config.model).lm_head(final.float()).log_softmax(-1)
+    for row in rows.values():
+        top = expected[row.row, row.top_ids.tolist()].detach().numpy()
+        np.testing.assert_allclose(np.exp(row.top_logprobs), top, atol=1e-5)
+        assert len(row.top_ids) == config.elicit.top_k
+        assert row.top_logprobs[0] == row.top_logprobs.max()
+
+
+@pytest.mark.parametrize("style", ["dialogue", "facts"])
+@pytest.mark.parametrize("permutations", [1, 4])
+def test_styles_and_orders(
+    config: RunConfig, shard: Shard, tmp_path: Path, style: str, permutations: int
+) -> None:
+    config = with_elicit(config, style=style, permutations=permutations, answer="letter")
+    (tmp_path / "answers").mkdir()
+    worker = AnswersWorker(config, Dataset.load("train", config.data["train"]))
+    answered = worker.process(shard, tmp_path / "answers", ignore)
+    result = run_states(config, answered, shard)
+    assert result.figures["parity_max"] < 1e-3
     for sample in signals.TeacherShard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     ):
+        assert len(sample.transcripts) == (4 if style == "facts" else 1)
         for answer in sample.answers:
-            row = rows[sample.sample_id, answer.level]
-            got = logprobs[row, list(answer.letter_ids)].exp().detach().numpy()
-            np.testing.assert_allclose(got, np.exp(answer.option_logprobs), atol=1e-2)
+            is_same = np.array_equal(answer.option_logprobs, answer.mean_logprobs)
+            assert is_same == (permutations == 1)
+
+
+def test_batches_of_any_size_give_the_same_states(
+    config: RunConfig, answered: ShardResult, shard: Shard
+) -> None:
+    """Batched by length, and back in the order of samples and levels."""
+    tensors, rows = [], []
+    for size in (1, 3, 7):
+        runtime = config.elicit.runtime.model_copy(update={"batch_size": size})
+        sized = with_elicit(config, runtime=runtime, state_dtype="float32")
+        result = run_states(sized, answered, shard)
+        tensors.append(load_file(result.files[signals.STATES]))
+        read = signals.read_state_rows(result.files[signals.STATE_ROWS])
+        rows.append({key: row.row for key, row in read.items()})
+    assert rows[0] == rows[1] == rows[2]
+    assert list(rows[0].values()) == list(range(len(rows[0])))
+    for other in tensors[1:]:
+        for name, states in tensors[0].items():
+            torch.testing.assert_close(other[name], states, atol=1e-4, rtol=1e-4)
+
+
+def out_of_memory(monkeypatch: pytest.MonkeyPatch, worker: StatesWorker, limit: int) -> list[int]:
+    """Let the model take ``limit`` rows at most; returns the sizes of the batches that it took."""
+    forward, taken = worker._model.forward, []
+
+    def limited(input_ids: torch.Tensor, **inputs: object) -> object:
+        if len(input_ids) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        taken.append(len(input_ids))
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(worker._model, "forward", limited)
+    return taken
+
+
+def test_a_batch_that_is_too_large_is_halved(
+    config: RunConfig,
+    answered: ShardResult,
+    shard: Shard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = load_file(run_states(config, answered, shard).files[signals.STATES])
+    files = (answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS])
+    worker = StatesWorker(config, {0: files})
+    taken = out_of_memory(monkeypatch, worker, limit=2)
+    (tmp_path / "halved").mkdir()
+    advanced = []
+    result = worker.process(shard, tmp_path / "halved", advanced.append)
+    assert taken == [2, 2, 2, 1]
+    assert sum(advanced) == NUM_SAMPLES
+    for name, states in load_file(result.files[signals.STATES]).items():
+        torch.testing.assert_close(states, expected[name], atol=1e-2, rtol=1e-2)
+
+
+def test_a_sample_that_is_too_large_alone_is_set_aside(
+    config: RunConfig,
+    answered: ShardResult,
+    shard: Shard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = (answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS])
+    worker = StatesWorker(config, {0: files})
+    forward = worker._model.forward
+    large = signals.TeacherShard(*files)[2]
+    end = torch.tensor(large.transcripts[0].token_ids[-60:])
+
+    def limited(input_ids: torch.Tensor, **inputs: object) -> object:
+        if (input_ids[:, -60:] == end).all(1).any():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(worker._model, "forward", limited)
+    (tmp_path / "some").mkdir()
+    result = worker.process(shard, tmp_path / "some", ignore)
+    (aside,) = result.quarantined
+    assert aside.sample_id == large.sample_id
+    assert "do not fit into memory even alone" in aside.reason
+    assert result.num_done == NUM_SAMPLES - 1
+    rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
+    assert {sample_id for sample_id, _ in rows} == set(shard.sample_ids) - {large.sample_id}
+
+
+def test_memory_does_not_grow_with_the_vocabulary() -> None:
+    """No tensor of all rows by all tokens is made: 4,000 rows of a vocabulary of 50,000."""
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
+    lm_head = torch.nn.Linear(8, 50_000, bias=False)
+    head = Head(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
+    states = torch.randn(4_000, 8)
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with Watch():
+        seen = head.read(states, [(5, 7)] * 4_000, top_k=3)
+    assert largest <= 1 << 22
+    expected = lm_head(states[-1]).log_softmax(-1)
+    torch.testing.assert_close(seen.logprobs[-1], expected[[5, 7]])
+    torch.testing.assert_close(seen.top_logprobs_NK[-1], expected.topk(3).values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"final_logit_softcapping": 2.0}, lambda logits: 2 * torch.tanh(logits / 2)),
+        ({"logit_scale": 0.25}, lambda logits: logits / 4),
+        ({"final_logit_softcapping": None}, lambda logits: logits),
+    ],
+)
+def test_what_stands_behind_the_head(
+    settings: dict[str, object], expected: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
+    lm_head = torch.nn.Linear(4, 9, bias=False)
+    head = Head(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
+    states = 5 * torch.randn(3, 4)
+    torch.testing.assert_close(head.logits(states), expected(lm_head(states)))
 
 
 def test_parity_is_recorded(config: RunConfig, answered: ShardResult, shard: Shard) -> None:
     figures = run_states(config, answered, shard).figures
-    assert figures["parity_max"] < 1e-3
+    assert figures["parity_mean"] <= figures["parity_max"] < 1e-3
     assert figures["parity_top1"] == 1.0
+    assert 0 < figures["storage_max"] < 0.1  # of bfloat16
 
 
-def _shift_positions(answered: ShardResult) -> None:
-    """Every letter is looked for one token early."""
+Change = Callable[[signals.TeacherSample], signals.TeacherSample]
+
+
+def rewrite(answered: ShardResult, change: Change, *, only_first: bool = False) -> None:
+    """Change stored samples, all of them or just one."""
     path = answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
-    moved = [
-        dataclasses.replace(
-            sample,
-            answers=tuple(
-                dataclasses.replace(answer, position=answer.position - 1)
-                for answer in sample.answers
-            ),
-        )
-        for sample in signals.TeacherShard(*path)
-    ]
-    signals.write_samples(moved, path[0].parent)
+    samples = list(signals.TeacherShard(*path))
+    count = 1 if only_first else len(samples)
+    signals.write_samples([*map(change, samples[:count]), *samples[count:]], path[0].parent)
 
 
+def moved(sample: signals.TeacherSample, by: int = -1) -> signals.TeacherSample:
+    """Every letter is looked for one token early."""
+    answers = tuple(
+        dataclasses.replace(answer, position=answer.position + by) for answer in sample.answers
+    )
+    return dataclasses.replace(sample, answers=answers)
+
+
+@pytest.mark.parametrize("only_first", [False, True])
 def test_a_shifted_position_fails_the_shard(
-    config: RunConfig, answered: ShardResult, shard: Shard
+    config: RunConfig, answered: ShardResult, shard: Shard, only_first: bool
 ) -> None:
-    _shift_positions(answered)
-    with pytest.raises(ShardError, match=r"disagrees with the engine.*worst is sample .*, level"):
+    rewrite(answered, moved, only_first=only_first)
+    worst = shard.sample_ids[0] if only_first else ".*"
+    with pytest.raises(
+        ShardError, match=rf"disagrees with the engine.*worst is sample {worst}, level"
+    ):
         run_states(config, answered, shard)
 
 
-def test_a_dropped_image_fails_the_shard(
-    config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
+def test_another_chat_template_fails_the_shard(
+    config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
-    def blank(*_: object) -> Image.Image:
+    """The engine's turns ended otherwise than the transcript says: two more tokens after each."""
+    chat = Chat(load_processor(config.model), subject="organism")
+
+    def other(sample: signals.TeacherSample) -> signals.TeacherSample:
+        (transcript,) = sample.transcripts
+        ids, learned, positions = [], [], []
+        for place, token in enumerate(transcript.token_ids):
+            positions.append(len(ids))
+            ends = chat.end_ids if token == chat.end_ids[0] else ()
+            ids += [token, *ends]
+            learned += [transcript.learned[place]] * (1 + len(ends))
+        answers = [
+            dataclasses.replace(answer, position=positions[answer.position])
+            for answer in sample.answers
+        ]
+        text = signals.TeacherTranscript(tuple(ids), tuple(learned))
+        return dataclasses.replace(sample, transcripts=(text,), answers=tuple(answers))
+
+    rewrite(answered, other)
+    with pytest.raises(ShardError, match="disagrees with the engine"):
+        run_states(config, answered, shard)
+
+
+@pytest.mark.parametrize("only_first", [False, True])
+def test_a_dropped_image_fails_the_shard(
+    config: RunConfig,
+    answered: ShardResult,
+    shard: Shard,
+    monkeypatch: pytest.MonkeyPatch,
+    only_first: bool,
+) -> None:
+    read = states_module.read_unchanged
+    (first, *_) = signals.TeacherShard(
+        answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
+    )
+
+    def blank(path: Path, sha256: str) -> Image.Image:
+        if only_first and str(path) != first.image:
+            return read(path, sha256)
         return Image.new("RGB", (56, 56))
 
     monkeypatch.setattr(states_module, "read_unchanged", blank)
     with pytest.raises(ShardError, match="disagrees with the engine"):
         run_states(config, answered, shard)
+
+
+def test_a_state_from_before_the_norm_fails_the_shard(
+    config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass itself is right, but what it stores as final_norm is the last block's output."""
+
+    def before_the_norm(states: dict[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
+        return pack({"final_norm": states["block_3"], "block_3": states["block_3"]}, dtype)
+
+    monkeypatch.setattr(states_module, "pack", before_the_norm)
+    with pytest.raises(ShardError, match="stored final states do not give back what the state"):
+        run_states(with_elicit(config, layers=("block_3", "final_norm")), answered, shard)
 
 
 def test_another_checkpoint_fails_the_shard(

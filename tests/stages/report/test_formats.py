@@ -10,7 +10,15 @@ from rich.console import Console
 
 from sekd.stages.evaluate.metrics import Estimate
 from sekd.stages.report.controls import controls_table
-from sekd.stages.report.formats import interval, number, to_csv, to_latex, to_markdown, to_terminal
+from sekd.stages.report.formats import (
+    interval,
+    number,
+    shown,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
 from sekd.stages.report.table import Column, Table
 from sekd.stages.report.tables import all_tables, cells_table, in_order
 
@@ -28,9 +36,9 @@ def test_all_formats_show_the_same(tmp_path: Path) -> None:
     table = cells_table(in_order(results), RANKS)
     page = io.StringIO()
     Console(file=page, width=140).print(to_terminal(table))
-    for shown in (page.getvalue(), to_markdown(table), to_latex(table)):
+    for text in (page.getvalue(), to_markdown(table), to_latex(table)):
         for cell in ("birds", "student", "joint", "33.3", "38.3", "order", "species", "unparsed"):
-            assert cell in shown
+            assert cell in text
     assert len({line.count("|") for line in to_markdown(table).strip().splitlines()}) == 1
 
 
@@ -81,6 +89,11 @@ def test_the_terminal_takes_brackets_as_they_are() -> None:
 )
 def test_numbers(value: float, signed: bool, text: str) -> None:
     assert number(value, signed=signed) == text
+
+
+def test_a_small_probability_is_never_shown_as_zero() -> None:
+    column = Column("p", "p", digits=4, is_probability=True)
+    assert [shown(p, column) for p in (0.25, 0.0001, 0.00004)] == ["0.2500", "0.0001", "<0.0001"]
 
 
 def test_intervals() -> None:

@@ -1,0 +1,139 @@
+"""``sekd score``: every metric of anybody's predictions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sekd.commands.upkeep import EXIT_CONFIG
+from sekd.errors import ConfigError
+
+
+def _pairs(
+    _context: click.Context, _option: click.Parameter, texts: Sequence[str]
+) -> dict[str, str]:
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    if not all(pairs.values()):
+        raise click.BadParameter("give COLUMN=VALUE, such as dataset=birds")
+    return pairs
+
+
+@click.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.option("--taxonomy", required=True, type=click.Path(path_type=Path), help=".json or .csv.")
+@click.option("--level-names", default="", help="Of a JSON taxonomy's levels: kingdom,phylum,...")
+@click.option("--score-root", is_flag=True, help="Score the root as well, as level 0.")
+@click.option(
+    "--subtree-level",
+    type=click.IntRange(min=0),
+    help="Score the subtrees of this level's nodes.  [default: 1]",
+)
+@click.option(
+    "--only",
+    metavar="COLUMN=VALUE",
+    multiple=True,
+    callback=_pairs,
+    help="Only these rows: model, dataset, paradigm or control; repeatable.",
+)
+@click.option(
+    "--compare",
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="Predictions for the same samples to take the difference from.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Weight of the last level in DWPA.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Draws behind each interval.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def score(
+    predictions: Path,
+    taxonomy: Path,
+    level_names: str,
+    compare: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Every metric, with its 95 % interval, of the file PREDICTIONS, whoever made it.
+
+    It is a CSV, JSONL or Parquet file. Its columns are sample_id, level, truth and prediction, a
+    row being one level (1 is the first below the root; names or node ids); or sample_id, truth and
+    prediction, a row being a whole path (a list of names, also as JSON, or a leaf). An empty
+    prediction is a parse failure. If there are columns model, dataset, paradigm or control, what
+    they tell apart is scored apart.
+
+    \b
+    Example:
+        sekd score mine.csv --taxonomy birds.json
+        sekd score mine.csv --taxonomy birds.json --compare theirs.jsonl --json
+    """
+    try:
+        names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
+        _score(predictions, taxonomy, names, compare, as_json, **options)
+    except ConfigError as error:
+        click.echo(f"sekd: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
+
+
+def _score(
+    predictions: Path,
+    taxonomy_path: Path,
+    level_names: tuple[str, ...],
+    compare: Path | None,
+    as_json: bool,
+    *,
+    score_root: bool,
+    subtree_level: int | None,
+    only: dict[str, str],
+    alpha: float,
+    bootstrap: int,
+) -> None:
+    from rich.console import Console
+
+    from sekd.data.sources.predictions import read_answers
+    from sekd.data.taxonomy import Taxonomy
+    from sekd.stages.evaluate.scorecard import Scoring, counterpart, tables
+
+    taxonomy = Taxonomy.load(taxonomy_path, level_names=level_names)
+    scoring = Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=bootstrap)
+    files = [
+        read_answers(path, taxonomy, only=only, score_root=score_root)
+        for path in (predictions, compare)
+        if path is not None
+    ]
+    for warning in [warning for answers in files for warning in answers.warnings]:
+        click.echo(f"sekd: {warning}", err=True)
+    cells = files[0].cells
+    pairs = [(cell, counterpart(cell, cells, files[1].cells)) for cell in cells] if compare else []
+    comparisons = [
+        {"comparison": scoring.comparison(cell.paths, other.paths)} for cell, other in pairs
+    ] or [{} for _ in cells]
+    cards = [
+        scoring.card(cell) | comparison for cell, comparison in zip(cells, comparisons, strict=True)
+    ]
+    if as_json:
+        content = {"rows": cards} if cells[0].names else cards[0]
+        click.echo(json.dumps({"root_is_scored": score_root, **content}))
+        return
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
+        console = Console(width=160)
+    root = "is scored, as level 0" if score_root else "is not scored"
+    click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
+    for table in tables(cards, taxonomy):
+        console.print(table)

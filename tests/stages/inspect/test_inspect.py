@@ -1,0 +1,120 @@
+"""sekd inspect: what it shows is what is in the shards, for a person, a machine and a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sekd.cli import main
+from sekd.data.toyworld import write_world
+from sekd.stages.inspect.page import page
+from sekd.stages.inspect.text import bar
+from sekd.stages.inspect.view import OptionView, SampleView, Turn
+
+NUM_SAMPLES = 8
+
+
+def sekd(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose states are of two orders of the options."""
+    directory = tmp_path_factory.mktemp("inspected")
+    write_world(directory / "world", num_train=NUM_SAMPLES, num_test=1, seed=0)
+    done = sekd("elicit", directory / "world/config.yaml", "--set", "elicit.permutations=2")
+    assert done.exit_code == 0, done.output
+    return directory
+
+
+@pytest.fixture(scope="module")
+def sample_id(run: Path) -> str:
+    return str(json.loads(sekd("inspect", run, "--json").output)["least_confident"][0])
+
+
+def test_a_run_at_a_glance(run: Path) -> None:
+    overview = json.loads(sekd("inspect", run, "--json").output)
+    assert overview["num_samples"] == NUM_SAMPLES
+    assert [level["num_answers"] for level in overview["levels"]] == [NUM_SAMPLES] * 4
+    for level in overview["levels"]:
+        assert 0.25 < level["confidence"] <= 1
+        assert 0 <= level["accuracy"] <= 1
+        assert level["num_cached_tokens"] < level["num_prompt_tokens"]
+    shown = sekd("inspect", run).output
+    assert f"{NUM_SAMPLES} samples elicited" in shown
+    assert overview["least_confident"][0] in shown
+
+
+def test_a_sample_turn_by_turn(run: Path, sample_id: str) -> None:
+    sample = json.loads(sekd("inspect", run, sample_id, "--json").output)
+    shown = sekd("inspect", run, sample_id).output
+    assert [turn["level"] for turn in sample["turns"]] == [1, 2, 3, 4]
+    assert sample["image"].endswith(sample_id)
+    for turn in sample["turns"]:
+        (answer,) = (option for option in turn["options"] if option["is_answer"])
+        assert turn["said"].split()[0] == answer["letter"]
+        assert answer["name"] in turn["said"]
+        assert all(option["name"] in turn["heard"] for option in turn["options"])
+        mass = sum(option["probability"] for option in turn["options"])
+        assert mass == pytest.approx(turn["option_mass"], abs=1e-5)
+        assert answer["probability"] / mass == pytest.approx(turn["confidence"], abs=1e-5)
+        assert set(turn["norms"]) == {"block_2", "final_norm"}
+        assert turn["parity"] < 1e-3
+        assert turn["top"][0]["probability"] == max(top["probability"] for top in turn["top"])
+        assert f"level {turn['level']}: {turn['rank']}" in shown
+        assert f"{answer['probability']:.4f}" in shown
+    assert "as shown" in shown
+
+
+def test_states_need_not_be_there_yet(run: Path, sample_id: str, tmp_path: Path) -> None:
+    (tmp_path / "answers").symlink_to(run / "answers")
+    sample = json.loads(sekd("inspect", tmp_path, sample_id, "--json").output)
+    assert all(turn["top"] == [] and turn["parity"] is None for turn in sample["turns"])
+
+
+def test_what_is_not_there_is_named(run: Path, sample_id: str, tmp_path: Path) -> None:
+    wrong = sekd("inspect", run, sample_id + "x")
+    assert wrong.exit_code == 2
+    assert f"did you mean {sample_id}?" in wrong.stderr
+    (tmp_path / "sekd.log").touch()
+    empty = sekd("inspect", tmp_path)
+    assert empty.exit_code == 2
+    assert "no shard of answers is done; run sekd elicit first" in empty.stderr
+
+
+def test_a_page_of_the_run(run: Path, sample_id: str, tmp_path: Path) -> None:
+    assert sekd("inspect", run, "--html", tmp_path / "page.html").exit_code == 0
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert sample_id in text
+    assert text.count("data:image/webp;base64,") == NUM_SAMPLES
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_a_page_escapes_names_and_does_without_an_image() -> None:
+    option = OptionView("A", "<b>&gull", 0.5, 0.5, is_answer=True, is_truth=False)
+    turn = Turn(
+        *(1, "class<i>", "<image> which?", "A", (option,), 0.5, 1.0, 9, 0),
+        top=(),
+        tail_mass=None,
+        norms={},
+        parity=None,
+    )
+    text = page("<script>", None, [SampleView("<s>", "/nowhere.png", (turn,))])
+    assert "<b>&gull" not in text
+    assert "&lt;b&gt;&amp;gull" in text
+    assert "<script>" not in text
+    assert "cannot be read any more" in text
+
+
+@pytest.mark.parametrize(
+    ("share", "cells"), [(0, ""), (1, "█" * 24), (0.5, "█" * 12), (1 / 48, "▌"), (2, "█" * 24)]
+)
+def test_bars(share: float, cells: str) -> None:
+    assert bar(share) == cells
+    assert math.ceil(share * 24) >= len(cells)
