@@ -12,6 +12,7 @@ demo: $(VENV)/demo
 	$(BIN)/sekd elicit runs/demo/world/config.yaml
 	$(BIN)/sekd distill runs/demo/world/config.yaml
 	$(BIN)/sekd evaluate runs/demo/world/config.yaml
+	$(BIN)/sekd report runs/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest

@@ -17,6 +17,7 @@ from sekd.commands import (
     evaluate,
     inspect,
     plan,
+    report,
     score,
     upkeep,
 )
@@ -37,6 +38,7 @@ def main() -> None:
         sekd elicit world/config.yaml
         sekd distill world/config.yaml
         sekd evaluate world/config.yaml
+        sekd report .
     """
 
 
@@ -47,6 +49,7 @@ for _command in (
     inspect.inspect,
     distill.distill,
     evaluate.evaluate,
+    report.report,
     score.score,
     benchmark.benchmark,
     upkeep.status,

@@ -383,7 +383,7 @@ class RunConfig(_Model):
         return self.data[name]
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, apply ``a.b=c`` overrides (values are YAML), validate.
 
     Relative paths of datasets and ``run_dir`` are taken from the current directory.

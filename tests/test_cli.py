@@ -61,8 +61,8 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("elicit", "distill", "evaluate", "benchmark", "score", "inspect", "draw-world"),
-        *("status", "verify", "gc"),
+        *("elicit", "distill", "evaluate", "benchmark", "report", "score"),
+        *("draw-world", "inspect", "status", "verify", "gc"),
     ],
 )
 def test_every_command_shows_an_example(command: str) -> None:

@@ -134,26 +134,29 @@ def _report(config: RunConfig, results: Sequence[Result], as_json: bool) -> None
 
     from sekd.data.taxonomy import Taxonomy
     from sekd.pipeline.files import write_atomically
-    from sekd.stages.evaluate.report import render_table, to_markdown
     from sekd.stages.evaluate.summary import summarize
+    from sekd.stages.report.formats import to_markdown, to_terminal
+    from sekd.stages.report.results import Cell
+    from sekd.stages.report.tables import cells_table
 
     learned = config.dataset(config.elicit.dataset, "elicit.dataset")
     distilled = Taxonomy.load(learned.taxonomy, level_names=learned.level_names)
     content = summarize(results, config.evaluate, distilled)
-    level_names: list[str] = []
-    for result in results:
-        deepest = sorted({(n.depth, n.rank) for n in result.taxonomy.nodes if n.depth})
-        level_names = max(level_names, [rank for _, rank in deepest], key=len)
+    ranks = {
+        result.names["dataset"]: {n.depth: n.rank for n in result.taxonomy.nodes if n.depth}
+        for result in results
+    }
+    table = cells_table(map(Cell.of, content["rows"]), ranks)
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables([result.rows for result in results]), buffer)
     write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(config.run_dir / "metrics.md", to_markdown(content["rows"], level_names))
+    write_atomically(config.run_dir / "metrics.md", to_markdown(table))
     if as_json:
         click.echo(json.dumps(content))
         return
     console = Console()
     if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
         console = Console(width=160)
-    console.print(render_table(content["rows"], level_names))
+    console.print(to_terminal(table))
     click.echo(f"metrics: {config.run_dir / 'metrics.json'}")

@@ -122,9 +122,14 @@ class Samples(Sequence[Sample]):
         Raises:
             LookupError: if one is not there.
         """
-        rows = np.flatnonzero(pc.is_in(self.ids, pa.array(ids, pa.string())).to_numpy())
-        by_id = {sample.id: sample for sample in map(self.__getitem__, rows.tolist())}
+        by_id = {sample.id: sample for sample in self.any_named(ids)}
         return [by_id[sample_id] for sample_id in ids]
+
+    def any_named(self, ids: Iterable[str]) -> list[Sample]:
+        """Those of these ids that are there, in the order of the dataset."""
+        wanted = pa.array(list(ids), pa.string())
+        rows = np.flatnonzero(pc.is_in(self.ids, wanted).to_numpy())
+        return [self[row] for row in rows.tolist()]
 
     def _few(self) -> Iterator[Sample]:
         choices = self.choices or [None] * len(self)

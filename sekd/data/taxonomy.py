@@ -225,6 +225,11 @@ def _quote(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
+def name_of(node_id: str) -> str:
+    """The name of a node, from its id alone."""
+    return node_id.rpartition("/")[2].replace("%2F", "/").replace("%25", "%")
+
+
 def _refuse_cycle(row: _Row) -> None:
     """A name may follow itself (genus and species of one name) but never come back later."""
     names = [name for name, _ in row.path]

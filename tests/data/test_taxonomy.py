@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sekd.data.taxonomy import Taxonomy
+from sekd.data.taxonomy import Taxonomy, name_of
 from sekd.errors import ConfigError
 
 SHARED = Path(os.environ.get("SEKD_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -196,6 +198,12 @@ def test_digest_covers_what_questions_are_made_from(write: Callable[..., Path]) 
         digest(BIRDS | {"Robin": ["animal", "bird", "corvid", "Robin"]}),
     ]
     assert len({base, *changed}) == 1 + len(changed)
+
+
+@given(st.text(st.sampled_from("/%25Fa "), min_size=1).filter(str.strip))
+def test_a_name_comes_back_from_the_id_alone(name: str) -> None:
+    taxonomy = Taxonomy.from_paths({"leaf": ["root", "x", name], "other": ["root", "y"]})
+    assert name_of(taxonomy.leaf("leaf").id) == name
 
 
 @pytest.mark.parametrize(

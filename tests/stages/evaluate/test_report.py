@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from sekd.config import EvaluateSpec
 from sekd.data.predictions import PREDICTION_SCHEMA
 from sekd.data.taxonomy import Taxonomy
-from sekd.stages.evaluate.report import metrics_row, outcomes_of, render_table, to_markdown
+from sekd.stages.evaluate.report import metrics_row, outcomes_of
 
 TREE = Taxonomy.from_paths(
     {"a": ["r", "x", "a"], "b": ["r", "x", "b"], "c": ["r", "y", "c"], "y2": ["r", "z"]}
@@ -61,15 +58,3 @@ def test_one_row_of_metrics() -> None:
     assert row["num_samples"] == 3
     assert row["hca"]["value"] == pytest.approx(100 / 3)
     assert row["parse_failure_rate"]["value"] == pytest.approx(100 / 3)
-
-
-def test_the_table_shows_what_the_markdown_shows() -> None:
-    names = {"model": "student", "dataset": "birds", "paradigm": "joint"}
-    row = metrics_row(ROWS, TREE, EvaluateSpec(), names)
-    page = io.StringIO()
-    Console(file=page, width=120).print(render_table([row], ["order", "species"]))
-    shown, markdown = page.getvalue(), to_markdown([row], ["order", "species"])
-    for cell in ("birds", "student", "joint", "33.3", "66.7", "order", "species"):
-        assert cell in shown
-        assert cell in markdown
-    assert len({line.count("|") for line in markdown.strip().splitlines()}) == 1

@@ -1,0 +1,1 @@
+"""Shapes of charts: they know figures and labels, and nothing of an evaluation."""
