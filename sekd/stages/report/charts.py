@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sekd.config import BASE, STUDENT
 from sekd.stages.evaluate.metrics import Estimate
 from sekd.stages.report import paper
 from sekd.stages.report.drawings.bars import Segment, bars
@@ -14,15 +15,7 @@ from sekd.stages.report.drawings.dots import Lane, dots
 from sekd.stages.report.drawings.lines import Series, lines
 from sekd.stages.report.drawings.reliability import reliability
 from sekd.stages.report.formats import number
-from sekd.stages.report.results import (
-    BASE,
-    NO_ERROR,
-    PARADIGMS,
-    STUDENT,
-    CellKey,
-    Levels,
-    Results,
-)
+from sekd.stages.report.results import NO_ERROR, PARADIGMS, CellKey, Levels, Results
 from sekd.stages.report.tables import describe, level_headings
 
 
