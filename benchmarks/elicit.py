@@ -44,7 +44,7 @@ from sekd.stages.elicit.states import StatesWorker, _by_length
 from sekd.stages.engines import Answer, Ask, Conversation, Engine, open_engine
 
 LAYERS = ["block_1", "block_3", "block_5", "final_norm"]
-MEMORY_SLACK = 20.0  # MB: what four million float32 logits take, and a little
+MEMORY_SLACK = 20.0  # MB; the logits of one batch's answers alone would be 58
 
 
 def load_config(folder: Path, vocabulary: int = VOCABULARY) -> RunConfig:
@@ -59,7 +59,7 @@ def load_config(folder: Path, vocabulary: int = VOCABULARY) -> RunConfig:
                         "taxonomy": str(folder / "taxonomy.json"),
                     }
                 },
-                "elicit": {"layers": LAYERS, "runtime": {"batch_size": 16}},
+                "elicit": {"runtime": {"batch_size": 16}},
             }
         )
     )
@@ -232,7 +232,11 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
         "hooked_seconds": min(seconds["hooked"]),
         "growth_mb": growth / 1e3,
         "bytes_per_sample": num_bytes / len(samples),
-        "all_positions_bytes": 2 * HIDDEN_SIZE * len(LAYERS) * num_tokens / len(samples),
+        "all_positions_bytes": 2
+        * HIDDEN_SIZE
+        * len(config.elicit.layers)
+        * num_tokens
+        / len(samples),
         "full_logits_bytes": 2 * vocabulary * num_answers / len(samples),
         "tokens_per_sample": num_tokens / len(samples),
     }

@@ -153,8 +153,8 @@ def write_samples(samples: Sequence[TeacherSample], folder: Path) -> dict[str, P
         for answer in sample.answers
     ]
     files = {TRANSCRIPTS: folder / "transcripts.parquet", ANSWERS: folder / "answers.parquet"}
-    pq.write_table(pa.Table.from_pylist(transcripts, TRANSCRIPT_SCHEMA), files[TRANSCRIPTS])
-    pq.write_table(pa.Table.from_pylist(answers, ANSWER_SCHEMA), files[ANSWERS])
+    _write(transcripts, TRANSCRIPT_SCHEMA, files[TRANSCRIPTS])
+    _write(answers, ANSWER_SCHEMA, files[ANSWERS])
     return files
 
 
@@ -241,6 +241,10 @@ def _to_answer(row: dict[str, Any]) -> TeacherAnswer:
     )
 
 
+def _write(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), path, compression="zstd")
+
+
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     table = pq.read_table(path)
     if not table.schema.equals(schema):
@@ -307,7 +311,7 @@ def write_state_rows(rows: Sequence[StateRow], path: Path) -> None:
     """Write the index of a shard's state tensors."""
     names = STATE_ROW_SCHEMA.names
     table = [{name: getattr(row, name) for name in names} for row in rows]
-    pq.write_table(pa.Table.from_pylist(table, STATE_ROW_SCHEMA), path)
+    _write(table, STATE_ROW_SCHEMA, path)
 
 
 def read_state_rows(path: Path) -> Mapping[tuple[str, int], StateRow]:
