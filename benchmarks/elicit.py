@@ -194,6 +194,7 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
     worker.close()
     pair = (answers.files[signals.TRANSCRIPTS], answers.files[signals.ANSWERS])
     states = StatesWorker(config, {0: pair})
+    hooks = states._pass
     samples = list(signals.TeacherShard(*pair))
     passages = _by_length(samples)
 
@@ -206,13 +207,13 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
                 read_unchanged(Path(each.sample.image), each.sample.image_sha256) for each in some
             ]
             keys = [each.sample.image_sha256 for each in some]
-            batch = states._batcher([each.token_ids for each in some], images, keys)
-            states._model.model(**to_device(batch.inputs, states._model), use_cache=False)
+            batch = hooks._batcher([each.token_ids for each in some], images, keys)
+            hooks._model.model(**to_device(batch.inputs, hooks._model), use_cache=False)
 
     def hooked() -> None:
         states.process(shard, files_at, lambda _: None)
 
-    states._lm_head.weight.sum()  # weights are mapped from their file: now they are in memory
+    hooks._lm_head.weight.sum()  # weights are mapped from their file: now they are in memory
     plain()  # kernels are chosen, and the peak of a plain forward is reached
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     hooked()

@@ -192,6 +192,9 @@ class ElicitSpec(_Model):
     layers: tuple[str, ...] = ("middle", "final_norm")
     """Decoder states to keep: ``block_<i>`` (output of block i, from 0), ``middle`` (the block half
     way up), ``final_norm`` (input of the ``lm_head``). Not given by the paper."""
+    states_engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the state pass: hooks in transformers, for any layer and model; or vLLM, which is
+    faster, for ``layers: [final_norm]`` alone and models that it can pool."""
     state_dtype: StateDType = "bfloat16"
     """How states are stored; ``float8`` is e4m3 with a scale for each row."""
     parity_limit: NonNegativeFloat | None = None

@@ -31,7 +31,8 @@ SPECS: dict[str, Callable[[RunConfig], Any]] = {
 """Of each stage, in the order in which one follows from another."""
 
 FIRST_USED = {
-    f"elicit.{name}": "states" for name in ("top_k", "layers", "state_dtype", "parity_limit")
+    f"elicit.{name}": "states"
+    for name in ("top_k", "layers", "states_engine", "state_dtype", "parity_limit")
 }
 """The stage whose numbers a setting changes first, if it is not the first one of its section."""
 

@@ -22,19 +22,17 @@ from torch import Tensor
 
 from sekd.config import RunConfig
 from sekd.data import signals
-from sekd.data.samples import read_unchanged
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
 from sekd.errors import ShardError
 from sekd.stages import models
 from sekd.stages.batch_size import BatchSize
-from sekd.stages.batches import Batcher, to_device
-from sekd.stages.chat import Chat, TokenIds
 from sekd.stages.elicit.answers import answers_spec
 from sekd.stages.elicit.parity import Gate
+from sekd.stages.elicit.passes import Pass, Passage, open_pass
 from sekd.stages.elicit.storage import StateFile, pack, write_states
-from sekd.stages.head import Head
-from sekd.stages.hooks import FINAL_NORM, captured, final_states, layer_modules
+from sekd.stages.engines import engine_version
+from sekd.stages.hooks import FINAL_NORM
 
 STATES_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other states."""
@@ -51,6 +49,7 @@ def states_fields(
         "version": STATES_VERSION,
         "spec": states_spec(config),
         "model": models.identity(config.model),
+        "engine": engine_version(config.elicit.states_engine),
         "answers": {"fingerprint": answers_fingerprint, "files": answer_hashes},
     }
 
@@ -58,19 +57,11 @@ def states_fields(
 def states_spec(config: RunConfig) -> dict[str, Any]:
     """The settings that the states depend on, as JSON."""
     own = config.elicit.model_dump(
-        mode="json", include={"top_k", "layers", "state_dtype", "parity_limit"}
+        mode="json",
+        include={"top_k", "layers", "states_engine", "state_dtype", "parity_limit"},
     )
     spec = answers_spec(config)
     return spec | {"elicit": spec["elicit"] | own}
-
-
-@dataclass(frozen=True)
-class _Passage:
-    """One transcript and the answers in it: one row of a batch."""
-
-    sample: TeacherSample
-    token_ids: TokenIds
-    answers: tuple[TeacherAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -95,15 +86,7 @@ class StatesWorker:
         self._answers = answers
         self._batch = BatchSize(spec.runtime.batch_size)
         self._gate = Gate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
-        dataset = config.dataset(spec.dataset, "elicit.dataset")
-        chat = Chat(models.load_processor(config.model), subject=dataset.subject)
-        self._model = models.load_model(config.model)
-        self._lm_head = self._model.get_output_embeddings()
-        self._head = Head(self._model)
-        self._batcher = Batcher(
-            chat, with_token_types=models.takes(self._model, "mm_token_type_ids")
-        )
-        self._blocks = layer_modules(self._model, spec.layers, config.model)
+        self._pass: Pass = open_pass(config)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Run every transcript of the shard; see :class:`sekd.pipeline.runner.Worker`."""
@@ -140,8 +123,7 @@ class StatesWorker:
 
     def close(self) -> None:
         """Free the model."""
-        del self._model, self._lm_head, self._head, self._blocks
-        models.free_memory()
+        self._pass.close()
 
     def _pass_over(
         self, samples: Sequence[TeacherSample], advance: Callable[[int], None]
@@ -168,37 +150,16 @@ class StatesWorker:
                 advance(num_passages[sample_id] == 0)
         return kept, quarantined
 
-    @torch.inference_mode()
-    def _run(self, passages: Sequence[_Passage]) -> list[_Kept]:
-        batch = self._batcher(
-            [passage.token_ids for passage in passages],
-            [
-                read_unchanged(Path(passage.sample.image), passage.sample.image_sha256)
-                for passage in passages
-            ],
-            [passage.sample.image_sha256 for passage in passages],
-        )
-        placed = [
-            (row, answer) for row, passage in enumerate(passages) for answer in passage.answers
-        ]
-        rows_N = torch.tensor([row for row, _ in placed])
-        # The state that predicts a token stands one position before it.
-        positions_N = torch.tensor(
-            [answer.position + batch.shifts[row] - 1 for row, answer in placed]
-        )
-        with (
-            captured(self._blocks, rows_N, positions_N) as states,
-            final_states(self._lm_head, rows_N, positions_N) as final,
-        ):
-            self._model(**to_device(batch.inputs, self._model), use_cache=False)
-        answers = [answer for _, answer in placed]
-        seen = self._head.read(
-            final[FINAL_NORM],
+    def _run(self, passages: Sequence[Passage]) -> list[_Kept]:
+        states = self._pass.run(passages)
+        answers = [answer for passage in passages for answer in passage.answers]
+        seen = self._pass.head.read(
+            states[FINAL_NORM],
             [answer.letter_ids for answer in answers],
             top_k=self._spec.top_k,
         )
-        if FINAL_NORM in self._spec.layers:
-            states |= final
+        if FINAL_NORM not in self._spec.layers:
+            del states[FINAL_NORM]
         on_cpu = {layer: state.cpu() for layer, state in states.items()}
         return [
             _Kept(
@@ -223,14 +184,14 @@ class StatesWorker:
         if FINAL_NORM not in stored:
             return None
         ids = [answer.letter_ids for answer in answers]
-        logprobs = self._head.read(stored[FINAL_NORM], ids, top_k=1).logprobs
+        logprobs = self._pass.head.read(stored[FINAL_NORM], ids, top_k=1).logprobs
         return [values.numpy() for values in logprobs]
 
 
-def _by_length(samples: Sequence[TeacherSample]) -> list[_Passage]:
+def _by_length(samples: Sequence[TeacherSample]) -> list[Passage]:
     """All transcripts, the longest first: what does not fit into memory shows at once."""
     passages = [
-        _Passage(
+        Passage(
             sample,
             transcript.token_ids,
             tuple(answer for answer in sample.answers if answer.transcript == number),

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 import numpy as np
+from torch import Tensor
 
 from sekd.config import ModelSpec
 from sekd.data.questions import LETTERS
@@ -18,6 +19,7 @@ from sekd.stages.engines.protocol import (
     Answer,
     Ask,
     Conversation,
+    Prompt,
     Reply,
     Request,
     Response,
@@ -31,7 +33,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 try:
     import vllm
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, PoolingParams, SamplingParams
     from vllm.exceptions import VLLMClientError
     from vllm.lora.request import LoRARequest
     from vllm.platforms import current_platform
@@ -43,6 +45,7 @@ except ImportError as error:
 
 # vLLM's own default on the CPU takes a share of all memory, and its blocks of 128 tokens are longer
 # than many prompts, which would then never be found in the prefix cache.
+_TASK: Final = "token_embed"
 _CPU_ARGS = {"kv_cache_memory_bytes": 1 << 30, "block_size": 32}
 
 
@@ -69,27 +72,10 @@ class VllmEngine:
     def __init__(
         self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
     ) -> None:
-        directory = locate(spec)
-        args: dict[str, Any] = {
-            "model": str(directory),
-            "dtype": spec.dtype,
-            "trust_remote_code": spec.trust_remote_code,
-            "mm_processor_kwargs": spec.processor_args or None,
-            "limit_mm_per_prompt": {"image": 1},
-            "max_logprobs": len(LETTERS),
-            "seed": 0,
-            "enable_prefix_caching": True,
-        }
-        if current_platform.is_cpu():
-            args |= _CPU_ARGS
+        args: dict[str, Any] = {"max_logprobs": len(LETTERS), "enable_prefix_caching": True}
         if adapter is not None:
             args |= {"enable_lora": True, "max_lora_rank": _adapter_rank(adapter)}
-        try:
-            self._llm = LLM(**(args | dict(engine_args)))
-        except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
-            raise ConfigError(
-                f"{directory}: vLLM does not take this model: {_line(error)}"
-            ) from error
+        self._llm = _open(spec, args | dict(engine_args))
         self._lora = LoRARequest("adapter", 1, str(adapter)) if adapter is not None else None
         self._eos_ids = _eos_ids(self._llm)
         config = self._llm.llm_engine.vllm_config
@@ -164,7 +150,10 @@ class VllmEngine:
         for index, request in enumerate(talk.requests):
             try:
                 (internal_id,) = self._llm.enqueue(
-                    _prompt(request), _params(request), lora_request=self._lora, use_tqdm=False
+                    _prompt(request.prompt),
+                    _params(request),
+                    lora_request=self._lora,
+                    use_tqdm=False,
                 )
             except (ValueError, TypeError, VLLMClientError) as error:
                 self._llm.llm_engine.abort_request(put)
@@ -200,8 +189,66 @@ class VllmEngine:
         return Reply(ids, num_prompt_tokens, num_cached_tokens)
 
 
-def _prompt(request: Request) -> Any:
-    prompt = request.prompt
+class VllmEncoder:
+    """Final states at all positions, behind the last norm, from vLLM's pooling runner."""
+
+    def __init__(self, spec: ModelSpec, *, engine_args: Mapping[str, Any]) -> None:
+        args = {
+            "runner": "pooling",
+            "convert": "embed",
+            "pooler_config": {"task": _TASK},
+            "enable_prefix_caching": False,  # a cached position has no state to give
+        }
+        self._llm = _open(spec, args | dict(engine_args))
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Tensor]:
+        """States [tokens with the image expanded, D] of each prompt.
+
+        Raises:
+            FatalError: the engine is broken.
+        """
+        try:
+            outputs = self._llm.encode(
+                [_prompt(prompt) for prompt in prompts],
+                pooling_params=PoolingParams(use_activation=False),  # as they are, not normalised
+                pooling_task=_TASK,
+                use_tqdm=False,
+            )
+        except Exception as error:
+            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+        return [output.outputs.data for output in outputs]
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        free_memory()
+
+
+def _open(spec: ModelSpec, own_args: Mapping[str, Any]) -> LLM:
+    """vLLM on a model of this machine.
+
+    Raises:
+        ConfigError: if it does not take the model or an argument.
+    """
+    directory = locate(spec)
+    args: dict[str, Any] = {
+        "model": str(directory),
+        "dtype": spec.dtype,
+        "trust_remote_code": spec.trust_remote_code,
+        "mm_processor_kwargs": spec.processor_args or None,
+        "limit_mm_per_prompt": {"image": 1},
+        "seed": 0,
+    }
+    if current_platform.is_cpu():
+        args |= _CPU_ARGS
+    try:
+        return LLM(**(args | dict(own_args)))
+    except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
+        raise ConfigError(f"{directory}: vLLM does not take this model: {_line(error)}") from error
+
+
+def _prompt(prompt: Prompt) -> Any:
     if prompt.image is None:
         return {"prompt_token_ids": list(prompt.token_ids)}
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ConfigError, SampleError, ShardError
 from sekd.stages.chat import Chat
+from sekd.stages.elicit import passes
 from sekd.stages.elicit import states as states_module
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
@@ -83,7 +85,7 @@ def test_states_are_those_of_a_plain_forward(
     for sample in samples:
         image = Image.open(sample.image).convert("RGB")
         (transcript,) = sample.transcripts
-        batch = worker._batcher([transcript.token_ids], [image], [sample.image_sha256])
+        batch = worker._pass._batcher([transcript.token_ids], [image], [sample.image_sha256])
         with torch.inference_mode():
             output = model(**batch.inputs, output_hidden_states=True)
         letters = batch.inputs["input_ids"][0].tolist()
@@ -171,7 +173,7 @@ def test_batches_of_any_size_give_the_same_states(
 
 def out_of_memory(monkeypatch: pytest.MonkeyPatch, worker: StatesWorker, limit: int) -> list[int]:
     """Let the model take ``limit`` rows at most; returns the sizes of the batches that it took."""
-    forward, taken = worker._model.forward, []
+    forward, taken = worker._pass._model.forward, []
 
     def limited(input_ids: torch.Tensor, **inputs: object) -> object:
         if len(input_ids) > limit:
@@ -179,7 +181,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, worker: StatesWorker, limit: 
         taken.append(len(input_ids))
         return forward(input_ids=input_ids, **inputs)
 
-    monkeypatch.setattr(worker._model, "forward", limited)
+    monkeypatch.setattr(worker._pass._model, "forward", limited)
     return taken
 
 
@@ -212,7 +214,7 @@ def test_a_sample_that_is_too_large_alone_is_set_aside(
 ) -> None:
     files = (answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS])
     worker = StatesWorker(config, {0: files})
-    forward = worker._model.forward
+    forward = worker._pass._model.forward
     large = signals.TeacherShard(*files)[2]
     end = torch.tensor(large.transcripts[0].token_ids[-60:])
 
@@ -221,7 +223,7 @@ def test_a_sample_that_is_too_large_alone_is_set_aside(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
         return forward(input_ids=input_ids, **inputs)
 
-    monkeypatch.setattr(worker._model, "forward", limited)
+    monkeypatch.setattr(worker._pass._model, "forward", limited)
     (tmp_path / "some").mkdir()
     result = worker.process(shard, tmp_path / "some", ignore)
     (aside,) = result.quarantined
@@ -346,7 +348,7 @@ def test_a_dropped_image_fails_the_shard(
     monkeypatch: pytest.MonkeyPatch,
     only_first: bool,
 ) -> None:
-    read = states_module.read_unchanged
+    read = passes.read_unchanged
     (first, *_) = signals.TeacherShard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     )
@@ -356,7 +358,7 @@ def test_a_dropped_image_fails_the_shard(
             return read(path, sha256)
         return Image.new("RGB", (56, 56))
 
-    monkeypatch.setattr(states_module, "read_unchanged", blank)
+    monkeypatch.setattr(passes, "read_unchanged", blank)
     with pytest.raises(ShardError, match="disagrees with the engine"):
         run_states(config, answered, shard)
 
@@ -402,3 +404,31 @@ def test_a_changed_image_is_refused(
 def test_an_unknown_layer_is_named(config: RunConfig, layer: str) -> None:
     with pytest.raises(ConfigError, match=rf"no '{layer}'.*block_0 to block_3"):
         StatesWorker(with_elicit(config, layers=(layer,)), {})
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm not installed")
+def test_vllm_gives_the_same_final_states(
+    config: RunConfig, answered: ShardResult, shard: Shard
+) -> None:
+    only_final = with_elicit(config, layers=("final_norm",), state_dtype="float32")
+    expected = run_states(only_final, answered, shard)
+    states = load_file(expected.files[signals.STATES])["final_norm"]
+    rows = signals.read_state_rows(expected.files[signals.STATE_ROWS])
+    result = run_states(with_elicit(only_final, states_engine="vllm"), answered, shard)
+    assert result.figures["parity_max"] < 1e-3
+    got = load_file(result.files[signals.STATES])
+    assert set(got) == {"final_norm"}
+    torch.testing.assert_close(got["final_norm"], states, atol=1e-3, rtol=1e-3)
+    for key, row in signals.read_state_rows(result.files[signals.STATE_ROWS]).items():
+        np.testing.assert_allclose(row.top_logprobs, rows[key].top_logprobs, atol=1e-3)
+    rewrite(answered, moved)
+    with pytest.raises(ShardError, match="disagrees with the engine"):
+        run_states(with_elicit(only_final, states_engine="vllm"), answered, shard)
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm not installed")
+def test_vllm_gives_no_other_layer(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"gives final_norm alone, not middle, final_norm; set"):
+        StatesWorker(with_elicit(config, states_engine="vllm"), {})
