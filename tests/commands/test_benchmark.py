@@ -17,7 +17,7 @@ from sekd.data.samples import Dataset, questions_of, read_image
 from sekd.pipeline.stage import open_directory
 from sekd.stages.chat import Chat
 from sekd.stages.distill.train import add_adapter, distill_spec
-from sekd.stages.engines import Prompt, open_engine
+from sekd.stages.engines import Prompt, Write, open_engine, write
 from sekd.stages.models import load_model, load_processor
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
@@ -185,15 +185,15 @@ def own_replies(config: RunConfig, adapter: Path | None) -> list[str]:
     dataset = Dataset.load("unseen", config.data["unseen"])
     chat = Chat(load_processor(config.model), subject="organism")
     engine = open_engine(
-        "transformers", config.model, chat, adapter=adapter, top_k=1, batch_size=1, engine_args={}
+        "transformers", config.model, chat, adapter=adapter, batch_size=1, engine_args={}
     )
-    prompts = []
+    replies = []
     for number, sample in enumerate(dataset.samples):
         questions = questions_of(dataset, sample)
         assert questions is not None
         turn = chat.first_turn(questions[number % len(questions)], [])
-        prompts.append(Prompt(turn.token_ids, read_image(Path(sample.image)), sample.id))
-    replies = engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS, stop_id=chat.end_ids[0])
+        prompt = Prompt(turn.token_ids, read_image(Path(sample.image)), sample.id)
+        replies += engine.run([write(Write(prompt, MAX_NEW_TOKENS, chat.end_ids[0]))])
     return [chat.decode(reply.token_ids) for reply in replies]
 
 
