@@ -333,7 +333,7 @@ def test_as_many_are_under_way_as_the_cache_holds(exam: Exam) -> None:
             started += 1
             yield exam.dialogue(number)
 
-    for num_ended, asked in enumerate(engine.run(talks())):
+    for num_ended, asked in enumerate(engine.run(talks()), start=1):
         most = max(most, started - num_ended)
         for (_, before), (_, after) in pairwise(asked):
             assert after.num_cached_tokens > before.num_prompt_tokens - 32
