@@ -124,7 +124,10 @@ def test_the_base_walks_better_than_it_answers_at_once(finished: Path) -> None:
 
 def test_predictions_hold_every_answer(finished: Path) -> None:
     rows = pq.read_table(finished.parents[1] / "predictions.parquet").to_pylist()
-    assert len(rows) == 2 * 2 * 3 * 12 * 4
+    one_cell, num_cells = 12 * 4, 2 * 2 * 3
+    assert sum(row["control"] == "none" for row in rows) == num_cells * one_cell
+    # Blind, shuffled, siblings and four rotations of each cell; the solver once per dataset.
+    assert len(rows) == (num_cells * (1 + 3 + 4) + 2) * one_cell
     for row in rows:
         assert row["truth"] in row["options"]
         assert row["prediction"] is None or row["prediction"] in row["options"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,9 @@ def test_a_person_who_stops_it_leaves_no_process_behind(python: Path, tmp_path: 
 
     with pytest.raises(KeyboardInterrupt):
         run(python, "hangs", tmp_path / "results", stop)
+    deadline = time.monotonic() + 10  # a killed process is there until it has been reaped
+    while running(str(python)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not running(str(python))
 
 
