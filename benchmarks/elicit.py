@@ -5,7 +5,7 @@
 A random model of the Qwen2.5-VL family with its real vocabulary size, 400 image tokens, six levels
 of four options. Each way runs in a process of its own on the same images and questions and must
 give the same labels. The last lines have the ratios beside their limits; with --check the exit code
-is 1 where one falls short. Wants two free cores and about ten minutes.
+is 1 where one falls short. Wants two free cores and about ten minutes, and is slow with less.
 """
 
 from __future__ import annotations
