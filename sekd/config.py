@@ -61,6 +61,8 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 DType = Literal["float32", "bfloat16", "float16"]
+Divergence = Literal["forward", "reverse", "jsd"]
+Distance = Literal["cosine", "mse"]
 AnswerForm = Literal["letter", "letter_and_name"]
 StateDType = Literal["float32", "bfloat16", "float8"]
 
@@ -214,9 +216,16 @@ class LossWeights(_Model):
     format: NonNegativeFloat = 1.0
     """Cross-entropy on the tokens around the letters: level and node names."""
     soft: NonNegativeFloat = 1.0
-    """KL divergence from the teacher's to the student's distribution at the letters."""
+    """Divergence of the teacher's and the student's distribution at the letters."""
     feature: NonNegativeFloat = 1.0
-    """Cosine distance between decoder states at the letters."""
+    """Distance between decoder states at the letters."""
+    replay: NonNegativeFloat = 1.0
+    """KL divergence from the base to the student on replayed sequences; see ``distill.replay``."""
+    text: NonNegativeFloat = 0.0
+    """Cross-entropy on all tokens of the answer alike, as plain fine-tuning has it: a baseline."""
+    levels: tuple[NonNegativeFloat, ...] = ()
+    """Relative weight of each level's letter in hard, soft and feature, from the first level on;
+    1 beyond the last one given. Not given by the paper."""
 
 
 class LoraSpec(_Model):
@@ -228,7 +237,12 @@ class LoraSpec(_Model):
     target_modules: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
-    """Last part of the module names; only those inside the language model are adapted."""
+    """Last part of module names, or full paths. Only layers inside the language model's blocks are
+    adapted; a full path to anything else is an error."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks."""
+    dora: bool = False
+    """Learn lengths and directions apart. vLLM does not serve such adapters; merge them first."""
 
 
 class DistillRuntime(_Model):
@@ -246,15 +260,28 @@ class DistillRuntime(_Model):
 class DistillSpec(_Model):
     """Stage two: the LoRA student learns the joint prompt from the teacher's shards."""
 
+    labels: Literal["teacher", "truth"] = "teacher"
+    """Whose answers are learned. ``truth`` is the baseline of plain fine-tuning on labelled
+    images; it takes no soft and no feature term."""
     losses: LossWeights = LossWeights()
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    replay: Fraction = 0.0
-    """Share of the samples that train the teacher's own dialogue instead of the joint prompt, so
-    that the conditioned skill is not forgotten. Not given by the paper."""
+    """Of the soft term. Other than 1 only where the states have ``final_norm``."""
+    divergence: Divergence = "forward"
+    """Of the soft term: ``forward`` is KL(teacher || student). Not given by the paper."""
+    distance: Distance = "cosine"
+    """Of the feature term; ``mse`` is relative to the teacher's length. Not given by the paper."""
+    layers: tuple[str, ...] = ()
+    """Layers of the feature term, of those that ``elicit.layers`` stores; all if not given."""
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of the sequences that keep a skill of the base instead of teaching the joint prompt:
+    the teacher's dialogues and questions asked one by one. The student stays close to the base's
+    distribution there. Not given by the paper."""
     min_confidence: Fraction = 0.0
     """Samples with an answer of which the teacher is less confident (its probability among the
     options) are left out. Not given by the paper."""
     lora: LoraSpec = LoraSpec()
+    initial_adapter: Path | None = None
+    """Directory of an adapter to go on from, instead of a fresh one; it has the same ``lora``."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
     global_batch: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -262,6 +289,15 @@ class DistillSpec(_Model):
     weight_decay: NonNegativeFloat = 0.1
     seed: int = 0
     runtime: DistillRuntime = DistillRuntime()
+
+    @model_validator(mode="after")
+    def _has_signals_of_its_labels(self) -> Self:
+        if self.labels == "truth" and (self.losses.soft or self.losses.feature):
+            raise ValueError(
+                "labels: truth: the teacher's distributions and states are of its own answers; "
+                "set losses.soft and losses.feature to 0"
+            )
+        return self
 
 
 class EvaluatedModel(_Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,11 +27,18 @@ def distill(config: RunConfig, as_json: bool) -> bool:
     Example:
         sekd distill configs/cub200-qwen2.5-vl-7b.yaml --set distill.losses.feature=0
     """
+    adapter = run_distill(config)
+    click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
+    return True
+
+
+def run_distill(config: RunConfig) -> Path:
+    """The student's adapter, trained now if it is not there."""
     from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
     from sekd.data.taxonomy import Taxonomy
     from sekd.pipeline.folders import find_folder, publish_folder
     from sekd.pipeline.stage import open_directory
-    from sekd.stages.distill.dataset import ShardFiles
+    from sekd.stages.distill.lessons import ShardFiles
     from sekd.stages.distill.train import distill_fields, train
     from sekd.stages.elicit.answers import answers_spec
     from sekd.stages.elicit.states import states_spec
@@ -42,17 +50,16 @@ def distill(config: RunConfig, as_json: bool) -> bool:
     fields = distill_fields(config, states.fingerprint, states.hashes())
     directory = open_directory(config.run_dir / "distill", fields)
     adapter = find_folder(directory, "adapter")
-    if adapter is None:
-        dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
-        shards = [
-            ShardFiles(*dialogues[shard], *files)
-            for shard, files in states.groups(STATES, STATE_ROWS).items()
-        ]
-        here = on_this_machine(config.run_dir) / "distill" / directory.name
-        train(config, taxonomy, shards, here)
-        adapter = publish_folder(here, directory, "adapter")
-    click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
-    return True
+    if adapter is not None:
+        return adapter
+    dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
+    shards = [
+        ShardFiles(*dialogues[shard], *files)
+        for shard, files in states.groups(STATES, STATE_ROWS).items()
+    ]
+    here = on_this_machine(config.run_dir) / "distill" / directory.name
+    train(config, taxonomy, shards, here)
+    return publish_folder(here, directory, "adapter")
 
 
 def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:

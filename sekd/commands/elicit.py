@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -19,6 +19,7 @@ from sekd.commands.running import (
 if TYPE_CHECKING:
     from sekd.config import RunConfig
     from sekd.pipeline.manifest import Manifest
+    from sekd.pipeline.runner import Outcome
 
 
 @click.command()
@@ -34,6 +35,22 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     Example:
         sekd elicit configs/cub200-qwen2.5-vl-7b.yaml --set elicit.engine=vllm
     """
+    done = run_elicit(config, retry_failed=retry_failed)
+    if not isinstance(done, Elicited):
+        return report_incomplete(done, as_json)
+    _report_elicited(done, as_json)
+    return True
+
+
+class Elicited(NamedTuple):
+    """Both finished passes."""
+
+    answers: Manifest
+    states: Manifest
+
+
+def run_elicit(config: RunConfig, *, retry_failed: bool = False) -> Elicited | Outcome:
+    """Both passes; the one that could not be finished if there is one."""
     from sekd.data.samples import Dataset
     from sekd.data.signals import ANSWERS, TRANSCRIPTS
     from sekd.pipeline.plan import Plan
@@ -56,7 +73,7 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         **settings,
     )
     if answers.manifest is None:
-        return report_incomplete(answers, as_json)
+        return answers
     manifest = answers.manifest
     states = run_stage(
         Stage.open(
@@ -68,12 +85,12 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         **settings,
     )
     if states.manifest is None:
-        return report_incomplete(states, as_json)
-    _report_elicited(manifest, states.manifest, as_json)
-    return True
+        return states
+    return Elicited(manifest, states.manifest)
 
 
-def _report_elicited(answers: Manifest, states: Manifest, as_json: bool) -> None:
+def _report_elicited(elicited: Elicited, as_json: bool) -> None:
+    answers, states = elicited
     num_prompt_tokens = sum(answers.figures("num_prompt_tokens"))
     num_cached_tokens = sum(answers.figures("num_cached_tokens"))
     summary = {

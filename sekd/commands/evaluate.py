@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,6 +15,7 @@ from sekd.commands.running import (
     hash_images,
     on_workers,
     over_config,
+    print_table,
     report_incomplete,
     run_settings,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sekd.stages.evaluate.cells import Cell
     from sekd.stages.evaluate.contenders import Kept
     from sekd.stages.evaluate.summary import Result
+    from sekd.stages.report.table import Table
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,28 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
+    done = run_evaluate(config, retry_failed=retry_failed)
+    if isinstance(done, list):
+        for outcome in done[:1] if as_json else done:
+            report_incomplete(outcome, as_json)
+        return False
+    if as_json:
+        click.echo(json.dumps(done.content))
+    else:
+        print_table(done.table)
+        click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
+    return True
+
+
+class Evaluated(NamedTuple):
+    """What ``metrics.json`` holds, and the table of ``metrics.md``."""
+
+    content: dict[str, Any]
+    table: Table
+
+
+def run_evaluate(config: RunConfig, *, retry_failed: bool = False) -> Evaluated | list[Outcome]:
+    """Every cell of the evaluation; what is left where some could not be finished."""
     from sekd.data.samples import Dataset
     from sekd.stages.evaluate.cells import cells_of
     from sekd.stages.evaluate.contenders import Kept, contenders_of
@@ -71,15 +95,12 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
             kept.close()
     incomplete = [outcome for outcome in done if outcome.manifest is None]
     if incomplete:
-        for outcome in incomplete[:1] if as_json else incomplete:
-            report_incomplete(outcome, as_json)
-        return False
+        return incomplete
     results = _results(cells, [outcome.manifest for outcome in done if outcome.manifest])
     if "taxonomy" in spec.controls:
         results += [solve_options(dataset, spec.seed) for dataset in datasets]
     results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
-    _report(config, results, as_json)
-    return True
+    return _written(config, results)
 
 
 def _run_cells(
@@ -126,16 +147,15 @@ def _results(cells: Sequence[Cell], manifests: Sequence[Manifest]) -> list[Resul
     ]
 
 
-def _report(config: RunConfig, results: Sequence[Result], as_json: bool) -> None:
-    """Write and show what the cells come to."""
+def _written(config: RunConfig, results: Sequence[Result]) -> Evaluated:
+    """What the cells come to, also in the run's directory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from rich.console import Console
 
     from sekd.data.taxonomy import Taxonomy
     from sekd.pipeline.files import write_atomically
     from sekd.stages.evaluate.summary import summarize
-    from sekd.stages.report.formats import to_markdown, to_terminal
+    from sekd.stages.report.formats import to_markdown
     from sekd.stages.report.results import Cell
     from sekd.stages.report.tables import cells_table
 
@@ -152,11 +172,4 @@ def _report(config: RunConfig, results: Sequence[Result], as_json: bool) -> None
     write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
     write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
     write_atomically(config.run_dir / "metrics.md", to_markdown(table))
-    if as_json:
-        click.echo(json.dumps(content))
-        return
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-        console = Console(width=160)
-    console.print(to_terminal(table))
-    click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
+    return Evaluated(content, table)

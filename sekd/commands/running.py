@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sekd.data.samples import Dataset
     from sekd.locations import Location
     from sekd.pipeline.runner import Outcome
+    from sekd.stages.report.table import Table
 
 logger = logging.getLogger("sekd")
 
@@ -125,6 +126,18 @@ def finished_adapter(config: RunConfig) -> Path | None:
         if adapter is not None:
             return adapter
     return None
+
+
+def print_table(table: Table) -> None:
+    """A table on standard output."""
+    from rich.console import Console
+
+    from sekd.stages.report.formats import to_terminal
+
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
+        console = Console(width=160)
+    console.print(to_terminal(table))
 
 
 def hash_images(dataset: Dataset) -> ImageHashes:

@@ -205,6 +205,13 @@ class TeacherShard(Sequence[TeacherSample]):
         columns = (lowest["sample_id"].to_pylist(), lowest["confidence_min"].to_pylist())
         return dict(zip(*columns, strict=True))
 
+    def num_prompt_tokens(self) -> list[int]:
+        """Of each sample, the longest prompt of its answers, images expanded."""
+        longest = self._answers.group_by("sample_id").aggregate([("num_prompt_tokens", "max")])
+        columns = (longest["sample_id"].to_pylist(), longest["num_prompt_tokens_max"].to_pylist())
+        by_sample = dict(zip(*columns, strict=True))
+        return [by_sample.get(sample_id, 0) for sample_id in self.sample_ids]
+
     def summary(self) -> dict[str, NDArray[Any]]:
         """Per answer: ``level``, ``is_labelled``, ``is_right``, and the columns of its figures."""
         names = ("level", "confidence", "option_mass", "num_prompt_tokens", "num_cached_tokens")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -73,8 +74,15 @@ def captured(
 
 
 @contextmanager
-def only_rows(lm_head: nn.Module, rows_N: Tensor, positions_N: Tensor) -> Iterator[list[Tensor]]:
+def only_rows(
+    lm_head: nn.Module, rows_N: Tensor, positions_N: Tensor, more_MD: Tensor | None = None
+) -> Iterator[list[Tensor]]:
     """Let ``lm_head`` see these positions alone, so that logits are [N, V] and not [B, L, V].
+
+    Args:
+        more_MD: further states that ``lm_head`` is to read in the same call; logits are then
+            [N + M, V]. Within the model's own forward whatever shards, quantises or scales the
+            output is done to them, too.
 
     Yields:
         A list that receives the states [N, D] that went into ``lm_head``.
@@ -84,6 +92,8 @@ def only_rows(lm_head: nn.Module, rows_N: Tensor, positions_N: Tensor) -> Iterat
     def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         picked = args[0][rows_N.to(args[0].device), positions_N.to(args[0].device)]
         seen.append(picked)
+        if more_MD is not None:
+            picked = torch.cat([picked, more_MD.to(picked.device, picked.dtype)])
         return (picked, *args[1:])
 
     handle = lm_head.register_forward_pre_hook(gather)

@@ -16,7 +16,8 @@ from sekd.config import RunConfig
 from sekd.data.samples import Dataset, questions_of, read_image
 from sekd.pipeline.stage import open_directory
 from sekd.stages.chat import Chat
-from sekd.stages.distill.train import add_adapter, distill_spec
+from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.distill.train import distill_spec
 from sekd.stages.engines import Prompt, Write, open_engine, write
 from sekd.stages.models import load_model, load_processor
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from sekd.cli import main
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ShardError
-from sekd.stages.distill.train import add_adapter
+from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.evaluate import contenders
 from sekd.stages.evaluate.cells import CellWorker
 from sekd.stages.models import load_model

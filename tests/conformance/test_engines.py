@@ -135,7 +135,7 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA adapter with weights that change the answers."""
     import torch
 
-    from sekd.stages.distill.train import add_adapter
+    from sekd.stages.distill.adapter import add_adapter
 
     base = load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
     model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=4, alpha=8, dropout=0.0)))

@@ -26,7 +26,7 @@ from sekd.data.questions import Question
 from sekd.data.taxonomy import Taxonomy
 from sekd.stages.batches import Batcher, to_device
 from sekd.stages.chat import Chat
-from sekd.stages.distill.train import add_adapter
+from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.engines import (
     Answer,
     Ask,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data.hashing import hash_directory
 from sekd.stages import models
-from sekd.stages.distill.train import add_adapter
+from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.merge import merged_model
 from sekd.stages.models import load_model
 

@@ -9,6 +9,7 @@ import yaml
 
 from sekd import __version__
 from sekd.config import RunConfig
+from sekd.stages.distill.objective import TERMS
 
 
 def model_card(
@@ -28,8 +29,8 @@ def model_card(
             "tags": ["sekd", "self-distillation", "taxonomy", "lora"],
         }
     )
-    last: Mapping[str, Any] = next((line for line in reversed(history) if "hard" in line), {})
-    terms = ("loss", "hard", "format", "soft", "feature")
+    last: Mapping[str, Any] = next((line for line in reversed(history) if "loss" in line), {})
+    terms = ("loss", *TERMS)
     figures = "\n".join(f"| {term} | {last[term]:.4f} |" for term in terms if term in last)
     dataset = config.data[config.elicit.dataset]
     source = dataset.images or dataset.table

@@ -70,7 +70,7 @@ def test_hard_loss() -> None:
 def test_soft_loss(temperature: float) -> None:
     student, teacher = draw(1, N, V), draw(2, N, V)
     expected = divergence(log_softmax(teacher, temperature), log_softmax(student, temperature))
-    close(soft_loss(student, teacher, temperature), expected * temperature**2)
+    close(soft_loss(student, teacher, temperature=temperature), expected * temperature**2)
 
 
 def test_soft_loss_is_forward() -> None:
@@ -85,7 +85,7 @@ def test_temperature_keeps_the_scale_of_gradients() -> None:
     norms = []
     for temperature in (20.0, 200.0):
         student = draw(1, N, V).requires_grad_()
-        soft_loss(student, draw(2, N, V), temperature).sum().backward()
+        soft_loss(student, draw(2, N, V), temperature=temperature).sum().backward()
         assert student.grad is not None
         norms.append(student.grad.norm().item())
     assert norms[0] == pytest.approx(norms[1], rel=0.2)

@@ -1,0 +1,81 @@
+"""The student's LoRA adapter: which layers it is on, and where it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from sekd.config import DistillSpec
+from sekd.errors import ConfigError
+from sekd.stages import models
+
+
+def adapted_modules(
+    model: PreTrainedModel, targets: Sequence[str], blocks_path: str | None = None
+) -> list[str]:
+    """Full paths of the language model's linear layers that get an adapter.
+
+    Args:
+        targets: last parts of names, which match below the decoder's blocks only, so a name that
+            the vision tower also has ("q_proj") cannot match there; or full paths.
+
+    Raises:
+        ConfigError: if a target matches nothing, or a full path is outside the decoder's blocks
+            (in the vision tower or the merger).
+    """
+    path, blocks = models.decoder_blocks(model, blocks_path)
+    linear = {
+        f"{path}.{name}" for name, module in blocks.named_modules() if isinstance(module, nn.Linear)
+    }
+    known = sorted({name.rpartition(".")[2] for name in linear})
+    everywhere = {name for name, _ in model.named_modules()}
+    chosen: set[str] = set()
+    for target in targets:
+        found = {name for name in linear if target in (name, name.rpartition(".")[2])}
+        if not found and target in everywhere:
+            raise ConfigError(
+                f"distill.lora.target_modules: {target} is no linear layer of the language model's "
+                f"blocks ({path}); what sees the image stays frozen"
+            )
+        if not found:
+            raise ConfigError(
+                f"distill.lora.target_modules: no linear layer {target} below {path}; there are "
+                f"{', '.join(known)}"
+            )
+        chosen |= found
+    return [name for name, _ in model.named_modules() if name in chosen]
+
+
+def add_adapter(
+    model: PreTrainedModel, spec: DistillSpec, blocks_path: str | None = None
+) -> PeftModel:
+    """The model with a LoRA adapter, fresh or gone on from; nothing else needs a gradient.
+
+    Raises:
+        ConfigError: if the adapter to go on from is not like the one that is asked for.
+    """
+    lora = spec.lora
+    modules = adapted_modules(model, lora.target_modules, blocks_path)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        task_type="CAUSAL_LM",
+    )
+    if spec.initial_adapter is None:
+        return get_peft_model(model, config)
+    student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
+    begun = student.peft_config["default"]
+    for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
+        if getattr(begun, name) != getattr(config, name):
+            raise ConfigError(
+                f"distill.initial_adapter: {spec.initial_adapter} has {name} "
+                f"{getattr(begun, name)}, distill.lora asks for {getattr(config, name)}"
+            )
+    return student

@@ -1,0 +1,202 @@
+"""What to learn from the teacher's shards: the joint prompt, and what is not to be forgotten."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sekd.config import DistillSpec
+from sekd.data.questions import Question
+from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ConfigError, FatalError
+from sekd.stages.chat import Chat, Transcript
+from sekd.stages.elicit.storage import StateFile
+
+logger = logging.getLogger(__name__)
+
+# Shapes: D hidden size.
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """The four files of one shard."""
+
+    transcripts: Path
+    answers: Path
+    states: Path
+    state_rows: Path
+
+
+@dataclass(frozen=True)
+class JointLesson:
+    """The joint prompt of one sample, answered, with the teacher's signals at its letters.
+
+    Attributes:
+        letter_ids: per answer, the token of each option's letter in this transcript, options in
+            the order that the teacher saw.
+        rows: per answer, what the state pass saw.
+        states: layer name -> teacher states [answers, D].
+    """
+
+    sample: TeacherSample
+    transcript: Transcript
+    letter_ids: tuple[tuple[int, ...], ...]
+    rows: tuple[StateRow, ...]
+    states: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ReplayLesson:
+    """A sequence where the student is to stay with the base."""
+
+    sample: TeacherSample
+    transcript: Transcript
+
+
+Lesson = JointLesson | ReplayLesson
+
+
+class Lessons(Dataset[Lesson]):
+    """Every sample's joint prompt, and so many replayed sequences that they are the share asked.
+
+    A replayed sequence is one of the sample's transcripts (the teacher's dialogue, its replies to
+    plain prompts) or one of its questions, asked by itself.
+
+    Args:
+        seed: of the choice of samples to replay and of the order of options.
+
+    Raises:
+        ConfigError: if the teacher is not confident of any sample.
+    """
+
+    def __init__(
+        self, shards: Sequence[ShardFiles], taxonomy: Taxonomy, chat: Chat, spec: DistillSpec
+    ) -> None:
+        self._taxonomy = taxonomy
+        self._chat = chat
+        self._uses_truth = spec.labels == "truth"
+        self._seed, self.epoch = spec.seed, 0
+        self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
+        self._rows = [read_state_rows(shard.state_rows) for shard in shards]
+        self._states = [StateFile(shard.states) for shard in shards]
+        self._places = self._usable(spec.min_confidence)
+        rng = random.Random(spec.seed)
+        num_replayed = round(len(self._places) * spec.replay / (1 - spec.replay))
+        replayed = [rng.randrange(len(self._places)) for _ in range(num_replayed)]
+        self._items = [(place, False) for place in self._places]
+        self._items += [(self._places[index], True) for index in replayed]
+
+    def _usable(self, min_confidence: float) -> list[tuple[int, int]]:
+        """Shard and place of the samples that have states and a confident teacher."""
+        places, best = [], 0.0
+        for number, (shard, rows) in enumerate(zip(self._samples, self._rows, strict=True)):
+            with_states = {sample_id for sample_id, _ in rows}
+            lowest = shard.lowest_confidence()
+            best = max([best, *lowest.values()])
+            places += [
+                (number, place)
+                for place, sample_id in enumerate(shard.sample_ids)
+                if sample_id in with_states and lowest[sample_id] >= min_confidence
+            ]
+        if not places:
+            raise ConfigError(
+                f"distill.min_confidence: {min_confidence:g} leaves no sample; the best has "
+                f"{best:.3g} at its least confident level"
+            )
+        if min_confidence:
+            num_samples = sum(len(shard) for shard in self._samples)
+            logger.info("the teacher is confident of %d of %d samples", len(places), num_samples)
+        return places
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the stored layers."""
+        return self._states[0].layers
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of each item, about how many tokens it is long, images expanded."""
+        by_shard = [shard.num_prompt_tokens() for shard in self._samples]
+        return [by_shard[shard][place] for (shard, place), _ in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Lesson:
+        (shard, place), is_replay = self._items[index]
+        sample = self._samples[shard][place]
+        rng = random.Random(f"{self._seed}:{self.epoch}:{index}")
+        if is_replay:
+            return ReplayLesson(sample, self._replayed(sample, rng))
+        answers = sample.answers
+        rows = tuple(self._rows[shard][sample.sample_id, answer.level] for answer in answers)
+        file = self._states[shard]
+        states = {
+            layer: torch.stack([file.row(layer, row.row) for row in rows]) for layer in file.layers
+        }
+        transcript, letter_ids = self._joint(sample, rng)
+        return JointLesson(sample, transcript, letter_ids, rows, states)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Options are shown in another order in each epoch."""
+        self.epoch = epoch
+
+    def _joint(
+        self, sample: TeacherSample, rng: random.Random
+    ) -> tuple[Transcript, tuple[tuple[int, ...], ...]]:
+        """The joint prompt with its options shuffled, and letters in the *teacher's* option order.
+
+        With options in one order for good, a student learns by heart which letters belong to an
+        image, and fails on the next one.
+        """
+        questions, choices, letter_ids = [], [], []
+        for answer in sample.answers:
+            order = rng.sample(range(len(answer.options)), len(answer.options))
+            question = self._reordered(answer, order)
+            questions.append(question)
+            choices.append(order.index(self._label(answer)))
+            letters = self._chat.joint_letter_ids(question)
+            letter_ids.append(tuple(letters[order.index(old)] for old in range(len(order))))
+        transcript = self._chat.joint_transcript(questions, choices, self._taxonomy.root)
+        return transcript, tuple(letter_ids)
+
+    def _reordered(self, answer: TeacherAnswer, order: Sequence[int]) -> Question:
+        asked = answer.question(self._taxonomy)
+        return replace(asked, options=tuple(asked.options[old] for old in order))
+
+    def _label(self, answer: TeacherAnswer) -> int:
+        """Index of the option to learn, among those that the teacher saw.
+
+        Raises:
+            FatalError: naming the sample and level, if its truth is to be learned and unknown.
+        """
+        if not self._uses_truth:
+            return answer.choice
+        if answer.truth not in answer.options:
+            raise FatalError(
+                f"sample {answer.sample_id}, level {answer.level}: distill.labels: truth, but its "
+                f"true node is {answer.truth!r} and no option"
+            )
+        return answer.options.index(answer.truth)
+
+    def _replayed(self, sample: TeacherSample, rng: random.Random) -> Transcript:
+        if rng.random() < 0.5:
+            return self._single(rng.choice(sample.answers), rng)
+        number = rng.randrange(len(sample.transcripts))
+        transcript = sample.transcripts[number]
+        positions = [each.position for each in sample.answers if each.transcript == number]
+        return Transcript(transcript.token_ids, tuple(positions), transcript.learned)
+
+    def _single(self, answer: TeacherAnswer, rng: random.Random) -> Transcript:
+        """One question by itself, with the teacher's answer to it as the words to go through."""
+        order = rng.sample(range(len(answer.options)), len(answer.options))
+        turn = self._chat.first_turn(self._reordered(answer, order), [])
+        return self._chat.close(turn, order.index(answer.choice))

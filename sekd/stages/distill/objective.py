@@ -1,0 +1,162 @@
+"""The student's loss: one forward pass of the joint prompts, logits at learned positions only.
+
+Replayed sequences take two more, of the student and of the base below the same adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sekd.config import DistillSpec, ModelSpec
+from sekd.errors import ConfigError
+from sekd.stages.batches import to_device
+from sekd.stages.distill.losses import (
+    feature_loss,
+    hard_loss,
+    rename_letters,
+    soft_loss,
+    top_k_soft_loss,
+)
+from sekd.stages.distill.supervision import MicroBatch, Part, Signals
+from sekd.stages.hooks import FINAL_NORM, captured, layer_modules, only_rows
+
+# Shapes: N learned tokens, M letters among them, V vocabulary.
+
+TERMS = ("hard", "format", "text", "soft", "feature", "replay")
+"""Names of the terms, as the weights in the config have them."""
+
+
+class Objective:
+    """Computes the terms of the loss whose weight is not zero.
+
+    Args:
+        model: the base with its adapter.
+        stored: layers that the shards have states of.
+
+    Raises:
+        ConfigError: if a layer is not stored, or a temperature wants a state that is not.
+    """
+
+    def __init__(
+        self, model: PeftModel, model_spec: ModelSpec, spec: DistillSpec, stored: Sequence[str]
+    ) -> None:
+        base = cast("PreTrainedModel", model.get_base_model())
+        missing = set(spec.layers) - set(stored)
+        if missing:
+            raise ConfigError(
+                f"distill.layers: no states of {', '.join(sorted(missing))} are stored; there are "
+                f"{', '.join(stored)} (elicit.layers)"
+            )
+        if FINAL_NORM not in stored and spec.losses.soft and spec.temperature != 1:
+            raise ConfigError(
+                f"distill.temperature: {spec.temperature:g}, but the top k alone are known at "
+                f"temperature 1; add {FINAL_NORM} to elicit.layers"
+            )
+        self._spec, self._weights = spec, spec.losses
+        self._model = model
+        self._lm_head: nn.Module = base.get_output_embeddings()
+        self._layers = list(spec.layers or stored) if self._weights.feature else []
+        self._blocks = layer_modules(base, self._layers, model_spec)
+
+    def __call__(self, model: nn.Module, batch: MicroBatch) -> dict[str, Tensor]:
+        """Terms of a micro-batch by name, each a float32 scalar: a sum over the sequences of its
+        kind, by the number of all sequences.
+
+        Args:
+            model: the base with its adapter, or what it was wrapped into (DDP, FSDP).
+        """
+        terms: dict[str, Tensor] = {}
+        device = next(self._lm_head.parameters()).device
+        if batch.joint is not None:
+            terms |= self._joint(model, batch.joint.to(device))
+        if batch.replay is not None and self._weights.replay:
+            terms["replay"] = self._replay(model, batch.replay.to(device))
+        return terms
+
+    def weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        """The loss: their sum under the configured weights."""
+        return torch.stack([getattr(self._weights, name) * terms[name] for name in terms]).sum()
+
+    def _joint(self, model: nn.Module, part: Part) -> dict[str, Tensor]:
+        learned, signals = part.learned, part.signals
+        assert signals is not None
+        is_letter_N, weights = learned.is_letter_N, self._weights
+        is_exact = bool(weights.soft) and FINAL_NORM in signals.states
+        with (
+            captured(
+                self._blocks, learned.rows_N[is_letter_N], learned.positions_N[is_letter_N]
+            ) as states,
+            only_rows(
+                self._lm_head,
+                learned.rows_N,
+                learned.positions_N,
+                signals.states[FINAL_NORM] if is_exact else None,
+            ) as final,
+        ):
+            all_logits = model(**to_device(part.inputs, model), use_cache=False).logits
+        num_learned = len(learned.targets_N)
+        logits_NV = all_logits[:num_learned]
+        terms: dict[str, Tensor] = {}
+        if weights.hard or weights.format or weights.text:
+            loss_N = hard_loss(logits_NV, learned.targets_N)
+            share_N = loss_N * learned.weights_N
+            terms["hard"], terms["format"] = share_N[is_letter_N].sum(), share_N[~is_letter_N].sum()
+            terms["text"] = (loss_N * learned.text_weights_N).sum()
+        weights_M = learned.weights_N[is_letter_N]
+        if weights.soft:
+            teacher_MV = all_logits[num_learned:].detach() if is_exact else None
+            soft_M = self._soft(logits_NV[is_letter_N], teacher_MV, signals)
+            terms["soft"] = (soft_M * weights_M).sum()
+        if weights.feature:
+            states[FINAL_NORM] = final[0][is_letter_N]
+            is_same_M = learned.targets_N[is_letter_N] == signals.targets_M
+            terms["feature"] = (self._feature(states, signals, is_same_M) * weights_M).sum()
+        return {name: term for name, term in terms.items() if getattr(weights, name)}
+
+    def _feature(self, states: dict[str, Tensor], signals: Signals, is_same_M: Tensor) -> Tensor:
+        """Mean distance over the layers, per letter.
+
+        The final state *is* the distribution of the next token: where the student is to write
+        another token for the same node, the teacher's final state would lead it astray.
+        """
+        distances = []
+        for name in self._layers:
+            distance_M = feature_loss(states[name], signals.states[name], self._spec.distance)
+            distances.append(distance_M * is_same_M if name == FINAL_NORM else distance_M)
+        return torch.stack(distances).mean(0)
+
+    def _soft(self, logits_MV: Tensor, teacher_MV: Tensor | None, signals: Signals) -> Tensor:
+        """Exact where the teacher's final state is stored, top k and tail otherwise.
+
+        The letters' own probabilities are the engine's, over all orders of the options.
+        """
+        teacher_letters, teacher_logprobs = signals.teacher_letters_ML, signals.logprobs_ML
+        kind = self._spec.divergence
+        if teacher_MV is None:
+            # Our ids are ordered by letter; the student's columns are renamed to the teacher's.
+            renamed = rename_letters(logits_MV, signals.student_letters_ML, teacher_letters)
+            top_logprobs = signals.top_logprobs_MK
+            for letter, logprob in zip(teacher_letters.T, teacher_logprobs.T, strict=True):
+                is_letter = signals.top_ids_MK == letter[:, None]
+                top_logprobs = torch.where(is_letter, logprob[:, None], top_logprobs)
+            top_logprobs = top_logprobs - top_logprobs.logsumexp(-1, keepdim=True).clamp_min(0)
+            return top_k_soft_loss(renamed, signals.top_ids_MK, top_logprobs, kind=kind)
+        teacher_MV = teacher_MV.float().log_softmax(-1)
+        teacher_MV = teacher_MV.scatter(-1, teacher_letters, teacher_logprobs)
+        teacher_MV = rename_letters(teacher_MV, teacher_letters, signals.student_letters_ML)
+        return soft_loss(logits_MV, teacher_MV, temperature=self._spec.temperature, kind=kind)
+
+    def _replay(self, model: nn.Module, part: Part) -> Tensor:
+        """KL from the base to the student at every token that the model is to write."""
+        learned, inputs = part.learned, to_device(part.inputs, model)
+        with only_rows(self._lm_head, learned.rows_N, learned.positions_N):
+            with torch.no_grad(), self._model.disable_adapter():
+                base_NV = model(**inputs, use_cache=False).logits
+            logits_NV = model(**inputs, use_cache=False).logits
+        return (soft_loss(logits_NV, base_NV) * learned.weights_N).sum()

@@ -1,0 +1,85 @@
+"""Where the adapter is: on the language model alone, and as configured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sekd.config import DistillSpec, LoraSpec, ModelSpec
+from sekd.errors import ConfigError
+from sekd.stages import models
+from sekd.stages.distill.adapter import adapted_modules, add_adapter
+
+VISION = "model.vision_model.encoder.layers.0.self_attn.q_proj"
+MERGER = "model.connector.modality_projection.proj"
+BLOCKS = "model.text_model.layers"
+
+
+@pytest.fixture
+def base(tiny_model: Path) -> torch.nn.Module:
+    return models.load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
+
+
+def test_names_match_below_the_blocks_alone(base: torch.nn.Module) -> None:
+    found = adapted_modules(base, ["q_proj", "down_proj"])
+    assert found == [
+        f"{BLOCKS}.{block}.{name}"
+        for block in range(4)
+        for name in ("self_attn.q_proj", "mlp.down_proj")
+    ]
+    assert VISION in {name for name, _ in base.named_modules()}  # it has a q_proj, too
+
+
+def test_a_full_path_is_taken(base: torch.nn.Module) -> None:
+    path = f"{BLOCKS}.2.self_attn.o_proj"
+    assert adapted_modules(base, [path]) == [path]
+    student = add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=(path,))))
+    assert student.targeted_module_names == [path]
+
+
+@pytest.mark.parametrize("path", [VISION, MERGER, "lm_head"])
+def test_a_path_outside_the_blocks_is_refused(base: torch.nn.Module, path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{path} is no linear layer of the language model's"):
+        adapted_modules(base, ["q_proj", path])
+
+
+@pytest.mark.parametrize("name", ["fc1", "proj", "no_proj"])  # the tower's, the merger's, nobody's
+def test_an_unknown_name_is_named(base: torch.nn.Module, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no linear layer {name} below .*; there are down_proj"):
+        adapted_modules(base, ["q_proj", name])
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+def test_variants(base: torch.nn.Module, tmp_path: Path, kind: str) -> None:
+    lora = LoraSpec(rank=16, alpha=16, **{kind: True})
+    student = add_adapter(base, DistillSpec(lora=lora))
+    layer = student.get_submodule(f"base_model.model.{BLOCKS}.0.self_attn.q_proj")
+    assert layer.scaling["default"] == (4 if kind == "rslora" else 1)  # 16 / sqrt(16)
+    student.save_pretrained(str(tmp_path))
+    names = load_file(tmp_path / "adapter_model.safetensors").keys()
+    assert any("magnitude" in name for name in names) == (kind == "dora")
+
+
+def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path) -> None:
+    spec = DistillSpec(lora=LoraSpec(rank=4, alpha=8))
+    first = add_adapter(base, spec)
+    for name, weights in first.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    first.save_pretrained(str(tmp_path))
+    before = {name: weights.clone() for name, weights in first.named_parameters()}
+    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    second = add_adapter(again, spec.model_copy(update={"initial_adapter": tmp_path}))
+    for name, weights in second.named_parameters():
+        assert torch.equal(weights, before[name])
+        assert weights.requires_grad == ("lora_" in name)
+
+
+def test_an_adapter_of_another_rank_is_refused(base: torch.nn.Module, tmp_path: Path) -> None:
+    add_adapter(base, DistillSpec(lora=LoraSpec(rank=4))).save_pretrained(str(tmp_path))
+    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    with pytest.raises(ConfigError, match=r"has r 4, distill\.lora asks for 64"):
+        add_adapter(again, DistillSpec(initial_adapter=tmp_path))

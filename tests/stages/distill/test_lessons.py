@@ -1,0 +1,154 @@
+"""What is learned and where: shares, alignment by token ids, orders of the options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+
+from sekd.errors import ConfigError, FatalError
+from sekd.stages.distill.lessons import JointLesson, ReplayLesson
+
+from .conftest import NUM_SAMPLES, Elicited
+
+
+@pytest.mark.parametrize(("replay", "replayed"), [(0.0, 0), (0.2, 1), (0.5, 4), (0.75, 12)])
+def test_replay_is_a_share_of_the_sequences(
+    elicited: Elicited, replay: float, replayed: int
+) -> None:
+    kinds = Counter(type(lesson) for lesson in elicited.lessons(replay=replay))
+    assert (kinds[JointLesson], kinds[ReplayLesson]) == (NUM_SAMPLES, replayed)
+
+
+def test_dialogues_and_single_questions_are_replayed(elicited: Elicited) -> None:
+    lessons = elicited.lessons(replay=0.95)
+    kinds: Counter[str] = Counter()
+    for lesson in lessons:
+        if isinstance(lesson, ReplayLesson):
+            stored = lesson.sample.transcripts[0].token_ids
+            text = elicited.chat.decode(lesson.transcript.token_ids)
+            is_dialogue = lesson.transcript.token_ids == stored
+            assert len(lesson.transcript.positions) == (4 if is_dialogue else 1)
+            assert is_dialogue or "known facts ( None )" in text
+            kinds["dialogue" if is_dialogue else "single"] += 1
+    assert min(kinds.values()) > 20
+
+
+def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
+    lessons = list(elicited.lessons(replay=0.5))
+    batch = elicited.collate(lessons)
+    for part in (batch.joint, batch.replay):
+        assert part is not None
+        at, ids = part.learned, part.inputs["input_ids"]
+        assert torch.equal(ids[at.rows_N, at.positions_N + 1], at.targets_N)
+        # Half of the sequences of the batch are in this part.
+        for weights in (at.weights_N[at.is_letter_N], at.weights_N[~at.is_letter_N]):
+            assert weights.sum() == pytest.approx(0.5)
+        assert at.text_weights_N.sum() == pytest.approx(0.5)
+        for row in range(NUM_SAMPLES):
+            assert len(set(at.text_weights_N[at.rows_N == row].tolist())) == 1
+    assert batch.joint is not None
+    assert batch.joint.signals is not None
+    at, signals = batch.joint.learned, batch.joint.signals
+    chosen = [
+        answer.choice
+        for lesson in lessons
+        if isinstance(lesson, JointLesson)
+        for answer in lesson.sample.answers
+    ]
+    letters = signals.student_letters_ML[torch.arange(len(chosen)), chosen]
+    assert torch.equal(at.targets_N[at.is_letter_N], letters)
+
+
+def test_levels_weigh_as_asked(elicited: Elicited) -> None:
+    lessons = list(elicited.lessons(replay=0.0))
+    batch = elicited.collate(lessons, (3.0, 0.0))
+    assert batch.joint is not None
+    at = batch.joint.learned
+    weights = at.weights_N[at.is_letter_N].view(NUM_SAMPLES, 4) * NUM_SAMPLES
+    torch.testing.assert_close(weights, torch.tensor([[0.6, 0.0, 0.2, 0.2]] * NUM_SAMPLES))
+
+
+def test_options_are_shuffled_anew_in_each_epoch(elicited: Elicited) -> None:
+    """And a letter keeps meaning its node: the prompt shows the node's name behind its letter."""
+    lessons, chat = elicited.lessons(replay=0.0), elicited.chat
+    seen = set()
+    for epoch in range(4):
+        lessons.set_epoch(epoch)
+        lesson = lessons[0]
+        assert isinstance(lesson, JointLesson)
+        seen.add(lesson.letter_ids)
+        assert lesson.transcript == lessons[0].transcript  # the same within an epoch
+        lines = chat.decode(lesson.transcript.token_ids).splitlines()
+        for answer, ids in zip(lesson.sample.answers, lesson.letter_ids, strict=True):
+            names = [node.rpartition("/")[2] for node in answer.options]
+            for name, token in zip(names, ids, strict=True):
+                assert any(f"{chat.decode([token])} . {name}" in line for line in lines)
+    assert len(seen) > 1
+
+
+def test_a_shifted_letter_fails_with_its_sample(elicited: Elicited) -> None:
+    lesson = elicited.lessons(replay=0.0)[2]
+    first, *rest = lesson.transcript.positions
+    moved = dataclasses.replace(lesson.transcript, positions=(first - 1, *rest))
+    with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: token \d+ .* letter"):
+        elicited.collate([dataclasses.replace(lesson, transcript=moved)])
+
+
+def test_letters_of_another_question_fail_with_their_sample(elicited: Elicited) -> None:
+    lesson = elicited.lessons(replay=0.0)[1]
+    assert isinstance(lesson, JointLesson)
+    others = tuple(tuple(token + 100 for token in ids) for ids in lesson.letter_ids)
+    with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: .* letter"):
+        elicited.collate([dataclasses.replace(lesson, letter_ids=others)])
+
+
+def test_an_image_that_takes_other_room_fails_with_its_sample(
+    elicited: Elicited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never by counts: as many letters as expected, one token further on."""
+    from sekd.stages.batches import Batch, Batcher
+
+    build = Batcher.__call__
+
+    def shifted(self: Batcher, *args: object, **kwargs: object) -> Batch:
+        batch = build(self, *args, **kwargs)  # type: ignore[arg-type]
+        return dataclasses.replace(batch, shifts=tuple(shift + 1 for shift in batch.shifts))
+
+    monkeypatch.setattr(Batcher, "__call__", shifted)
+    lesson = elicited.lessons(replay=0.0)[0]
+    with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: token"):
+        elicited.collate([lesson])
+
+
+def test_the_truth_can_be_learned_instead(elicited: Elicited) -> None:
+    off = {"soft": 0.0, "feature": 0.0}
+    lessons = elicited.lessons(replay=0.0, labels="truth", losses=off)
+    for lesson in lessons:
+        assert isinstance(lesson, JointLesson)
+        for answer, position, ids in zip(
+            lesson.sample.answers, lesson.transcript.positions, lesson.letter_ids, strict=True
+        ):
+            truth = answer.options.index(answer.truth or "")
+            assert lesson.transcript.token_ids[position] == ids[truth]
+
+
+def test_an_unknown_truth_is_named(elicited: Elicited) -> None:
+    off = {"soft": 0.0, "feature": 0.0}
+    lessons = elicited.lessons(replay=0.0, labels="truth", losses=off)
+    sample = lessons[0].sample
+    unlabelled = dataclasses.replace(sample.answers[1], truth=None)
+    with pytest.raises(FatalError, match=rf"sample {sample.sample_id}, level 2: .*None"):
+        lessons._label(unlabelled)
+
+
+def test_truth_takes_no_soft_term(elicited: Elicited) -> None:
+    with pytest.raises(ValueError, match="labels: truth: the teacher's distributions"):
+        elicited.with_spec(labels="truth")
+
+
+def test_no_confident_sample_is_an_error(elicited: Elicited) -> None:
+    with pytest.raises(ConfigError, match="min_confidence: 1 leaves no sample"):
+        elicited.lessons(min_confidence=1.0)
