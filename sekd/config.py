@@ -172,6 +172,18 @@ class ShardRuntime(_Model):
     """Of the Ray cluster, as ``ray.init`` takes it; without one a cluster is started here."""
 
 
+class PlainSpec(_Model):
+    """Prompts without a taxonomy, whose replies the student is not to forget; see
+    ``distill.replay``. Not given by the paper."""
+
+    prompts: tuple[str, ...] = ("Describe the image.",)
+    """One of them is put to each image of the share; none for no plain prompts."""
+    share: Fraction = 0.1
+    """Of the images."""
+    max_new_tokens: Positive = 64
+    """Longest reply that is kept; a longer one is cut."""
+
+
 class ElicitSpec(_Model):
     """Stage one: the frozen teacher walks the taxonomy."""
 
@@ -189,6 +201,7 @@ class ElicitSpec(_Model):
     permutations: Annotated[int, Field(ge=1, le=26)] = 1
     """Orders in which each question's options are shown: rotations, whose probabilities are
     averaged by node. Lowers the bias towards letters; not given by the paper."""
+    plain: PlainSpec = PlainSpec()
     top_k: Annotated[int, Field(ge=1, le=1000)] = 20
     """Entries of the whole vocabulary kept per answer, beside the options."""
     layers: tuple[str, ...] = ("middle", "final_norm")
@@ -274,8 +287,8 @@ class DistillSpec(_Model):
     """Layers of the feature term, of those that ``elicit.layers`` stores; all if not given."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of the sequences that keep a skill of the base instead of teaching the joint prompt:
-    the teacher's dialogues and questions asked one by one. The student stays close to the base's
-    distribution there. Not given by the paper."""
+    the teacher's dialogues, its questions asked one by one, and its replies to ``elicit.plain``.
+    The student is held to the base's distribution there. Not given by the paper."""
     min_confidence: Fraction = 0.0
     """Samples with an answer of which the teacher is less confident (its probability among the
     options) are left out. Not given by the paper."""

@@ -31,7 +31,8 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
 TRANSCRIPT_SCHEMA = pa.schema(
     [
         _required("sample_id", pa.string()),
-        _required("transcript", pa.int16()),  # from 0; several where each level has its own
+        _required("transcript", pa.int16()),  # from 0; several where each level has its own, and
+        # last those of replies to plain prompts, which hold no answer
         _required("image", pa.string()),
         _required("image_sha256", pa.string()),
         _required("token_ids", pa.list_(pa.int32())),  # with one image placeholder
@@ -211,6 +212,15 @@ class TeacherShard(Sequence[TeacherSample]):
         columns = (longest["sample_id"].to_pylist(), longest["num_prompt_tokens_max"].to_pylist())
         by_sample = dict(zip(*columns, strict=True))
         return [by_sample.get(sample_id, 0) for sample_id in self.sample_ids]
+
+    def with_plain_replies(self) -> set[str]:
+        """Ids of the samples that have a transcript without an answer: those come last."""
+        last = {}
+        for table in (self._transcripts, self._answers):
+            grouped = table.group_by("sample_id").aggregate([("transcript", "max")])
+            columns = (grouped["sample_id"].to_pylist(), grouped["transcript_max"].to_pylist())
+            last[table is self._answers] = dict(zip(*columns, strict=True))
+        return {i for i, number in last[False].items() if number > last[True].get(i, -1)}
 
     def summary(self) -> dict[str, NDArray[Any]]:
         """Per answer: ``level``, ``is_labelled``, ``is_right``, and the columns of its figures."""

@@ -175,6 +175,10 @@ class Chat:
         transcript = transcript.said(self.encode(tail + end))
         return transcript.heard(self.encode(rest[len(end) :]))
 
+    def plain_prompt(self, text: str) -> TokenIds:
+        """The image and some words, up to where the model begins to write."""
+        return self.encode(self._open(text)[0])
+
     # The student's joint prompt
 
     def joint_prompt(self, questions: Sequence[Question], root: Node) -> TokenIds:

@@ -5,6 +5,7 @@ Teacher elicitation and the conditioned paradigm of evaluation are this same wal
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sekd.config import ElicitSpec
+from sekd.config import ElicitSpec, PlainSpec
 from sekd.data.questions import Question, walk_question
 from sekd.data.samples import Dataset, Sample, image_sha256, questions_of, read_image
 from sekd.data.shards import Quarantined
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
 from sekd.stages.chat import Chat, Transcript, Turn
-from sekd.stages.engines import Answer, Ask, Conversation, Prompt, ask
+from sekd.stages.engines import Answer, Ask, Conversation, Prompt, Write, ask, write
 from sekd.stages.engines.protocol import Result
 
 _IMAGES_AHEAD = 16
@@ -121,7 +122,8 @@ class Dialogue:
     """One image's walk to its end.
 
     Attributes:
-        transcripts: one of the whole dialogue, or in the ``facts`` style one per level.
+        transcripts: one of the whole dialogue, or in the ``facts`` style one per level; then
+            those of replies to plain prompts, which hold no answer.
     """
 
     picture: Picture
@@ -164,6 +166,21 @@ def walk(
         raise SampleError("there is no level below the root to ask about")
     transcripts.append(chat.close(turn, steps[-1].choice))
     return Dialogue(picture, tuple(steps), tuple(transcripts))
+
+
+def reply_plainly(
+    chat: Chat, picture: Picture, spec: PlainSpec
+) -> Conversation[tuple[Transcript, ...]]:
+    """What the teacher says to a plain prompt, for a share of the pictures chosen by their ids."""
+    rng = random.Random(f"plain:{picture.sample.id}")
+    if not spec.prompts or rng.random() >= spec.share:
+        return ()
+    asked = Transcript().heard(chat.plain_prompt(rng.choice(spec.prompts)))
+    reply = yield from write(
+        Write(picture.prompt(asked.token_ids), spec.max_new_tokens, chat.end_ids[0])
+    )
+    is_cut = len(reply.token_ids) == spec.max_new_tokens
+    return (asked.said((*reply.token_ids, *(() if is_cut else chat.end_ids))),)
 
 
 def _orders(question: Question, num_orders: int) -> list[Question]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -62,13 +63,15 @@ class ReplayLesson:
 
 
 Lesson = JointLesson | ReplayLesson
+Skill = Literal["dialogue", "single", "plain"]
+"""What is replayed: a transcript of the teacher's, one of its questions asked by itself, or its
+reply to a plain prompt."""
+Place = tuple[int, int]
+"""Number of a shard and of a sample in it."""
 
 
 class Lessons(Dataset[Lesson]):
     """Every sample's joint prompt, and so many replayed sequences that they are the share asked.
-
-    A replayed sequence is one of the sample's transcripts (the teacher's dialogue, its replies to
-    plain prompts) or one of its questions, asked by itself.
 
     Args:
         seed: of the choice of samples to replay and of the order of options.
@@ -87,14 +90,27 @@ class Lessons(Dataset[Lesson]):
         self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
         self._rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
-        self._places = self._usable(spec.min_confidence)
-        rng = random.Random(spec.seed)
-        num_replayed = round(len(self._places) * spec.replay / (1 - spec.replay))
-        replayed = [rng.randrange(len(self._places)) for _ in range(num_replayed)]
-        self._items = [(place, False) for place in self._places]
-        self._items += [(self._places[index], True) for index in replayed]
+        places = self._usable(spec.min_confidence)
+        num_replayed = round(len(places) * spec.replay / (1 - spec.replay))
+        self._items: list[tuple[Place, Skill | None]] = [(place, None) for place in places]
+        self._items += self._chosen(places, num_replayed)
 
-    def _usable(self, min_confidence: float) -> list[tuple[int, int]]:
+    def _chosen(self, places: Sequence[Place], num_replayed: int) -> list[tuple[Place, Skill]]:
+        """What to replay: every skill as often as any other."""
+        with_plain = [shard.with_plain_replies() for shard in self._samples]
+        plain = [
+            (number, place)
+            for number, place in places
+            if self._samples[number].sample_ids[place] in with_plain[number]
+        ]
+        places_of: dict[Skill, Sequence[Place]] = {"dialogue": places, "single": places}
+        if plain:
+            places_of["plain"] = plain
+        skills, rng = list(places_of), random.Random(self._seed)
+        chosen = [skills[index % len(skills)] for index in range(num_replayed)]
+        return [(rng.choice(places_of[skill]), skill) for skill in chosen]
+
+    def _usable(self, min_confidence: float) -> list[Place]:
         """Shard and place of the samples that have states and a confident teacher."""
         places, best = [], 0.0
         for number, (shard, rows) in enumerate(zip(self._samples, self._rows, strict=True)):
@@ -131,11 +147,11 @@ class Lessons(Dataset[Lesson]):
         return len(self._items)
 
     def __getitem__(self, index: int) -> Lesson:
-        (shard, place), is_replay = self._items[index]
+        (shard, place), skill = self._items[index]
         sample = self._samples[shard][place]
         rng = random.Random(f"{self._seed}:{self.epoch}:{index}")
-        if is_replay:
-            return ReplayLesson(sample, self._replayed(sample, rng))
+        if skill is not None:
+            return ReplayLesson(sample, self._replayed(sample, skill, rng))
         answers = sample.answers
         rows = tuple(self._rows[shard][sample.sample_id, answer.level] for answer in answers)
         file = self._states[shard]
@@ -187,10 +203,12 @@ class Lessons(Dataset[Lesson]):
             )
         return answer.options.index(answer.truth)
 
-    def _replayed(self, sample: TeacherSample, rng: random.Random) -> Transcript:
-        if rng.random() < 0.5:
+    def _replayed(self, sample: TeacherSample, skill: Skill, rng: random.Random) -> Transcript:
+        if skill == "single":
             return self._single(rng.choice(sample.answers), rng)
-        number = rng.randrange(len(sample.transcripts))
+        with_answers = {answer.transcript for answer in sample.answers}
+        numbers = range(len(sample.transcripts))
+        number = rng.choice([n for n in numbers if (n in with_answers) == (skill == "dialogue")])
         transcript = sample.transcripts[number]
         positions = [each.position for each in sample.answers if each.transcript == number]
         return Transcript(transcript.token_ids, tuple(positions), transcript.learned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.errors import ShardError
 from sekd.stages import models
 from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Dialogue, guarded, open_pictures, walk
-from sekd.stages.engines import Engine, engine_version, open_engine
+from sekd.stages.dialogue import Dialogue, Picture, guarded, open_pictures, reply_plainly, walk
+from sekd.stages.engines import Conversation, Engine, engine_version, open_engine
 from sekd.stages.prompts import PROMPT_VERSION
 
 ANSWERS_VERSION = 2
@@ -62,6 +63,7 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
                 "style",
                 "answer",
                 "permutations",
+                "plain",
                 "max_quarantined",
             },
         ),
@@ -114,10 +116,7 @@ class AnswersWorker:
         done: dict[str, TeacherSample] = {}
         samples = self._dataset.samples.named(shard.sample_ids)
         pictures = open_pictures(self._dataset, samples, quarantined)
-        walks = (
-            guarded(picture, walk(self._chat, self._dataset, picture, self._spec))
-            for picture in pictures
-        )
+        walks = (guarded(picture, self._teach(picture)) for picture in pictures)
         for outcome in self._engine.run(walks):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
@@ -145,6 +144,11 @@ class AnswersWorker:
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
+
+    def _teach(self, picture: Picture) -> Conversation[Dialogue]:
+        dialogue = yield from walk(self._chat, self._dataset, picture, self._spec)
+        plain = yield from reply_plainly(self._chat, picture, self._spec.plain)
+        return replace(dialogue, transcripts=(*dialogue.transcripts, *plain))
 
     def _record(self, dialogue: Dialogue) -> TeacherSample:
         sample = dialogue.picture.sample

@@ -23,8 +23,8 @@ from sekd.stages import models
 from sekd.stages.batches import Batcher
 from sekd.stages.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.engines import Answer, Ask, Conversation
-from sekd.stages.engines.protocol import Result
+from sekd.stages.engines import Answer, Ask, Conversation, Reply
+from sekd.stages.engines.protocol import Request, Response, Result
 
 NUM_PROBED = 32
 
@@ -123,10 +123,14 @@ class _Actor:
             try:
                 requests = next(conversation)
                 while True:
-                    asked = [request for request in requests if isinstance(request, Ask)]
-                    requests = conversation.send([self._answer(request) for request in asked])
+                    requests = conversation.send([self._respond(each) for each in requests])
             except StopIteration as end:
                 yield end.value
+
+    def _respond(self, request: Request) -> Response:
+        if isinstance(request, Ask):
+            return self._answer(request)
+        return Reply((request.stop_id,) * request.max_new_tokens, 0, 0)  # as long as it may be
 
     def _answer(self, request: Ask) -> Answer:
         prompt = request.prompt

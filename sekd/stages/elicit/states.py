@@ -189,15 +189,12 @@ class StatesWorker:
 
 
 def _by_length(samples: Sequence[TeacherSample]) -> list[Passage]:
-    """All transcripts, the longest first: what does not fit into memory shows at once."""
+    """All transcripts with answers, longest first: what does not fit into memory shows at once."""
     passages = [
-        Passage(
-            sample,
-            transcript.token_ids,
-            tuple(answer for answer in sample.answers if answer.transcript == number),
-        )
+        Passage(sample, transcript.token_ids, answers)
         for sample in samples
         for number, transcript in enumerate(sample.transcripts)
+        if (answers := tuple(each for each in sample.answers if each.transcript == number))
     ]
     return sorted(passages, key=lambda passage: passage.answers[-1].num_prompt_tokens, reverse=True)
 

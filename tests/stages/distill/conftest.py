@@ -50,8 +50,9 @@ class Elicited:
 
 @pytest.fixture(scope="package")
 def elicited(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Elicited:
-    """Four samples, float32 states of one block and the final norm."""
+    """Four samples, float32 states of one block and the final norm, a plain reply of one."""
     overrides = [
+        "elicit.plain.share=0.3",
         "elicit.state_dtype=float32",
         "elicit.layers=[block_1, final_norm]",
         "elicit.top_k=50",

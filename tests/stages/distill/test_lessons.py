@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
+from sekd.data.signals import TeacherShard
 from sekd.errors import ConfigError, FatalError
 from sekd.stages.distill.lessons import JointLesson, ReplayLesson
 
@@ -22,18 +23,24 @@ def test_replay_is_a_share_of_the_sequences(
     assert (kinds[JointLesson], kinds[ReplayLesson]) == (NUM_SAMPLES, replayed)
 
 
-def test_dialogues_and_single_questions_are_replayed(elicited: Elicited) -> None:
-    lessons = elicited.lessons(replay=0.95)
+def test_every_skill_is_replayed_as_often_as_any_other(elicited: Elicited) -> None:
+    """One of the four samples has a reply to a plain prompt."""
+    (plain,) = TeacherShard(elicited.shard.transcripts, elicited.shard.answers).with_plain_replies()
     kinds: Counter[str] = Counter()
-    for lesson in lessons:
+    for lesson in elicited.lessons(replay=0.9):
         if isinstance(lesson, ReplayLesson):
-            stored = lesson.sample.transcripts[0].token_ids
+            stored = [transcript.token_ids for transcript in lesson.sample.transcripts]
+            is_single = lesson.transcript.token_ids not in stored
+            is_dialogue = lesson.transcript.token_ids == stored[0]
             text = elicited.chat.decode(lesson.transcript.token_ids)
-            is_dialogue = lesson.transcript.token_ids == stored
-            assert len(lesson.transcript.positions) == (4 if is_dialogue else 1)
-            assert is_dialogue or "known facts ( None )" in text
-            kinds["dialogue" if is_dialogue else "single"] += 1
-    assert min(kinds.values()) > 20
+            assert is_single == ("known facts ( None )" in text)
+            assert is_single or is_dialogue or lesson.sample.sample_id == plain
+            kind = "single" if is_single else "dialogue" if is_dialogue else "plain"
+            assert (
+                len(lesson.transcript.positions) == {"single": 1, "dialogue": 4, "plain": 0}[kind]
+            )
+            kinds[kind] += 1
+    assert kinds == {"dialogue": 12, "single": 12, "plain": 12}
 
 
 def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
@@ -44,8 +51,9 @@ def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
         at, ids = part.learned, part.inputs["input_ids"]
         assert torch.equal(ids[at.rows_N, at.positions_N + 1], at.targets_N)
         # Half of the sequences of the batch are in this part.
-        for weights in (at.weights_N[at.is_letter_N], at.weights_N[~at.is_letter_N]):
-            assert weights.sum() == pytest.approx(0.5)
+        has_letters = len(set(at.rows_N[at.is_letter_N].tolist()))
+        assert at.weights_N[at.is_letter_N].sum() == pytest.approx(has_letters / 8)
+        assert at.weights_N[~at.is_letter_N].sum() == pytest.approx(0.5)
         assert at.text_weights_N.sum() == pytest.approx(0.5)
         for row in range(NUM_SAMPLES):
             assert len(set(at.text_weights_N[at.rows_N == row].tolist())) == 1

@@ -1,0 +1,77 @@
+"""Replies to plain prompts: asked of a share, stored behind the dialogue, in nobody's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sekd.config import RunConfig, load_config
+from sekd.data import signals
+from sekd.data.samples import Dataset
+from sekd.data.shards import Shard
+from sekd.data.signals import TeacherSample, TeacherShard
+from sekd.stages import models
+from sekd.stages.chat import Chat
+from sekd.stages.elicit.answers import AnswersWorker
+from sekd.stages.elicit.states import StatesWorker
+from sekd.stages.inspect.view import view_sample
+
+CAPTION = "Describe the organism in the image."
+NUM_SAMPLES = 20
+
+
+def config_of(world: Path, **plain: object) -> RunConfig:
+    overrides = [f"elicit.plain.{name}={value}" for name, value in plain.items()]
+    return load_config(world / "config.yaml", overrides)
+
+
+def elicit(config: RunConfig, folder: Path) -> tuple[TeacherShard, tuple[Path, ...], Shard]:
+    dataset = Dataset.load("train", config.data["train"])
+    shard = Shard(0, tuple(sample.id for sample in dataset.samples[:NUM_SAMPLES]))
+    files = AnswersWorker(config, dataset).process(shard, folder, lambda _: None).files
+    pair = (files[signals.TRANSCRIPTS], files[signals.ANSWERS])
+    return TeacherShard(*pair), pair, shard
+
+
+def replies(config: RunConfig, sample: TeacherSample) -> list[str]:
+    chat = Chat(models.load_processor(config.model), subject="organism")
+    return [
+        chat.decode([i for i, is_said in zip(each.token_ids, each.learned, strict=True) if is_said])
+        for each in sample.transcripts[1:]
+    ]
+
+
+def test_the_teacher_replies_in_its_own_words(world: Path, tmp_path: Path) -> None:
+    config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
+    samples, pair, shard = elicit(config, tmp_path)
+    for sample in samples:
+        (reply,) = replies(config, sample)
+        names = [node.rpartition("/")[2] for node in (a.truth or "" for a in sample.answers)]
+        assert f"order : {names[0]}" in reply  # captions are what the tiny model was trained on
+        assert sample.transcripts[1].learned[-1]  # the end of its turn is its own word
+        assert {answer.transcript for answer in sample.answers} == {0}
+    assert samples.with_plain_replies() == set(samples.sample_ids)
+    # The state pass and sekd inspect take the dialogue alone.
+    result = StatesWorker(config, {0: pair}).process(shard, tmp_path, lambda _: None)
+    assert result.num_done == NUM_SAMPLES
+    assert len(view_sample(samples[0], None, str).turns) == 4
+
+
+def test_a_share_of_the_images_is_asked(world: Path, tmp_path: Path) -> None:
+    samples, _, _ = elicit(config_of(world, share=0.3), tmp_path)
+    chosen = samples.with_plain_replies()
+    assert 1 <= len(chosen) < NUM_SAMPLES / 2
+    assert chosen == {sample.sample_id for sample in samples if len(sample.transcripts) == 2}
+
+
+@pytest.mark.parametrize("off", [{"share": 0.0}, {"prompts": "[]"}])
+def test_none_is_asked_where_it_is_off(world: Path, tmp_path: Path, off: dict[str, object]) -> None:
+    samples, _, _ = elicit(config_of(world, **off), tmp_path)
+    assert samples.with_plain_replies() == set()
+
+
+def test_a_long_reply_is_cut_without_an_end(world: Path, tmp_path: Path) -> None:
+    config = config_of(world, share=1.0, prompts=f"[{CAPTION}]", max_new_tokens=3)
+    samples, _, _ = elicit(config, tmp_path)
+    assert sum(samples[0].transcripts[1].learned) == 3
