@@ -239,6 +239,7 @@ data:
 
 elicit:
   dataset: train
+  plain: {{prompts: [Describe the organism in the image.]}}
   runtime: {{batch_size: 64, shard_size: 500}}
 
 distill:
