@@ -19,6 +19,7 @@ from sekd.commands import (
     plan,
     report,
     score,
+    sweep,
     upkeep,
 )
 
@@ -49,6 +50,7 @@ for _command in (
     inspect.inspect,
     distill.distill,
     evaluate.evaluate,
+    sweep.sweep,
     report.report,
     score.score,
     benchmark.benchmark,
