@@ -180,6 +180,9 @@ class ElicitSpec(_Model):
     engine: Literal["transformers", "vllm"] = "transformers"
     engine_args: dict[str, Any] = {}
     """Arguments of the engine that change its numbers, e.g. ``quantization``."""
+    adapter: Path | None = None
+    """Directory of a PEFT adapter that the teacher answers with, e.g. that of an earlier student;
+    without one it is the model itself."""
     style: Literal["dialogue", "facts"] = "dialogue"
     """One growing dialogue, whose every turn reuses what was computed for the turns before; or the
     paper's literal form, a prompt per level with the facts known so far in its question."""
