@@ -443,6 +443,9 @@ class RunConfig(_Model):
     evaluate: EvaluateSpec = EvaluateSpec()
     benchmark: BenchmarkSpec = BenchmarkSpec()
     sweep: SweepSpec = SweepSpec()
+    rounds: Positive = 1
+    """Of ``sekd rounds``, at most: the student of one is the teacher of the next, and goes on from
+    its adapter."""
 
     def variant(self, name: str) -> DistillSpec:
         """The settings of a variant of the sweep, every one filled in.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sekd.stages.evaluate.cells import Cell
     from sekd.stages.evaluate.contenders import Kept
     from sekd.stages.evaluate.summary import Result
+    from sekd.stages.report.results import Results
     from sekd.stages.report.table import Table
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,14 @@ class Evaluated(NamedTuple):
     content: dict[str, Any]
     table: Table
     results: Sequence[Result]
+
+    @property
+    def figures(self) -> Results:
+        """The content, cell by cell."""
+        from sekd.stages.report.results import Cell, Results
+
+        cells = [Cell.of(row) for row in self.content["rows"]]
+        return Results(run="", cells={cell.key: cell for cell in cells})
 
 
 def run_evaluate(

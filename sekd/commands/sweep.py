@@ -18,6 +18,7 @@ from sekd.errors import ConfigError
 if TYPE_CHECKING:
     from sekd.config import RunConfig
     from sekd.pipeline.runner import Outcome
+    from sekd.stages.report.results import Results
     from sekd.stages.report.table import Table
     from sekd.stages.sweep.students import Student
 
@@ -85,7 +86,7 @@ def run_sweep(config: RunConfig, *, retry_failed: bool = False) -> Swept | list[
         config.run_dir / "sweep",
         retry_failed=retry_failed,
     )
-    return done if isinstance(done, list) else _written(config, students, done.content, failed)
+    return done if isinstance(done, list) else _written(config, students, done.figures, failed)
 
 
 def _train(students: Sequence[Student]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -107,18 +108,15 @@ def _train(students: Sequence[Student]) -> tuple[dict[str, Path], dict[str, str]
 def _written(
     config: RunConfig,
     students: Sequence[Student],
-    metrics: Mapping[str, Any],
+    results: Results,
     failed: Mapping[str, str],
 ) -> Swept:
     """The table and the plot, also in the run's folder of the sweep."""
     from sekd.pipeline.files import write_atomically
     from sekd.stages.report.formats import to_csv, to_markdown
-    from sekd.stages.report.results import Cell, Results
     from sekd.stages.sweep.plot import sweep_plot
     from sekd.stages.sweep.rows import references, rows_of, sweep_table
 
-    cells = {cell.key: cell for cell in map(Cell.of, metrics["rows"])}
-    results = Results(run=str(config.run_dir), cells=cells)
     rows = rows_of(results, students)
     table = sweep_table(results, rows)
     notes = "".join(f"\n{name} failed: {reason}\n" for name, reason in failed.items())

@@ -80,12 +80,12 @@ def rows_of(results: Results, students: Sequence[Student]) -> list[Row]:
 
 def _row(results: Results, dataset: str, variant: str, students: Sequence[Student]) -> Row:
     there = [each for each in students if each.name in results.models]
-    hca = {each.seed: _rate(results, dataset, each.name, "joint") for each in there}
-    unparsed = [_rate(results, dataset, each.name, "joint", "parse_failure_rate") for each in there]
+    hca = {each.seed: results.rate(dataset, each.name, "joint") for each in there}
+    unparsed = [results.rate(dataset, each.name, "joint", "parse_failure_rate") for each in there]
     forgotten = {}
     for paradigm in _FORGOTTEN:
-        base = _rate(results, dataset, BASE, paradigm)
-        own = [_rate(results, dataset, each.name, paradigm) for each in there]
+        base = results.rate(dataset, BASE, paradigm)
+        own = [results.rate(dataset, each.name, paradigm) for each in there]
         values = [each.value for each in own if each]
         if base and values:
             forgotten[paradigm] = fmean(values) - base.value
@@ -100,18 +100,11 @@ def _row(results: Results, dataset: str, variant: str, students: Sequence[Studen
     )
 
 
-def _rate(
-    results: Results, dataset: str, model: str, paradigm: str, metric: str = "hca"
-) -> Estimate | None:
-    cell = results.get(dataset, model, paradigm)
-    return cell.rate(metric) if cell else None
-
-
 def references(results: Results, dataset: str) -> dict[str, Estimate]:
     """What students are held against: HCA of the base asked at once, and of it as the teacher."""
     found = {
-        "base": _rate(results, dataset, BASE, "joint"),
-        "base, conditioned": _rate(results, dataset, BASE, "conditioned"),
+        "base": results.rate(dataset, BASE, "joint"),
+        "base, conditioned": results.rate(dataset, BASE, "conditioned"),
     }
     return {name: rate for name, rate in found.items() if rate}
 
