@@ -15,6 +15,7 @@ from sekd.commands import rounds as command
 from sekd.data.hashing import hash_directory
 from sekd.data.toyworld import write_world
 from sekd.pipeline.stage import newest_first
+from sekd.stages import rounds as rounds_module
 from sekd.stages.rounds import Gain
 
 SMALL: dict[str, Any] = {
@@ -61,8 +62,19 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("elicit", config_path).exit_code == 0
     before = ends(run_dir)
     monkeypatch.setattr(Gain, "is_noise", False)
+    compared: list[tuple[Any, Any, str]] = []
+    gain_of = rounds_module.gain_of
+
+    def spy(after: Any, before: Any, name: str, spec: Any) -> Gain:
+        compared.append((after, before, name))
+        return gain_of(after, before, name, spec)
+
+    monkeypatch.setattr(rounds_module, "gain_of", spy)
     result = run("rounds", config_path)
     assert result.exit_code == 0, result.output
+    (first_after, _, base), (_, second_before, student) = compared
+    assert (base, student) == ("base", "student")
+    assert second_before is first_after
     after = ends(run_dir)
     assert before.items() <= after.items()  # what the single command made is the first round's
 

@@ -99,7 +99,9 @@ def test_the_papers_ablation_and_its_baselines(
         for paradigm in ("conditioned", "independent"):
             lost = hca[name, paradigm] - hca["base", paradigm]
             assert float(row[f"{paradigm}_difference"]) == lost
-    assert float(rows[1]["hca"]) == hca["base", "conditioned"]
+    for row, paradigm in zip(rows[:2], ("joint", "conditioned"), strict=True):
+        assert float(row["hca"]) == hca["base", paradigm]
+        assert float(row["parse_failure_rate"]) == unparsed["base", paradigm]
     assert {name for name, _ in hca} == {"base", *(row["variant"] for row in rows[2:])}
     assert Image.open(folder / "plot.png").size[0] > 500
     assert files(run_dir, "metrics.*") | files(run_dir, "*.parquet") == own

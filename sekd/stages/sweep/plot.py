@@ -39,7 +39,8 @@ def sweep_plot(results: Results, rows: Sequence[Row]) -> bytes:
     panels[0].set_yticks(range(len(variants)), variants)
     panels[0].set_ylim(len(variants) - 0.5, -0.5)  # the first one on top
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    num_columns = len(labels) if len(datasets) > 1 else 1
+    figure.legend(handles, labels, loc="outside lower center", ncols=num_columns, frameon=False)
     page = io.BytesIO()
     figure.savefig(page, format="png", dpi=160)
     return page.getvalue()
@@ -56,7 +57,8 @@ def _draw(panel: Axes, results: Results, dataset: str, rows: Sequence[Row]) -> N
     for place, row, _ in known:
         if len(row.hca) > 1:
             seeds = [each.value for each in row.hca.values()]
-            panel.plot(seeds, [place] * len(seeds), "o", ms=4, mfc="none", mec=_STUDENT, alpha=0.6)
+            below = [place + 0.25] * len(seeds)  # or the mean would hide them
+            panel.plot(seeds, below, "o", ms=4, mfc="none", mec=_STUDENT)
     panel.errorbar(
         [rate.value for _, _, rate in known],
         [place for place, _, _ in known],

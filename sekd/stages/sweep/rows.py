@@ -16,6 +16,9 @@ from sekd.stages.sweep.students import Student
 _FORGOTTEN = ("conditioned", "independent")
 """Paradigms that no student is trained for, beside replay: what it lost there is forgetting."""
 
+_REFERENCES = {"base": "joint", "base, conditioned": "conditioned"}
+"""What students are held against -> the paradigm that the base is asked in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -102,10 +105,7 @@ def _row(results: Results, dataset: str, variant: str, students: Sequence[Studen
 
 def references(results: Results, dataset: str) -> dict[str, Estimate]:
     """What students are held against: HCA of the base asked at once, and of it as the teacher."""
-    found = {
-        "base": results.rate(dataset, BASE, "joint"),
-        "base, conditioned": results.rate(dataset, BASE, "conditioned"),
-    }
+    found = {name: results.rate(dataset, BASE, paradigm) for name, paradigm in _REFERENCES.items()}
     return {name: rate for name, rate in found.items() if rate}
 
 
@@ -116,7 +116,10 @@ def sweep_table(results: Results, rows: Sequence[Row]) -> Table:
     for dataset in results.datasets:
         for name, rate in references(results, dataset).items():
             shown = rate if is_single else rate.value
-            lines.append([dataset, name, None, shown, *[None] * 6])
+            unparsed = results.rate(dataset, BASE, _REFERENCES[name], "parse_failure_rate")
+            lines.append(
+                [dataset, name, None, shown, None, None, unparsed and unparsed.value, *[None] * 3]
+            )
         lines += [_line(row, is_single) for row in rows if row.dataset == dataset]
     spread = (
         "with its 95 % interval over images"
