@@ -18,7 +18,9 @@ from sekd.commands import (
     inspect,
     plan,
     report,
+    rounds,
     score,
+    sweep,
     upkeep,
 )
 
@@ -49,6 +51,8 @@ for _command in (
     inspect.inspect,
     distill.distill,
     evaluate.evaluate,
+    sweep.sweep,
+    rounds.rounds,
     report.report,
     score.score,
     benchmark.benchmark,

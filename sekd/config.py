@@ -192,6 +192,9 @@ class ElicitSpec(_Model):
     engine: Literal["transformers", "vllm"] = "transformers"
     engine_args: dict[str, Any] = {}
     """Arguments of the engine that change its numbers, e.g. ``quantization``."""
+    adapter: Path | None = None
+    """Directory of a PEFT adapter that the teacher answers with, e.g. that of an earlier student;
+    without one it is the model itself."""
     style: Literal["dialogue", "facts"] = "dialogue"
     """One growing dialogue, whose every turn reuses what was computed for the turns before; or the
     paper's literal form, a prompt per level with the facts known so far in its question."""
@@ -386,6 +389,37 @@ class EvaluateSpec(_Model):
         return self
 
 
+_NO_TEACHER = {"hard": 0.0, "format": 0.0, "soft": 0.0, "feature": 0.0, "text": 1.0}
+_ABLATION: dict[str, dict[str, Any]] = {
+    "hard": {"losses": {"soft": 0.0, "feature": 0.0}},
+    "hard_soft": {"losses": {"feature": 0.0}},
+    "full": {},
+    "text": {"losses": _NO_TEACHER},
+    "truth": {"labels": "truth", "losses": _NO_TEACHER},
+}
+
+
+class SweepSpec(_Model):
+    """Students of one teacher side by side, each with some settings of ``distill`` of its own."""
+
+    variants: dict[ModelName, dict[str, Any]] = _ABLATION
+    """By name, what differs from ``distill``, e.g. ``{small: {lora: {rank: 16}}}``. If not given,
+    the paper's ablation (``hard``, ``hard_soft``, ``full``) and two baselines: plain fine-tuning on
+    the teacher's answers (``text``) and, where all images are labelled, on the labels (``truth``).
+    Replay is as ``distill`` has it in all of them."""
+    seeds: tuple[int, ...] = ()
+    """Each variant is trained once with each, in place of ``distill.seed``."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: one occurs twice in {', '.join(map(str, self.seeds))}")
+        taken = {BASE, STUDENT, SOLVER} & self.variants.keys()
+        if taken:
+            raise ValueError(f"variants: {', '.join(sorted(taken))} is taken; give another name")
+        return self
+
+
 class BenchmarkSpec(_Model):
     """General benchmarks through lmms-eval, base and student with the same settings."""
 
@@ -421,6 +455,20 @@ class RunConfig(_Model):
     distill: DistillSpec = DistillSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     benchmark: BenchmarkSpec = BenchmarkSpec()
+    sweep: SweepSpec = SweepSpec()
+    rounds: Positive = 1
+    """Of ``sekd rounds``, at most: the student of one is the teacher of the next, and goes on from
+    its adapter."""
+
+    def variant(self, name: str) -> DistillSpec:
+        """The settings of a variant of the sweep, every one filled in.
+
+        Raises:
+            ValidationError: if they do not fit; not for a config that was loaded.
+        """
+        own = self.distill.model_dump(mode="json")
+        changed = _changed(own, self.sweep.variants[name])
+        return DistillSpec.model_validate_json(json.dumps(changed))
 
     def dataset(self, name: str, asked_by: str) -> DatasetSpec:
         """The dataset of that name.
@@ -457,11 +505,19 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
         _apply(content, override)
     try:
         # By way of JSON, where strict validation still takes lists for tuples, strings for paths.
-        return RunConfig.model_validate_json(json.dumps(content))
+        config = RunConfig.model_validate_json(json.dumps(content))
     except TypeError as error:
         raise ConfigError(f"{path}: {error} (write dates and the like in quotes)") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {'; '.join(_explain(error))}") from error
+    for name in config.sweep.variants:
+        try:
+            config.variant(name)
+        except ValidationError as error:
+            place = ("sweep", "variants", name)
+            explained = "; ".join(_explain(error, DistillSpec, place))
+            raise ConfigError(f"{path}: {explained}") from error
+    return config
 
 
 def write_resolved(config: RunConfig, path: Location) -> None:
@@ -488,20 +544,34 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _changed(own: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some of them replaced."""
+    changed = dict(own)
+    for key, value in changes.items():
+        before = own.get(key)
+        if isinstance(before, dict) and isinstance(value, Mapping):
+            value = _changed(before, value)
+        changed[key] = value
+    return changed
+
+
+def _explain(
+    error: ValidationError, kind: type[_Model] = RunConfig, above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """One clause per problem of a ``kind`` that stands below the keys ``above``."""
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
+        place = ".".join(map(str, (*above, *problem["loc"])))
         if problem["type"] == "extra_forbidden":
-            yield f"unknown key {place}{_nearest(place.split('.')[-1], _siblings(problem['loc']))}"
+            known = _siblings(kind, problem["loc"])
+            yield f"unknown key {place}{_nearest(place.split('.')[-1], known)}"
         else:
             given = problem["input"]
             shown = f" (got {given!r})" if not isinstance(given, Mapping) else ""
             yield f"{place}: {problem['msg']}{shown}"
 
 
-def _siblings(place: tuple[int | str, ...]) -> list[str]:
-    """Keys that are allowed where the unknown key at ``place`` stands."""
-    kind: Any = RunConfig
+def _siblings(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """Keys that are allowed where the unknown key at ``place`` below a ``kind`` stands."""
     for part in place[:-1]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]

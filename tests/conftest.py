@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import sekd
-from sekd.config import RunConfig, load_config
+from sekd.config import DistillSpec, LoraSpec, ModelSpec, RunConfig, load_config
 from sekd.data.toyworld import write_world
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -44,6 +44,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("drawn") / "world"
     write_world(directory, num_train=30, num_test=12, seed=0)
     return directory
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter with weights that change the answers."""
+    import torch
+
+    from sekd.stages.distill.adapter import add_adapter
+    from sekd.stages.models import load_model
+
+    base = load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
+    model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=4, alpha=8, dropout=0.0)))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.2, generator=generator)
+    path = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(str(path))
+    return path
 
 
 @pytest.fixture

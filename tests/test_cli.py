@@ -61,7 +61,8 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("elicit", "distill", "evaluate", "benchmark", "report", "score"),
+        *("elicit", "distill", "evaluate", "sweep", "rounds"),
+        *("benchmark", "report", "score"),
         *("draw-world", "inspect", "status", "verify", "gc"),
     ],
 )

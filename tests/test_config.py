@@ -58,6 +58,14 @@ def test_defaults_fill_what_is_not_written(load: Load) -> None:
             "distill: {losses: {zzz: 1}}",
             "unknown key distill.losses.zzz; known: hard, format, soft, feature",
         ),
+        (
+            "sweep: {variants: {small: {lora: {rnk: 4}}}}",
+            "unknown key sweep.variants.small.lora.rnk; did you mean rank?",
+        ),
+        (
+            "sweep: {variants: {small: {epoch: 4}}}",
+            "unknown key sweep.variants.small.epoch; did you mean epochs?",
+        ),
     ],
 )
 def test_unknown_keys_are_named_with_the_nearest(load: Load, more: str, message: str) -> None:
@@ -86,6 +94,11 @@ def test_unknown_keys_are_named_with_the_nearest(load: Load, more: str, message:
         (["distill.temperature=.nan"], "distill.temperature: Input should be a finite number"),
         (["elicit.max_quarantined=1.5"], "elicit.max_quarantined: Input should be less than or eq"),
         (["model.revision=2024-01-01"], "write dates and the like in quotes"),
+        (["sweep.variants.a.lora.rank=0"], "sweep.variants.a.lora.rank: Input should be greater"),
+        (["sweep.variants.a.labels=truth"], "sweep.variants.a: Value error, labels: truth: the t"),
+        (["sweep.variants.a.lora=4"], "sweep.variants.a.lora: "),
+        (["sweep.variants.student={}"], "variants: student is taken; give another name"),
+        (["sweep.seeds=[1, 1]"], "seeds: one occurs twice in 1, 1"),
         (["elicit"], "--set elicit: expected key=value"),
         (["=5"], "--set =5: expected key=value"),
         (["run_dir.x=5"], "--set run_dir.x=5: run_dir has no keys below it"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sekd.commands.elicit import Elicited
 from sekd.commands.running import on_this_machine, over_config
 from sekd.errors import ConfigError
 
@@ -40,11 +41,8 @@ def run_distill(config: RunConfig) -> Path:
     from sekd.pipeline.stage import open_directory
     from sekd.stages.distill.lessons import ShardFiles
     from sekd.stages.distill.train import distill_fields, train
-    from sekd.stages.elicit.answers import answers_spec
-    from sekd.stages.elicit.states import states_spec
 
-    answers = _finished(config, "answers", answers_spec(config))
-    states = _finished(config, "states", states_spec(config))
+    answers, states = finished_elicitation(config)
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
     fields = distill_fields(config, states.fingerprint, states.hashes())
@@ -62,12 +60,23 @@ def run_distill(config: RunConfig) -> Path:
     return publish_folder(here, directory, "adapter")
 
 
-def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
-    """The manifest of a finished stage under this config.
+def finished_elicitation(config: RunConfig) -> Elicited:
+    """Both finished passes of the teacher under this config.
 
     Raises:
-        ConfigError: if there is none; the message says how the newest other config differs.
+        ConfigError: if one is not finished; the message says how the newest other config differs.
     """
+    from sekd.stages.elicit.answers import answers_spec
+    from sekd.stages.elicit.states import states_spec
+
+    return Elicited(
+        answers=_finished(config, "answers", answers_spec(config)),
+        states=_finished(config, "states", states_spec(config)),
+    )
+
+
+def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
+    """The manifest of a finished stage under this config."""
     from sekd.pipeline.stage import changes_since, finished
 
     root = config.run_dir / stage

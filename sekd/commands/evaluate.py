@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -16,17 +17,21 @@ from sekd.commands.running import (
     on_workers,
     over_config,
     print_table,
-    report_incomplete,
+    report_all_incomplete,
     run_settings,
 )
+from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
+    from sekd.data.samples import Dataset
+    from sekd.locations import Location
     from sekd.pipeline.manifest import Manifest
     from sekd.pipeline.runner import Outcome
     from sekd.stages.evaluate.cells import Cell
     from sekd.stages.evaluate.contenders import Kept
     from sekd.stages.evaluate.summary import Result
+    from sekd.stages.report.results import Results
     from sekd.stages.report.table import Table
 
 logger = logging.getLogger(__name__)
@@ -48,11 +53,12 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
-    done = run_evaluate(config, retry_failed=retry_failed)
+    student = finished_adapter(config)
+    if student is None:
+        logger.info("no finished student for this config: evaluating without one")
+    done = run_evaluate(config, student, config.run_dir, retry_failed=retry_failed)
     if isinstance(done, list):
-        for outcome in done[:1] if as_json else done:
-            report_incomplete(outcome, as_json)
-        return False
+        return report_all_incomplete(done, as_json)
     if as_json:
         click.echo(json.dumps(done.content))
     else:
@@ -62,28 +68,37 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
 
 
 class Evaluated(NamedTuple):
-    """What ``metrics.json`` holds, and the table of ``metrics.md``."""
+    """What ``metrics.json`` holds, the table of ``metrics.md``, and the cells behind them."""
 
     content: dict[str, Any]
     table: Table
+    results: Sequence[Result]
+
+    @property
+    def figures(self) -> Results:
+        """The content, cell by cell."""
+        from sekd.stages.report.results import Cell, Results
+
+        cells = [Cell.of(row) for row in self.content["rows"]]
+        return Results(run="", cells={cell.key: cell for cell in cells})
 
 
-def run_evaluate(config: RunConfig, *, retry_failed: bool = False) -> Evaluated | list[Outcome]:
-    """Every cell of the evaluation; what is left where some could not be finished."""
-    from sekd.data.samples import Dataset
+def run_evaluate(
+    config: RunConfig, student: Path | None, folder: Location, *, retry_failed: bool = False
+) -> Evaluated | list[Outcome]:
+    """Every cell of the evaluation; what is left where some could not be finished.
+
+    Args:
+        student: the adapter that is evaluated under that name.
+        folder: where metrics.json, metrics.md and predictions.parquet go. The cells themselves are
+            below the run's directory, wherever these are.
+    """
     from sekd.stages.evaluate.cells import cells_of
     from sekd.stages.evaluate.contenders import Kept, contenders_of
     from sekd.stages.evaluate.summary import solve_options
 
     spec = config.evaluate
-    student = finished_adapter(config)
-    if student is None:
-        logger.info("no finished student for this config: evaluating without one")
-    datasets = [
-        Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
-    ]
-    if spec.limit:
-        datasets = [dataset.first(spec.limit) for dataset in datasets]
+    datasets = evaluated_datasets(config)
     cells = cells_of(config, contenders_of(config, student), datasets)
     kept = Kept() if spec.runtime.executor == "inline" else None
     try:
@@ -100,7 +115,30 @@ def run_evaluate(config: RunConfig, *, retry_failed: bool = False) -> Evaluated 
     if "taxonomy" in spec.controls:
         results += [solve_options(dataset, spec.seed) for dataset in datasets]
     results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
-    return _written(config, results)
+    return _written(config, results, folder)
+
+
+def evaluated_datasets(config: RunConfig) -> list[Dataset]:
+    """The datasets of the evaluation, as many samples of each as it takes."""
+    from sekd.data.samples import Dataset
+
+    spec = config.evaluate
+    datasets = [
+        Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
+    ]
+    return [dataset.first(spec.limit) for dataset in datasets] if spec.limit else datasets
+
+
+def check_evaluation(config: RunConfig) -> None:
+    """What would end an evaluation of students, said before they are trained.
+
+    Raises:
+        ConfigError: if a dataset cannot be loaded, or the joint paradigm is not measured.
+    """
+    if not evaluated_datasets(config):
+        raise ConfigError("evaluate.datasets: none is named; give labelled images")
+    if "joint" not in config.evaluate.paradigms:
+        raise ConfigError("evaluate.paradigms: joint is not among them, which students learn")
 
 
 def _run_cells(
@@ -147,8 +185,8 @@ def _results(cells: Sequence[Cell], manifests: Sequence[Manifest]) -> list[Resul
     ]
 
 
-def _written(config: RunConfig, results: Sequence[Result]) -> Evaluated:
-    """What the cells come to, also in the run's directory."""
+def _written(config: RunConfig, results: Sequence[Result], folder: Location) -> Evaluated:
+    """What the cells come to, also in the folder."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -169,7 +207,7 @@ def _written(config: RunConfig, results: Sequence[Result]) -> Evaluated:
     table = cells_table(map(Cell.of, content["rows"]), ranks)
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables([result.rows for result in results]), buffer)
-    write_atomically(config.run_dir / "predictions.parquet", buffer.getvalue().to_pybytes())
-    write_atomically(config.run_dir / "metrics.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(config.run_dir / "metrics.md", to_markdown(table))
-    return Evaluated(content, table)
+    write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
+    write_atomically(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "metrics.md", to_markdown(table))
+    return Evaluated(content, table, results)

@@ -181,3 +181,10 @@ def report_incomplete(outcome: Outcome, as_json: bool) -> bool:
         err=True,
     )
     return False
+
+
+def report_all_incomplete(outcomes: Sequence[Outcome], as_json: bool) -> bool:
+    """The same of several stages; JSON is of the first alone."""
+    for outcome in outcomes[:1] if as_json else outcomes:
+        report_incomplete(outcome, as_json)
+    return False

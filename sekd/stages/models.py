@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from sekd.config import ModelSpec
-from sekd.data.hashing import hash_directory
+from sekd.data.hashing import digest, hash_directory
 from sekd.errors import ConfigError
 
 # Its bars and notices would run through ours; what matters raises, or is in our own log.
@@ -55,6 +55,29 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
         "processor_args": spec.processor_args,
         "transformers": transformers.__version__,
     }
+
+
+def adapter_identity(directory: Path, key: str) -> str:
+    """What of a PEFT adapter changes the numbers: a hash over the content of its files.
+
+    Raises:
+        ConfigError: see :func:`check_adapter`.
+    """
+    check_adapter(directory, key)
+    return digest(hash_directory(directory))
+
+
+def check_adapter(directory: Path, key: str) -> None:
+    """Refuse a directory that holds no PEFT adapter.
+
+    Raises:
+        ConfigError: that it does not; ``key`` is the setting that names it.
+    """
+    if not (directory / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{key}: {directory} is no directory of a PEFT adapter (adapter_config.json is not "
+            "there)"
+        )
 
 
 def load_processor(spec: ModelSpec) -> Any:

@@ -13,12 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sekd.cli import main
-from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ShardError
-from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.evaluate import contenders
 from sekd.stages.evaluate.cells import CellWorker
-from sekd.stages.models import load_model
 
 SMALL = (
     "evaluate.controls=[taxonomy, blind]",
@@ -149,22 +146,6 @@ def test_a_failed_shard_alone_is_done_again(
         "seen-base-independent-blind 00001-002.end.json",
     }
     assert len(metrics(config_file)["rows"]) == 7
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter with weights that change the answers."""
-    import torch
-
-    base = load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
-    model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=4, alpha=8, dropout=0.0)))
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, 0.2, generator=generator)
-    path = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(str(path))
-    return path
 
 
 def test_other_models_stand_beside_the_base(

@@ -15,7 +15,8 @@ from sekd.config import DatasetSpec, ModelSpec, RunConfig
 from sekd.data.hashing import digest
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Dataset
-from sekd.stages import engines
+from sekd.errors import ConfigError
+from sekd.stages import engines, models
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
@@ -97,7 +98,10 @@ def changed_configs(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         )
 
 
-def test_every_setting_is_in_and_no_setting_of_the_runtime(config: RunConfig) -> None:
+def test_every_setting_is_in_and_no_setting_of_the_runtime(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "adapter_identity", lambda directory, _: str(directory))
     before = {stage: digest(spec(config)) for stage, spec in SPECS.items()}
     seen = set()
     for path, changed in changed_configs(config):
@@ -181,6 +185,32 @@ def test_content_is_in(
     assert fingerprints(copied) == before
     CONTENT[what](tmp_path, monkeypatch)
     assert not set(fingerprints(copied)) & set(before)
+
+
+def test_an_adapter_is_in_by_its_content_and_not_by_its_place(
+    config: RunConfig, adapter: Path, tmp_path: Path
+) -> None:
+    def with_adapters(teacher: Path | None, begun: Path | None) -> dict[str, str]:
+        elicit = config.elicit.model_copy(update={"adapter": teacher})
+        distill = config.distill.model_copy(update={"initial_adapter": begun})
+        changed = config.model_copy(update={"elicit": elicit, "distill": distill})
+        return {stage: digest(spec(changed)) for stage, spec in SPECS.items()}
+
+    def differ(one: dict[str, str], other: dict[str, str]) -> list[str]:
+        return [stage for stage in SPECS if one[stage] != other[stage]]
+
+    elsewhere = shutil.copytree(adapter, tmp_path / "elsewhere")
+    without, both = with_adapters(None, None), with_adapters(adapter, adapter)
+    assert with_adapters(elsewhere, elsewhere) == both
+    append(elsewhere / "adapter_model.safetensors")
+    assert differ(with_adapters(elsewhere, None), with_adapters(adapter, None)) == list(SPECS)
+    assert differ(with_adapters(None, elsewhere), with_adapters(None, adapter)) == ["distill"]
+    assert differ(without, both) == list(SPECS)
+    assert "adapter" not in answers_spec(config)["elicit"]  # what was made before there was one
+    with pytest.raises(ConfigError, match=r"^elicit.adapter: .*nowhere is no directory of a PEFT"):
+        with_adapters(tmp_path / "nowhere", None)
+    with pytest.raises(ConfigError, match=r"^distill.initial_adapter: .*nowhere is no directory"):
+        with_adapters(None, tmp_path / "nowhere")
 
 
 def test_the_stages_own_version_is_in(copied: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

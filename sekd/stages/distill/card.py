@@ -34,6 +34,7 @@ def model_card(
     figures = "\n".join(f"| {term} | {last[term]:.4f} |" for term in terms if term in last)
     dataset = config.data[config.elicit.dataset]
     source = dataset.images or dataset.table
+    adapter = ", with an earlier student's adapter on" if config.elicit.adapter else ""
     settings = yaml.safe_dump(
         config.distill.model_dump(mode="json", exclude={"runtime"}), sort_keys=False
     )
@@ -47,7 +48,7 @@ a taxonomy one question at a time as its own teacher, and this adapter learned t
 in one pass. No human label was trained on.
 
 - Images: `{source}`; taxonomy: `{dataset.taxonomy}`
-- Teacher: `{config.model.path}`, {config.elicit.engine} engine
+- Teacher: `{config.model.path}`{adapter}, {config.elicit.engine} engine
 - Adapted: {len(modules)} linear layers of the language model, `{modules[0]}` to `{modules[-1]}`
 
 Use it with the joint prompt of sekd ("You are a taxonomist. Answer the following multiple-choice

@@ -36,6 +36,9 @@ DISTILL_VERSION = 2
 def distill_spec(config: RunConfig) -> dict[str, Any]:
     """The settings that the adapter depends on, as JSON."""
     own = config.distill.model_dump(mode="json", exclude={"runtime"})
+    begun = config.distill.initial_adapter
+    if begun:  # its content counts, not its place
+        own["initial_adapter"] = models.adapter_identity(begun, "distill.initial_adapter")
     return {**states_spec(config), "distill": own}
 
 

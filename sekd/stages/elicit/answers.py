@@ -52,21 +52,24 @@ def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, 
 def answers_spec(config: RunConfig) -> dict[str, Any]:
     """The settings that the answers depend on, as JSON."""
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+    own = config.elicit.model_dump(
+        mode="json",
+        include={
+            "engine",
+            "engine_args",
+            "style",
+            "answer",
+            "permutations",
+            "plain",
+            "max_quarantined",
+        },
+    )
+    if config.elicit.adapter:  # its content counts, not its place
+        own["adapter"] = models.adapter_identity(config.elicit.adapter, "elicit.adapter")
     return {
         "model": config.model.model_dump(mode="json"),
         "data": dataset.model_dump(mode="json"),
-        "elicit": config.elicit.model_dump(
-            mode="json",
-            include={
-                "engine",
-                "engine_args",
-                "style",
-                "answer",
-                "permutations",
-                "plain",
-                "max_quarantined",
-            },
-        ),
+        "elicit": own,
     }
 
 
@@ -105,6 +108,7 @@ class AnswersWorker:
             spec.engine,
             config.model,
             self._chat,
+            adapter=spec.adapter,
             batch_size=spec.runtime.batch_size,
             engine_args=spec.engine_args | spec.runtime.engine_args,
         )

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import RunConfig
@@ -84,13 +85,14 @@ class HookPass:
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
         chat = Chat(models.load_processor(config.model), subject=dataset.subject)
-        self._model = models.load_model(config.model)
-        self._lm_head = self._model.get_output_embeddings()
-        self.head = Head(self._model)
-        self._batcher = Batcher(
-            chat, with_token_types=models.takes(self._model, "mm_token_type_ids")
-        )
-        self._blocks = layer_modules(self._model, config.elicit.layers, config.model)
+        base = models.load_model(config.model)
+        self._lm_head = base.get_output_embeddings()
+        self.head = Head(base)
+        self._batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
+        self._blocks = layer_modules(base, config.elicit.layers, config.model)
+        self._model: Any = base
+        if config.elicit.adapter is not None:  # not merged: as the engines answer with it
+            self._model = PeftModel.from_pretrained(base, str(config.elicit.adapter)).eval()
 
     @torch.inference_mode()
     def run(self, passages: Sequence[Passage]) -> dict[str, Tensor]:
@@ -136,7 +138,9 @@ class VllmPass:
         self.head = Head(models.load_model(config.model, "cpu"))
         models.free_memory()
         self._encoder = VllmEncoder(
-            config.model, engine_args=spec.engine_args | spec.runtime.engine_args
+            config.model,
+            adapter=spec.adapter,
+            engine_args=spec.engine_args | spec.runtime.engine_args,
         )
 
     def run(self, passages: Sequence[Passage]) -> dict[str, Tensor]:

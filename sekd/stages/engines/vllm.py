@@ -73,10 +73,7 @@ class VllmEngine:
         self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
     ) -> None:
         args: dict[str, Any] = {"max_logprobs": len(LETTERS), "enable_prefix_caching": True}
-        if adapter is not None:
-            args |= {"enable_lora": True, "max_lora_rank": _adapter_rank(adapter)}
-        self._llm = _open(spec, args | dict(engine_args))
-        self._lora = LoRARequest("adapter", 1, str(adapter)) if adapter is not None else None
+        self._llm, self._lora = _open(spec, adapter, args | dict(engine_args))
         self._eos_ids = _eos_ids(self._llm)
         config = self._llm.llm_engine.vllm_config
         self._max_talks = config.scheduler_config.max_num_seqs
@@ -192,14 +189,16 @@ class VllmEngine:
 class VllmEncoder:
     """Final states at all positions, behind the last norm, from vLLM's pooling runner."""
 
-    def __init__(self, spec: ModelSpec, *, engine_args: Mapping[str, Any]) -> None:
+    def __init__(
+        self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
+    ) -> None:
         args = {
             "runner": "pooling",
             "convert": "embed",
             "pooler_config": {"task": _TASK},
             "enable_prefix_caching": False,  # a cached position has no state to give
         }
-        self._llm = _open(spec, args | dict(engine_args))
+        self._llm, self._lora = _open(spec, adapter, args | dict(engine_args))
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Tensor]:
         """States [tokens with the image expanded, D] of each prompt.
@@ -212,6 +211,7 @@ class VllmEncoder:
                 [_prompt(prompt) for prompt in prompts],
                 pooling_params=PoolingParams(use_activation=False),  # as they are, not normalised
                 pooling_task=_TASK,
+                lora_request=self._lora,
                 use_tqdm=False,
             )
         except Exception as error:
@@ -225,8 +225,10 @@ class VllmEncoder:
         free_memory()
 
 
-def _open(spec: ModelSpec, own_args: Mapping[str, Any]) -> LLM:
-    """vLLM on a model of this machine.
+def _open(
+    spec: ModelSpec, adapter: Path | None, own_args: Mapping[str, Any]
+) -> tuple[LLM, LoRARequest | None]:
+    """vLLM on a model of this machine, and what each request names to be answered with the adapter.
 
     Raises:
         ConfigError: if it does not take the model or an argument.
@@ -240,10 +242,14 @@ def _open(spec: ModelSpec, own_args: Mapping[str, Any]) -> LLM:
         "limit_mm_per_prompt": {"image": 1},
         "seed": 0,
     }
+    lora = None
+    if adapter is not None:
+        args |= {"enable_lora": True, "max_lora_rank": _adapter_rank(adapter)}
+        lora = LoRARequest("adapter", 1, str(adapter))
     if current_platform.is_cpu():
         args |= _CPU_ARGS
     try:
-        return LLM(**(args | dict(own_args)))
+        return LLM(**(args | dict(own_args))), lora
     except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
         raise ConfigError(f"{directory}: vLLM does not take this model: {_line(error)}") from error
 

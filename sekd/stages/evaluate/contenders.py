@@ -9,7 +9,6 @@ from typing import Any
 
 from sekd.config import BASE, STUDENT, EvaluateSpec, ModelSpec, RunConfig
 from sekd.data.hashing import hash_directory
-from sekd.errors import ConfigError
 from sekd.stages import models
 from sekd.stages.chat import Chat
 from sekd.stages.elicit.answers import model_fields
@@ -48,11 +47,8 @@ def contenders_of(config: RunConfig, student: Path | None) -> list[Contender]:
     if student is not None:
         found.append(Contender(STUDENT, config.model, student))
     for name, other in config.evaluate.models.items():
-        if other.adapter and not (other.adapter / "adapter_config.json").is_file():
-            raise ConfigError(
-                f"evaluate.models.{name}.adapter: {other.adapter} is no directory of a PEFT "
-                "adapter (adapter_config.json is not there)"
-            )
+        if other.adapter:
+            models.check_adapter(other.adapter, f"evaluate.models.{name}.adapter")
         found.append(Contender(name, other.spec(config.model), other.adapter))
     return found
 

@@ -136,14 +136,8 @@ def compare_paths(
     Raises:
         ValueError: if no sample is in both, or one has another truth in ``b``.
     """
-    places = pc.index_in(a.sample_ids, b.sample_ids)
-    in_a = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
-    if not len(in_a):
-        raise ValueError("no sample is in both a and b")
-    in_b = places.drop_null().to_numpy().astype(np.int64)
-    num_only_in_a, num_only_in_b = len(a) - len(in_a), len(b) - len(in_a)
-    a, b = a.take(in_a), b.take(in_b)
-    _refuse_other_truths(a, b)
+    num_in_a, num_in_b = len(a), len(b)
+    a, b = over_shared(a, b)
     agreement = {
         "hca": _agreement(a.whole_is_right, b.whole_is_right),
         "leaf_accuracy": _agreement(a.leaf_is_right, b.leaf_is_right),
@@ -156,13 +150,29 @@ def compare_paths(
     }
     return {
         "num_samples": len(a),
-        "num_only_in_a": num_only_in_a,
-        "num_only_in_b": num_only_in_b,
+        "num_only_in_a": num_in_a - len(a),
+        "num_only_in_b": num_in_b - len(a),
         "differences": score_difference(
             Outcomes.of(a), Outcomes.of(b), alpha=alpha, num_bootstrap=num_bootstrap, seed=seed
         ),
         "agreement": agreement,
     }
+
+
+def over_shared(a: Paths, b: Paths) -> tuple[Paths, Paths]:
+    """Both, over the samples that both have, in the order of ``a``.
+
+    Raises:
+        ValueError: if no sample is in both, or one has another truth in ``b``.
+    """
+    places = pc.index_in(a.sample_ids, b.sample_ids)
+    in_a = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+    if not len(in_a):
+        raise ValueError("no sample is in both a and b")
+    in_b = places.drop_null().to_numpy().astype(np.int64)
+    a, b = a.take(in_a), b.take(in_b)
+    _refuse_other_truths(a, b)
+    return a, b
 
 
 def only_in(a: Paths, b: Paths) -> Sequence[str]:

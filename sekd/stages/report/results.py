@@ -263,6 +263,11 @@ class Results:
         """That cell, if it was measured."""
         return self.cells.get(CellKey(dataset, model, paradigm, control))
 
+    def rate(self, dataset: str, model: str, paradigm: str, metric: str = "hca") -> Estimate | None:
+        """That metric of that cell, if it was measured."""
+        cell = self.get(dataset, model, paradigm)
+        return cell.rate(metric) if cell else None
+
     @property
     def plain_cells(self) -> list[Cell]:
         """The cells without a control, of models that are shown the picture."""

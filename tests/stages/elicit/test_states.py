@@ -400,6 +400,47 @@ def test_a_changed_image_is_refused(
         run_states(config, answered, shard)
 
 
+def answers_with(config: RunConfig, shard: Shard, folder: Path) -> ShardResult:
+    folder.mkdir()
+    worker = AnswersWorker(config, Dataset.load("train", config.data["train"]))
+    try:
+        return worker.process(shard, folder, ignore)
+    finally:
+        worker.close()
+
+
+def test_an_adapter_answers_and_is_seen_in_the_states(
+    config: RunConfig, answered: ShardResult, shard: Shard, adapter: Path, tmp_path: Path
+) -> None:
+    """Both halves have it on: the gate holds, and lets neither half go without it."""
+    adapted = with_elicit(config, adapter=adapter)
+    with_adapter = answers_with(adapted, shard, tmp_path / "adapted")
+    result = run_states(adapted, with_adapter, shard)
+    assert result.figures["parity_max"] < 1e-3
+    states = load_file(result.files[signals.STATES])
+    of_base = load_file(run_states(config, answered, shard).files[signals.STATES])
+    for layer, state in states.items():
+        assert (state.float() - of_base[layer].float()).abs().max() > 0.1, layer
+    for one, other in ((config, with_adapter), (adapted, answered)):
+        with pytest.raises(ShardError, match="disagrees with the engine"):
+            run_states(one, other, shard)
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm not installed")
+def test_vllm_gives_the_states_with_an_adapter(
+    config: RunConfig, shard: Shard, adapter: Path, tmp_path: Path
+) -> None:
+    adapted = with_elicit(config, adapter=adapter, layers=("final_norm",), state_dtype="float32")
+    with_adapter = answers_with(adapted, shard, tmp_path / "adapted")
+    expected = run_states(adapted, with_adapter, shard)
+    states = load_file(expected.files[signals.STATES])["final_norm"]
+    result = run_states(with_elicit(adapted, states_engine="vllm"), with_adapter, shard)
+    assert result.figures["parity_max"] < 1e-3
+    got = load_file(result.files[signals.STATES])["final_norm"]
+    torch.testing.assert_close(got, states, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("layer", ["block_4", "norm", "block_-1"])
 def test_an_unknown_layer_is_named(config: RunConfig, layer: str) -> None:
     with pytest.raises(ConfigError, match=rf"no '{layer}'.*block_0 to block_3"):

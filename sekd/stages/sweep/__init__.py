@@ -1,0 +1,1 @@
+"""The sweep: students of one teacher side by side."""
