@@ -67,6 +67,8 @@ Lesson = JointLesson | ReplayLesson
 class Lessons(Dataset[Lesson]):
     """Every sample's joint prompt, and so many replayed sequences that they are the share asked.
 
+    There are none where the replay term has no weight: nothing would be learned from them.
+
     A replayed sequence is one of the sample's transcripts (the teacher's dialogue, its replies to
     plain prompts) or one of its questions, asked by itself.
 
@@ -89,7 +91,8 @@ class Lessons(Dataset[Lesson]):
         self._states = [StateFile(shard.states) for shard in shards]
         self._places = self._usable(spec.min_confidence)
         rng = random.Random(spec.seed)
-        num_replayed = round(len(self._places) * spec.replay / (1 - spec.replay))
+        share = spec.replay if spec.losses.replay else 0.0
+        num_replayed = round(len(self._places) * share / (1 - share))
         replayed = [rng.randrange(len(self._places)) for _ in range(num_replayed)]
         self._items = [(place, False) for place in self._places]
         self._items += [(self._places[index], True) for index in replayed]

@@ -90,7 +90,9 @@ class HookPass:
         self._batcher = Batcher(
             chat, with_token_types=models.takes(self._model, "mm_token_type_ids")
         )
-        self._blocks = layer_modules(self._model, config.elicit.layers, config.model)
+        self._blocks = layer_modules(
+            self._model, config.elicit.layers, config.model, "elicit.layers"
+        )
 
     @torch.inference_mode()
     def run(self, passages: Sequence[Passage]) -> dict[str, Tensor]:

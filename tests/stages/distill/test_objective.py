@@ -165,9 +165,11 @@ def test_top_k_stands_in_where_no_final_state_is_stored(elicited: Elicited) -> N
     assert 0.5 * exact < bound <= exact + 1e-4
 
 
-def test_only_the_adapter_gets_a_gradient(elicited: Elicited) -> None:
+@pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
+def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None:
     """Not the vision tower, not the merger, not the base: with every term on."""
-    spec = elicited.with_spec(losses=ALL).distill
+    lora = {"rank": 4} | ({kind: True} if kind != "plain" else {})
+    spec = elicited.with_spec(losses=ALL, lora=lora).distill
     model = student_of(elicited, spec)
     lessons = elicited.lessons(replay=0.5)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
@@ -184,6 +186,16 @@ def test_a_layer_that_is_not_stored_is_named(elicited: Elicited) -> None:
     model = student_of(elicited, spec)
     with pytest.raises(ConfigError, match=r"no states of block_3 .*block_1, final_norm"):
         Objective(model, elicited.config.model, spec, LAYERS)
+
+
+def test_the_middle_is_the_block_half_way_up(elicited: Elicited) -> None:
+    """As in ``elicit.layers``, whose names the shards have resolved."""
+    model = student_of(elicited, elicited.config.distill)
+    spec = elicited.with_spec(layers=["middle"]).distill
+    objective = Objective(model, elicited.config.model, spec, ["block_2", "final_norm"])
+    assert objective._layers == ["block_2"]
+    with pytest.raises(ConfigError, match=r"^distill\.layers: no 'block_9' in .*block_3"):
+        Objective(model, elicited.config.model, elicited.with_spec(layers=["block_9"]).distill, [])
 
 
 def test_a_temperature_wants_the_final_state(elicited: Elicited) -> None:
