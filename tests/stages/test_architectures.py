@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def tokenizer(image_parts: list[str], **named: str) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=[*SPECIAL, *image_parts], initial_alphabet=alphabet
     )
-    inner.train_from_iterator(["what is the phylum of the organism? A. B. C. D."] * 9, trainer)
+    letters = " ".join(f"{letter}." for letter in string.ascii_uppercase)
+    inner.train_from_iterator([f"what is the phylum of the organism? {letters}"] * 9, trainer)
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=inner,
         eos_token="<|im_end|>",
