@@ -14,7 +14,6 @@ from sekd import __version__
 from sekd.config import RunConfig
 from sekd.stages.distill.objective import TERMS
 
-
 _MADE = {
     "teacher": f"""\
 A LoRA adapter made by [sekd](https://arxiv.org/abs/2511.18415) {__version__}: the base model walked
@@ -25,6 +24,7 @@ A LoRA adapter made by [sekd](https://arxiv.org/abs/2511.18415) {__version__} as
 learned to answer all levels of a taxonomy in one pass from the labels that the images came with,
 not from the base model's own walk.""",
 }
+_SERVED = " or as a LoRA of vLLM"
 
 
 def model_card(
@@ -52,6 +52,7 @@ def model_card(
     settings = yaml.safe_dump(
         config.distill.model_dump(mode="json", exclude={"runtime"}), sort_keys=False
     )
+    lora = config.distill.lora
     return f"""---
 {header}---
 
@@ -72,7 +73,7 @@ def model_card(
 </details>
 
 Use it with the joint prompt of sekd ("You are a taxonomist. Answer the following multiple-choice
-questions ..."), through `PeftModel.from_pretrained` or as a LoRA of vLLM.
+questions ..."), through `PeftModel.from_pretrained`{_SERVED if not lora.dora else ""}.
 
 | training, last logged step | |
 |---|---|

@@ -299,11 +299,12 @@ def _max_rank(adapter: Path) -> int:
     try:
         helper = PEFTHelper.from_dict(content)
         largest = max(helper.r, *helper.rank_pattern.values(), 0)
-        rank: int = next((size for size in sizes if size >= largest), sizes[-1])
+        rank: MaxLoRARanks = next((size for size in sizes if size >= largest), sizes[-1])
         helper.validate_legal(LoRAConfig(max_lora_rank=rank))
     except ValueError as error:
         raise ConfigError(
-            f"{adapter}: vLLM does not serve this adapter: {_line(error)} Set engine: transformers, "
-            "or merge it into the base (merge_and_unload of PEFT) and evaluate the copy by its path"
+            f"{adapter}: vLLM does not serve this adapter: {_line(error)} Set engine: "
+            "transformers, or merge it into the base (merge_and_unload of PEFT) and evaluate the "
+            "copy by its path"
         ) from error
     return rank

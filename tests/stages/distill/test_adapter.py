@@ -112,9 +112,7 @@ def test_an_adapter_on_what_sees_the_image_is_refused(
         add_adapter(again, DistillSpec(initial_adapter=tmp_path, lora=lora))
 
 
-def test_the_layers_are_in_the_log(
-    base: torch.nn.Module, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_layers_are_in_the_log(base: torch.nn.Module, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="sekd")
     add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=("o_proj",))))
     (line,) = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sekd.config import DistillSpec, LossWeights, RunConfig
+from sekd.config import DistillSpec, LoraSpec, LossWeights, RunConfig
 from sekd.stages.distill.card import model_card
 
 PATH = "model.language_model.layers"
@@ -24,6 +24,12 @@ def test_it_says_whose_labels_were_learned(config: RunConfig) -> None:
     card = model_card(baseline, MODULES, [])
     assert "No human label" not in card
     assert "from the labels that the images came with" in card
+
+
+def test_no_dora_is_said_to_be_served(config: RunConfig) -> None:
+    assert "or as a LoRA of vLLM." in model_card(config, MODULES, [])
+    dora = config.model_copy(update={"distill": DistillSpec(lora=LoraSpec(dora=True))})
+    assert "through `PeftModel.from_pretrained`.\n" in model_card(dora, MODULES, [])
 
 
 def test_the_last_logged_terms_are_shown(config: RunConfig) -> None:

@@ -118,7 +118,10 @@ def learned(elicited: Elicited, directory: Path, kind: dict[str, Any]) -> Path:
     """A student that answers otherwise than its base, as ``sekd distill`` leaves it."""
     config = elicited.with_spec(
         lora={"rank": 12, "alpha": 12, "dropout": 0.0} | kind,
-        **{"learning_rate": 0.01, "epochs": 10.0, "global_batch": 4, "warmup": 0.0},
+        learning_rate=0.01,
+        epochs=10.0,
+        global_batch=4,
+        warmup=0.0,
         runtime={"batch_size": 4},
     )
     return train(config, elicited.taxonomy, [elicited.shard], directory)

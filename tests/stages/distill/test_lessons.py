@@ -166,6 +166,19 @@ def test_truth_takes_no_soft_term(elicited: Elicited) -> None:
         elicited.with_spec(labels="truth")
 
 
+def test_samples_of_a_doubtful_teacher_are_left_out(elicited: Elicited) -> None:
+    """By the least confident of a sample's answers, for joint prompts and for replay."""
+    samples = {lesson.sample.sample_id: lesson.sample for lesson in elicited.lessons(replay=0.0)}
+    lowest = {
+        sample_id: min(answer.confidence for answer in sample.answers)
+        for sample_id, sample in samples.items()
+    }
+    second = sorted(lowest.values())[1]
+    limit = (sorted(lowest.values())[0] + second) / 2
+    left = {lesson.sample.sample_id for lesson in elicited.lessons(min_confidence=limit)}
+    assert left == {sample_id for sample_id, least in lowest.items() if least >= second}
+
+
 def test_no_confident_sample_is_an_error(elicited: Elicited) -> None:
     with pytest.raises(ConfigError, match="min_confidence: 1 leaves no sample"):
         elicited.lessons(min_confidence=1.0)

@@ -68,7 +68,10 @@ def test_the_adapter_is_a_plain_one(
     runtime = {"batch_size": 4, "logging_steps": 1, "gradient_checkpointing": True}
     config = elicited.with_spec(
         lora={"rank": 4, "alpha": 8, "dropout": 0.0, "load_in_4bit": True},
-        **{"replay": 0.0, "global_batch": 4, "epochs": 8.0, "learning_rate": 0.01},
+        replay=0.0,
+        global_batch=4,
+        epochs=8.0,
+        learning_rate=0.01,
         runtime=runtime,
     )
     adapter = train(config, elicited.taxonomy, [elicited.shard], tmp_path)
