@@ -243,6 +243,12 @@ class LossWeights(_Model):
     """Relative weight of each level's letter in hard, soft and feature, from the first level on;
     1 beyond the last one given. Not given by the paper."""
 
+    @model_validator(mode="after")
+    def _teaches_something(self) -> Self:
+        if not (self.hard or self.format or self.soft or self.feature or self.text):
+            raise ValueError("hard, format, soft, feature and text are all 0: nothing is learned")
+        return self
+
 
 class LoraSpec(_Model):
     """Low-rank adapter on the linear layers of the language model."""
@@ -259,6 +265,9 @@ class LoraSpec(_Model):
     """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks."""
     dora: bool = False
     """Learn lengths and directions apart. vLLM does not serve such adapters; merge them first."""
+    load_in_4bit: bool = False
+    """Train over a base in 4 bits (QLoRA); wants bitsandbytes. Its vision tower, its merger and its
+    ``lm_head`` keep ``model.dtype``. Not given by the paper."""
 
 
 class DistillRuntime(_Model):

@@ -92,6 +92,10 @@ def test_unknown_keys_are_named_with_the_nearest(load: Load, more: str, message:
         (["distill.learning_rate=fast"], "distill.learning_rate: Input should be a valid number"),
         (["distill.learning_rate=.inf"], "distill.learning_rate: Input should be a finite number"),
         (["distill.temperature=.nan"], "distill.temperature: Input should be a finite number"),
+        (
+            [f"distill.losses.{term}=0" for term in ("hard", "format", "soft", "feature")],
+            "distill.losses: Value error, hard, format, soft, feature and text are all 0",
+        ),
         (["elicit.max_quarantined=1.5"], "elicit.max_quarantined: Input should be less than or eq"),
         (["model.revision=2024-01-01"], "write dates and the like in quotes"),
         (["sweep.variants.a.lora.rank=0"], "sweep.variants.a.lora.rank: Input should be greater"),

@@ -118,8 +118,11 @@ class Batcher:
 
 
 def to_device(inputs: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Move inputs to the model's device; pictures take the model's dtype."""
-    weight = next(model.parameters())
+    """Move inputs to the model's device; pictures take the model's dtype.
+
+    Quantised weights are integers, and what sees the image is not quantised.
+    """
+    weight = next(weight for weight in model.parameters() if weight.is_floating_point())
     return {
         key: value.to(weight.device, weight.dtype if value.is_floating_point() else value.dtype)
         for key, value in inputs.items()

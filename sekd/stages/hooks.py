@@ -24,12 +24,13 @@ FINAL_NORM = "final_norm"
 
 
 def layer_modules(
-    model: PreTrainedModel, layers: Sequence[str], spec: ModelSpec
+    model: PreTrainedModel, layers: Sequence[str], spec: ModelSpec, asked_by: str
 ) -> dict[str, nn.Module]:
     """Block modules by resolved name; ``middle`` becomes ``block_<i>``, ``final_norm`` is left out.
 
     Raises:
-        ConfigError: if there is no such layer; the message says which there are.
+        ConfigError: if there is no such layer; the message says which there are, and ``asked_by``,
+            the key that names it.
     """
     path, blocks = models.decoder_blocks(model, spec.decoder_blocks)
     named = {f"block_{index}": block for index, block in enumerate(blocks)}
@@ -40,7 +41,7 @@ def layer_modules(
             continue
         if name not in named:
             raise ConfigError(
-                f"elicit.layers: no {layer!r} in {type(model).__name__}; there are block_0 to "
+                f"{asked_by}: no {layer!r} in {type(model).__name__}; there are block_0 to "
                 f"block_{len(blocks) - 1} ({path}), middle and {FINAL_NORM}"
             )
         resolved[name] = named[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
 )
@@ -95,11 +99,18 @@ def load_processor(spec: ModelSpec) -> Any:
         raise ConfigError(f"{directory}: cannot load the processor: {_line(error)}") from error
 
 
-def load_model(spec: ModelSpec, device: str | None = None) -> PreTrainedModel:
+def load_model(
+    spec: ModelSpec, device: str | None = None, *, in_4bit: bool = False
+) -> PreTrainedModel:
     """The model in evaluation mode, on the GPU if there is one and no other device is named.
 
+    Args:
+        in_4bit: whether the linear layers of the language model's blocks are quantised (NF4);
+            everything else keeps ``spec.dtype``.
+
     Raises:
-        ConfigError: if the directory holds no vision-language model that transformers knows.
+        ConfigError: if the directory holds no vision-language model that transformers knows, or
+            bitsandbytes is asked for and not installed.
     """
     directory = locate(spec)
     try:
@@ -107,6 +118,7 @@ def load_model(spec: ModelSpec, device: str | None = None) -> PreTrainedModel:
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
+            quantization_config=_quantization(spec, directory) if in_4bit else None,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{directory}: cannot load the model: {_line(error)}") from error
@@ -118,6 +130,38 @@ def load_model(spec: ModelSpec, device: str | None = None) -> PreTrainedModel:
     module: nn.Module = model
     module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()
+
+
+def bitsandbytes_version() -> str:
+    """The version of what puts a base into 4 bits.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    try:
+        return metadata.version("bitsandbytes")
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(
+            "distill.lora.load_in_4bit: bitsandbytes is not installed: pip install 'sekd[qlora]'"
+        ) from error
+
+
+def _quantization(spec: ModelSpec, directory: Path) -> BitsAndBytesConfig:
+    bitsandbytes_version()  # what transformers says without it is a line too long
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=spec.trust_remote_code)
+    with torch.device("meta"):
+        outline: PreTrainedModel = AutoModelForImageTextToText.from_config(
+            config, trust_remote_code=spec.trust_remote_code
+        )
+    path, _ = decoder_blocks(outline, spec.decoder_blocks)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, spec.dtype),
+        # A pattern of what to leave as it is: all names that do not begin with the blocks' path.
+        llm_int8_skip_modules=[rf"(?!{re.escape(path)}\.)"],
+    )
 
 
 def _line(error: Exception) -> str:

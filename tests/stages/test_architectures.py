@@ -7,6 +7,8 @@ torchvision, which cannot be imported beside every CPU build of torch.
 from __future__ import annotations
 
 import importlib.util
+import re
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,17 @@ pytest.importorskip("torchvision", exc_type=RuntimeError)
 
 import transformers as hf
 from PIL import Image
+from torch import nn
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data.questions import Question
 from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ConfigError
 from sekd.stages.batches import Batcher, to_device
 from sekd.stages.chat import Chat
-from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.distill.adapter import adapted_modules, add_adapter
+from sekd.stages.distill.objective import Objective
+from sekd.stages.distill.supervision import Collator, MicroBatch
 from sekd.stages.engines import (
     Answer,
     Ask,
@@ -41,6 +47,8 @@ from sekd.stages.engines import (
 from sekd.stages.hooks import only_rows
 from sekd.stages.merge import merged_model
 from sekd.stages.models import load_model, load_processor, takes
+
+from .distill.conftest import Elicited, elicit
 
 TEXT = {
     "hidden_size": 64,
@@ -62,7 +70,8 @@ def tokenizer(image_parts: list[str], **named: str) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=[*SPECIAL, *image_parts], initial_alphabet=alphabet
     )
-    inner.train_from_iterator(["what is the phylum of the organism? A. B. C. D."] * 9, trainer)
+    letters = " ".join(f"{letter}." for letter in string.ascii_uppercase)
+    inner.train_from_iterator([f"what is the phylum of the organism? {letters}"] * 9, trainer)
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=inner,
         eos_token="<|im_end|>",
@@ -186,6 +195,18 @@ def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return ModelSpec(path=str(path), dtype="float32")
 
 
+Learned = tuple[Elicited, MicroBatch]
+
+
+@pytest.fixture(scope="module")
+def learned(spec: ModelSpec, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    """What the family's model says as a teacher, and a batch of joint prompts and of replay."""
+    elicited = elicit(world, tmp_path_factory.mktemp("signals"), f"model.path={spec.path}")
+    with_types = takes(load_model(spec), "mm_token_type_ids")
+    collate = Collator(Batcher(elicited.chat, with_token_types=with_types))
+    return elicited, collate(list(elicited.lessons(replay=0.5)))
+
+
 def pictures() -> list[Image.Image]:
     """Of different sizes, so that they take different numbers of tokens."""
     rng = np.random.default_rng(0)
@@ -273,12 +294,39 @@ def test_inputs_are_what_the_processor_makes_of_the_whole_text(
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_only_the_language_model_is_adapted(spec: ModelSpec) -> None:
-    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=2)))
-    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
-    assert len(trainable) == 2 * 7 * TEXT["num_hidden_layers"]
-    assert all(".language_model." in name for name in trainable), trainable
-    assert not any("visual" in name or "vision" in name for name in trainable)
+@pytest.mark.parametrize("in_4bit", [False, True], ids=["whole", "in 4 bits"])
+def test_only_the_language_model_is_adapted(spec: ModelSpec, in_4bit: bool) -> None:
+    """And of a base in 4 bits only it is quantised; all else cannot be named as a target."""
+    base = load_model(spec, in_4bit=in_4bit)
+    linear = {name: each for name, each in base.named_modules() if isinstance(each, nn.Linear)}
+    inside = [name for name in linear if name.startswith("model.language_model.layers.")]
+    outside = linear.keys() - {*inside}
+    for part in ("vis", "merger|projector", "lm_head"):
+        assert any(re.search(part, name) for name in outside), part
+    assert adapted_modules(base, LoraSpec().target_modules) == inside
+    assert len(inside) == 7 * TEXT["num_hidden_layers"]
+    for name in outside:
+        with pytest.raises(ConfigError, match=rf"{name} is no linear layer of the language"):
+            adapted_modules(base, [name])
+    quantised = [name for name, each in linear.items() if each.weight.dtype == torch.uint8]
+    assert quantised == (inside if in_4bit else [])
+
+
+@pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
+def test_no_gradient_leaves_the_adapter(learned: Learned, kind: str) -> None:
+    """After a backward pass of the whole loss, with the images that the teacher saw."""
+    elicited, batch = learned
+    spec = DistillSpec(lora=LoraSpec(rank=2, **({} if kind == "plain" else {kind: True})))
+    model = add_adapter(load_model(elicited.config.model), spec)
+    objective = Objective(model, elicited.config.model, spec, ["block_1", "final_norm"])
+    terms = objective(model.train(), batch)
+    assert terms.keys() == {"hard", "format", "soft", "feature", "replay"}
+    objective.weighted(terms).backward()
+    reached = {name for name, weights in model.named_parameters() if weights.grad is not None}
+    assert reached == {name for name, _ in model.named_parameters() if "lora_" in name}
+    num_each = 3 if kind == "dora" else 2
+    assert len(reached) == num_each * 7 * TEXT["num_hidden_layers"]
+    assert all(".language_model.layers." in name for name in reached)
 
 
 def test_the_merged_student_answers_like_base_and_adapter(spec: ModelSpec, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ def spec(tiny_model: Path) -> ModelSpec:
     return ModelSpec(path=str(tiny_model), dtype="float32")
 
 
-def save_adapter(spec: ModelSpec, folder: Path, seed: int = 0) -> Path:
+def save_adapter(spec: ModelSpec, folder: Path, seed: int = 0, **kind: bool) -> Path:
     """An adapter that changes something, unlike a fresh one."""
     torch.manual_seed(seed)
-    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=4, alpha=8)))
+    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=4, alpha=8, **kind)))
     for name, weights in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.1)
@@ -39,8 +39,11 @@ def logits(model: PreTrainedModel | PeftModel) -> torch.Tensor:
         return model(input_ids=tokens).logits
 
 
-def test_the_copy_answers_like_base_and_adapter(spec: ModelSpec, tmp_path: Path) -> None:
-    adapter = save_adapter(spec, tmp_path / "adapter")
+@pytest.mark.parametrize("kind", [{}, {"rslora": True}, {"dora": True}], ids=str)
+def test_the_copy_answers_like_base_and_adapter(
+    spec: ModelSpec, tmp_path: Path, kind: dict[str, bool]
+) -> None:
+    adapter = save_adapter(spec, tmp_path / "adapter", **kind)
     base = load_model(spec)
     without = logits(base)
     expected = logits(PeftModel.from_pretrained(base, str(adapter)).eval())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel
 from sekd.config import DistillSpec
 from sekd.errors import ConfigError
 from sekd.stages import models
+
+logger = logging.getLogger(__name__)
 
 
 def adapted_modules(
@@ -54,11 +57,15 @@ def add_adapter(
 ) -> PeftModel:
     """The model with a LoRA adapter, fresh or gone on from; nothing else needs a gradient.
 
+    A base in 4 bits is taken as it is: PEFT's ``prepare_model_for_kbit_training`` would turn all
+    that is not quantised, the vision tower too, into float32, and checkpoint activations unasked.
+
     Raises:
         ConfigError: if the adapter to go on from is not like the one that is asked for.
     """
     lora = spec.lora
     modules = adapted_modules(model, lora.target_modules, blocks_path)
+    logger.debug("adapted: %s", ", ".join(modules))
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -72,10 +79,16 @@ def add_adapter(
         return get_peft_model(model, config)
     student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
     begun = student.peft_config["default"]
-    for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
+    for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "modules_to_save"):
         if getattr(begun, name) != getattr(config, name):
             raise ConfigError(
                 f"distill.initial_adapter: {spec.initial_adapter} has {name} "
                 f"{getattr(begun, name)}, distill.lora asks for {getattr(config, name)}"
             )
+    others = {*student.targeted_module_names} ^ {*modules}
+    if others:
+        raise ConfigError(
+            f"distill.initial_adapter: {spec.initial_adapter} and distill.lora.target_modules "
+            f"differ in {len(others)} layers, e.g. {min(others)}"
+        )
     return student

@@ -73,6 +73,8 @@ Place = tuple[int, int]
 class Lessons(Dataset[Lesson]):
     """Every sample's joint prompt, and so many replayed sequences that they are the share asked.
 
+    There are none where the replay term has no weight: nothing would be learned from them.
+
     Args:
         seed: of the choice of samples to replay and of the order of options.
 
@@ -91,7 +93,8 @@ class Lessons(Dataset[Lesson]):
         self._rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
         places = self._usable(spec.min_confidence)
-        num_replayed = round(len(places) * spec.replay / (1 - spec.replay))
+        share = spec.replay if spec.losses.replay else 0.0
+        num_replayed = round(len(places) * share / (1 - share))
         self._items: list[tuple[Place, Skill | None]] = [(place, None) for place in places]
         self._items += self._chosen(places, num_replayed)
 

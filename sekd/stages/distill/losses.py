@@ -109,5 +109,7 @@ def rename_letters(logits_NV: Tensor, old_NL: Tensor, new_NL: Tensor) -> Tensor:
     """
     if torch.equal(old_NL, new_NL):
         return logits_NV
-    old, new = logits_NV.gather(-1, old_NL), logits_NV.gather(-1, new_NL)
-    return logits_NV.scatter(-1, old_NL, new).scatter(-1, new_NL, old)
+    # By a permutation of the columns: values scattered twice would get their gradient twice.
+    columns_NV = torch.arange(logits_NV.shape[-1], device=logits_NV.device).expand_as(logits_NV)
+    columns_NV = columns_NV.scatter(-1, old_NL, new_NL).scatter(-1, new_NL, old_NL)
+    return logits_NV.gather(-1, columns_NV)

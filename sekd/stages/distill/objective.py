@@ -47,7 +47,9 @@ class Objective:
         self, model: PeftModel, model_spec: ModelSpec, spec: DistillSpec, stored: Sequence[str]
     ) -> None:
         base = cast("PreTrainedModel", model.get_base_model())
-        missing = set(spec.layers) - set(stored)
+        blocks = layer_modules(base, spec.layers or stored, model_spec, "distill.layers")
+        layers = [*blocks, *[FINAL_NORM] * (FINAL_NORM in (spec.layers or stored))]
+        missing = set(layers) - set(stored)
         if missing:
             raise ConfigError(
                 f"distill.layers: no states of {', '.join(sorted(missing))} are stored; there are "
@@ -61,8 +63,8 @@ class Objective:
         self._spec, self._weights = spec, spec.losses
         self._model = model
         self._lm_head: nn.Module = base.get_output_embeddings()
-        self._layers = list(spec.layers or stored) if self._weights.feature else []
-        self._blocks = layer_modules(base, self._layers, model_spec)
+        self._layers = layers if self._weights.feature else []
+        self._blocks = blocks if self._weights.feature else {}
 
     def __call__(self, model: nn.Module, batch: MicroBatch) -> dict[str, Tensor]:
         """Terms of a micro-batch by name, each a float32 scalar: a sum over the sequences of its

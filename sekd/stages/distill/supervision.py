@@ -102,7 +102,7 @@ class Collator:
     """Lessons into a :class:`MicroBatch`.
 
     Args:
-        level_weights: of each level's letter, from the first level on; 1 beyond.
+        level_weights: of each level's letter of a joint prompt, from the first level on; 1 beyond.
     """
 
     def __init__(self, batcher: Batcher, level_weights: Sequence[float] = ()) -> None:
@@ -139,7 +139,8 @@ class Collator:
         rows, positions, targets, weights, text_weights, is_letter = [], [], [], [], [], []
         for row, lesson in enumerate(lessons):
             transcript = lesson.transcript
-            shares = self._shares(transcript.positions)
+            level_weights = self._level_weights if isinstance(lesson, JointLesson) else ()
+            shares = _shares(len(transcript.positions), level_weights)
             at_letters = dict(zip(transcript.positions, shares, strict=True))
             num_learned = sum(transcript.learned)
             num_other = num_learned - len(at_letters)
@@ -161,12 +162,13 @@ class Collator:
             text_weights_N=torch.tensor(text_weights),
         )
 
-    def _shares(self, letters: Sequence[int]) -> list[float]:
-        """Of each letter, its share of the mean over its sequence's letters."""
-        given = self._level_weights[: len(letters)]
-        weights = [*given, *[1.0] * (len(letters) - len(given))]
-        total = sum(weights) or 1.0
-        return [weight / total for weight in weights]
+
+def _shares(num_letters: int, level_weights: Sequence[float]) -> list[float]:
+    """Of each letter, its share of the mean over its sequence's letters."""
+    given = level_weights[:num_letters]
+    weights = [*given, *[1.0] * (num_letters - len(given))]
+    total = sum(weights) or 1.0
+    return [weight / total for weight in weights]
 
 
 def _signals(lessons: Sequence[JointLesson]) -> Signals | None:

@@ -47,6 +47,7 @@ def distill_fields(
 ) -> dict[str, Any]:
     """Everything that the adapter depends on: hashed, it is its fingerprint."""
     begun = config.distill.initial_adapter
+    in_4bit = config.distill.lora.load_in_4bit
     return {
         "stage": "distill",
         "version": DISTILL_VERSION,
@@ -54,6 +55,7 @@ def distill_fields(
         "model": models.identity(config.model),
         "initial_adapter": hash_directory(begun) if begun else None,
         "peft": metadata.version("peft"),
+        **({"bitsandbytes": models.bitsandbytes_version()} if in_4bit else {}),
         "states": {"fingerprint": states_fingerprint, "files": state_hashes},
     }
 
@@ -71,12 +73,16 @@ def train(
     """
     spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
     set_seed(spec.seed)
+    # First, since this chooses the process's device: a base in 4 bits is put there on loading.
+    arguments = _arguments(
+        spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"
+    )
     chat = Chat(
         models.load_processor(config.model),
         subject=dataset_spec.subject,
         answer=config.elicit.answer,
     )
-    base = models.load_model(config.model)
+    base = models.load_model(config.model, in_4bit=spec.lora.load_in_4bit)
     lessons = Lessons(shards, taxonomy, chat, spec)
     batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
     collate = Collator(batcher, spec.losses.levels)
@@ -89,7 +95,7 @@ def train(
         Objective(model, config.model, spec, lessons.layers),
         spec.global_batch,
         model=model,
-        args=_arguments(spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"),
+        args=arguments,
         train_dataset=lessons,
         data_collator=collate_batch,
     )

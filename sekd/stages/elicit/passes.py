@@ -89,7 +89,7 @@ class HookPass:
         self._lm_head = base.get_output_embeddings()
         self.head = Head(base)
         self._batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
-        self._blocks = layer_modules(base, config.elicit.layers, config.model)
+        self._blocks = layer_modules(base, config.elicit.layers, config.model, "elicit.layers")
         self._model: Any = base
         if config.elicit.adapter is not None:  # not merged: as the engines answer with it
             self._model = PeftModel.from_pretrained(base, str(config.elicit.adapter)).eval()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, get_args
 
 import numpy as np
 from torch import Tensor
@@ -34,7 +34,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 try:
     import vllm
     from vllm import LLM, PoolingParams, SamplingParams
+    from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.exceptions import VLLMClientError
+    from vllm.lora.peft_helper import PEFTHelper
     from vllm.lora.request import LoRARequest
     from vllm.platforms import current_platform
 except ImportError as error:
@@ -244,7 +246,7 @@ def _open(
     }
     lora = None
     if adapter is not None:
-        args |= {"enable_lora": True, "max_lora_rank": _adapter_rank(adapter)}
+        args |= {"enable_lora": True, "max_lora_rank": _max_rank(adapter)}
         lora = LoRARequest("adapter", 1, str(adapter))
     if current_platform.is_cpu():
         args |= _CPU_ARGS
@@ -291,6 +293,24 @@ def _eos_ids(llm: LLM) -> list[int]:
     return eos if isinstance(eos, list) else [eos]
 
 
-def _adapter_rank(adapter: Path) -> int:
-    rank = int(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"])
-    return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)
+def _max_rank(adapter: Path) -> int:
+    """The least of the ranks that vLLM makes room for where this adapter fits.
+
+    Raises:
+        ConfigError: if vLLM does not serve such an adapter. Left to itself it would find out at the
+            first prompt, and refuse each of them.
+    """
+    content = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    sizes = sorted(get_args(MaxLoRARanks))
+    try:
+        helper = PEFTHelper.from_dict(content)
+        largest = max(helper.r, *helper.rank_pattern.values(), 0)
+        rank: MaxLoRARanks = next((size for size in sizes if size >= largest), sizes[-1])
+        helper.validate_legal(LoRAConfig(max_lora_rank=rank))
+    except ValueError as error:
+        raise ConfigError(
+            f"{adapter}: vLLM does not serve this adapter: {_line(error)} Set engine: "
+            "transformers, or merge it into the base (merge_and_unload of PEFT) and evaluate the "
+            "copy by its path"
+        ) from error
+    return rank

@@ -48,22 +48,26 @@ class Elicited:
         return Collator(Batcher(self.chat, with_token_types=False), level_weights)(lessons)
 
 
-@pytest.fixture(scope="package")
-def elicited(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Elicited:
-    """Four samples, float32 states of one block and the final norm, a plain reply of one."""
-    overrides = [
+def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:
+    """Some samples of the drawn world, float32 states of one block and the final norm, and
+    a plain reply of one sample."""
+    defaults = [
         "elicit.plain.share=0.3",
         "elicit.state_dtype=float32",
         "elicit.layers=[block_1, final_norm]",
         "elicit.top_k=50",
     ]
-    config = load_config(world / "config.yaml", overrides)
+    config = load_config(world / "config.yaml", [*defaults, *overrides])
     dataset = Dataset.load("train", config.data["train"])
     shard = Shard(0, tuple(sample.id for sample in dataset.samples[:NUM_SAMPLES]))
-    folder = tmp_path_factory.mktemp("signals")
     answers = AnswersWorker(config, dataset).process(shard, folder, lambda _: None).files
     pair = (answers[signals.TRANSCRIPTS], answers[signals.ANSWERS])
     states = StatesWorker(config, {0: pair}).process(shard, folder, lambda _: None).files
     files = ShardFiles(*pair, states[signals.STATES], states[signals.STATE_ROWS])
     chat = Chat(models.load_processor(config.model), subject="organism")
     return Elicited(config, files, dataset.taxonomy, chat)
+
+
+@pytest.fixture(scope="package")
+def elicited(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Elicited:
+    return elicit(world, tmp_path_factory.mktemp("signals"))

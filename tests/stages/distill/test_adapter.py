@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
@@ -78,8 +80,41 @@ def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path)
         assert weights.requires_grad == ("lora_" in name)
 
 
-def test_an_adapter_of_another_rank_is_refused(base: torch.nn.Module, tmp_path: Path) -> None:
-    add_adapter(base, DistillSpec(lora=LoraSpec(rank=4))).save_pretrained(str(tmp_path))
+@pytest.mark.parametrize(
+    ("begun", "message"),
+    [
+        ({"rank": 4}, r"has r 4, distill\.lora asks for 64"),
+        ({"dropout": 0.0}, r"has lora_dropout 0\.0, distill\.lora asks for 0\.2"),
+        (
+            {"target_modules": ("q_proj",)},
+            rf"target_modules differ in 24 layers, e\.g\. {BLOCKS}\.0\.mlp\.down_proj",
+        ),
+    ],
+)
+def test_an_adapter_that_is_not_like_the_one_asked_for_is_refused(
+    base: torch.nn.Module, tmp_path: Path, begun: dict[str, object], message: str
+) -> None:
+    add_adapter(base, DistillSpec(lora=LoraSpec(**begun))).save_pretrained(str(tmp_path))
     again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
-    with pytest.raises(ConfigError, match=r"has r 4, distill\.lora asks for 64"):
+    with pytest.raises(ConfigError, match=message):
         add_adapter(again, DistillSpec(initial_adapter=tmp_path))
+
+
+def test_an_adapter_on_what_sees_the_image_is_refused(
+    base: torch.nn.Module, tmp_path: Path
+) -> None:
+    """Made elsewhere, on every ``q_proj`` there is: it would go on to train the vision tower."""
+    config = LoraConfig(r=64, lora_alpha=64, lora_dropout=0.2, target_modules=["q_proj"])
+    get_peft_model(base, config).save_pretrained(str(tmp_path))
+    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    lora = LoraSpec(target_modules=("q_proj",))
+    with pytest.raises(ConfigError, match=rf"differ in 3 layers, e\.g\. {VISION}"):
+        add_adapter(again, DistillSpec(initial_adapter=tmp_path, lora=lora))
+
+
+def test_the_layers_are_in_the_log(base: torch.nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="sekd")
+    add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=("o_proj",))))
+    (line,) = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
+    paths = ", ".join(f"{BLOCKS}.{block}.self_attn.o_proj" for block in range(4))
+    assert line == f"adapted: {paths}"

@@ -79,6 +79,23 @@ def test_levels_weigh_as_asked(elicited: Elicited) -> None:
     torch.testing.assert_close(weights, torch.tensor([[0.6, 0.0, 0.2, 0.2]] * NUM_SAMPLES))
 
 
+def test_levels_do_not_weigh_on_what_is_replayed(elicited: Elicited) -> None:
+    """A question by itself has one letter, whatever its level, and a mean of its own."""
+    lessons = [each for each in elicited.lessons(replay=0.9) if isinstance(each, ReplayLesson)]
+    batch = elicited.collate(lessons, (0.0, 3.0))
+    assert batch.replay is not None
+    at = batch.replay.learned
+    for row in range(len(lessons)):
+        shares = at.weights_N[(at.rows_N == row) & at.is_letter_N] * len(lessons)
+        torch.testing.assert_close(shares, torch.full_like(shares, 1 / len(shares)))
+
+
+def test_nothing_is_replayed_for_a_term_without_weight(elicited: Elicited) -> None:
+    """A batch of such sequences alone would have no loss at all."""
+    lessons = elicited.lessons(replay=0.75, losses={"replay": 0.0})
+    assert [type(lesson) for lesson in lessons] == [JointLesson] * NUM_SAMPLES
+
+
 def test_options_are_shuffled_anew_in_each_epoch(elicited: Elicited) -> None:
     """And a letter keeps meaning its node: the prompt shows the node's name behind its letter."""
     lessons, chat = elicited.lessons(replay=0.0), elicited.chat
@@ -155,6 +172,19 @@ def test_an_unknown_truth_is_named(elicited: Elicited) -> None:
 def test_truth_takes_no_soft_term(elicited: Elicited) -> None:
     with pytest.raises(ValueError, match="labels: truth: the teacher's distributions"):
         elicited.with_spec(labels="truth")
+
+
+def test_samples_of_a_doubtful_teacher_are_left_out(elicited: Elicited) -> None:
+    """By the least confident of a sample's answers, for joint prompts and for replay."""
+    samples = {lesson.sample.sample_id: lesson.sample for lesson in elicited.lessons(replay=0.0)}
+    lowest = {
+        sample_id: min(answer.confidence for answer in sample.answers)
+        for sample_id, sample in samples.items()
+    }
+    second = sorted(lowest.values())[1]
+    limit = (sorted(lowest.values())[0] + second) / 2
+    left = {lesson.sample.sample_id for lesson in elicited.lessons(min_confidence=limit)}
+    assert left == {sample_id for sample_id, least in lowest.items() if least >= second}
 
 
 def test_no_confident_sample_is_an_error(elicited: Elicited) -> None:

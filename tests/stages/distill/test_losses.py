@@ -268,3 +268,12 @@ def test_gradients_follow_their_letters() -> None:
     (rename_letters(logits, OLD, NEW) * weights).sum().backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad, rename_letters(weights, OLD, NEW))
+
+
+def test_padding_does_not_add_to_gradients() -> None:
+    """A row of fewer options repeats its first letter, whose gradient still counts once."""
+    logits, weights = draw(20, 2, V).requires_grad_(), draw(21, 2, V)
+    padded = [torch.cat([ids, ids[:, :1], ids[:, :1]], -1) for ids in (OLD, NEW)]
+    (rename_letters(logits, *padded) * weights).sum().backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, rename_letters(weights, OLD, NEW))

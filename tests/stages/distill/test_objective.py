@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.supervision import MicroBatch
 
-from .conftest import Elicited
+from .conftest import Elicited, elicit
 
 LAYERS = ["block_1", "final_norm"]
 ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "replay": 1.0}
@@ -56,9 +57,9 @@ def reference_terms(model: PeftModel, batch: MicroBatch, spec: DistillSpec) -> d
             continue
         weight = float(at.weights_N[n])
         final = signals.states["final_norm"][letter].double()
-        shown = (head @ final).log_softmax(-1)
-        teacher = shown.clone()  # each option's probability moves to its letter in this prompt
-        teacher[signals.student_letters_ML[letter]] = shown[signals.teacher_letters_ML[letter]]
+        # Each option's probability, over all orders, goes to its letter in this prompt.
+        teacher = (head @ final).log_softmax(-1)
+        teacher[signals.student_letters_ML[letter]] = signals.logprobs_ML[letter].double()
         soft = (teacher / heat).log_softmax(-1)
         mine = (logits[row, position] / heat).log_softmax(-1)
         middle = torch.logaddexp(soft, mine) - math.log(2)
@@ -124,6 +125,28 @@ def test_terms_equal_those_of_full_logits(elicited: Elicited, settings: dict[str
     assert objective.weighted(terms).item() == pytest.approx(total, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["elicit.style=facts"],  # a transcript for each level
+        ["elicit.permutations=3"],
+        ["elicit.state_dtype=float8"],
+        ["data.train.distractors=walk", "elicit.answer=letter"],
+    ],
+    ids=["facts", "permutations", "float8", "walk"],
+)
+def test_whatever_the_teacher_was_like(world: Path, tmp_path: Path, overrides: list[str]) -> None:
+    elicited = elicit(world, tmp_path, *overrides)
+    spec = elicited.with_spec(losses=ALL).distill
+    model, lessons = student_of(elicited, spec), elicited.lessons(replay=0.5)
+    batch = elicited.collate(list(lessons))
+    objective = Objective(model, elicited.config.model, spec, lessons.layers)
+    with torch.inference_mode():
+        terms = objective(model, batch)
+    for name, value in reference_terms(model, batch, spec).items():
+        assert terms[name].item() == pytest.approx(value, abs=2e-5, rel=1e-4), name
+
+
 def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
     """And at the letters of a dialogue it is the teacher, so what replay measures is zero."""
     spec = elicited.config.distill
@@ -165,9 +188,11 @@ def test_top_k_stands_in_where_no_final_state_is_stored(elicited: Elicited) -> N
     assert 0.5 * exact < bound <= exact + 1e-4
 
 
-def test_only_the_adapter_gets_a_gradient(elicited: Elicited) -> None:
+@pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
+def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None:
     """Not the vision tower, not the merger, not the base: with every term on."""
-    spec = elicited.with_spec(losses=ALL).distill
+    lora = {"rank": 4} | ({kind: True} if kind != "plain" else {})
+    spec = elicited.with_spec(losses=ALL, lora=lora).distill
     model = student_of(elicited, spec)
     lessons = elicited.lessons(replay=0.5)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
@@ -184,6 +209,16 @@ def test_a_layer_that_is_not_stored_is_named(elicited: Elicited) -> None:
     model = student_of(elicited, spec)
     with pytest.raises(ConfigError, match=r"no states of block_3 .*block_1, final_norm"):
         Objective(model, elicited.config.model, spec, LAYERS)
+
+
+def test_the_middle_is_the_block_half_way_up(elicited: Elicited) -> None:
+    """As in ``elicit.layers``, whose names the shards have resolved."""
+    model = student_of(elicited, elicited.config.distill)
+    spec = elicited.with_spec(layers=["middle"]).distill
+    objective = Objective(model, elicited.config.model, spec, ["block_2", "final_norm"])
+    assert objective._layers == ["block_2"]
+    with pytest.raises(ConfigError, match=r"^distill\.layers: no 'block_9' in .*block_3"):
+        Objective(model, elicited.config.model, elicited.with_spec(layers=["block_9"]).distill, [])
 
 
 def test_a_temperature_wants_the_final_state(elicited: Elicited) -> None:

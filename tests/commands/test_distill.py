@@ -1,0 +1,85 @@
+"""``sekd distill`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from sekd.cli import main
+
+TRUTH = [
+    *("--set", "distill.labels=truth"),
+    *("--set", "distill.losses={soft: 0, feature: 0}"),
+]
+
+
+def sekd(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def elicited(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config whose run has been through ``sekd elicit``."""
+    folder = tmp_path_factory.mktemp("distill")
+    content = yaml.safe_load((world / "config.yaml").read_text("utf-8"))
+    content["run_dir"] = str(folder / "run")
+    content["distill"] |= {"epochs": 1.0, "global_batch": 8}
+    content["distill"]["runtime"] = {"batch_size": 4, "logging_steps": 1}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    result = sekd("elicit", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_the_baseline_of_labelled_images(elicited: Path) -> None:
+    """From the truth alone: another adapter than the teacher's, beside it, and its card says so."""
+    adapters = []
+    for labels in ([], TRUTH):
+        result = sekd("distill", elicited, "--json", *labels)
+        assert result.exit_code == 0, result.output
+        adapters.append(Path(json.loads(result.stdout.splitlines()[-1])["adapter"]))
+    ours, baseline = adapters
+    assert ours != baseline
+    weights, others = (load_file(each / "adapter_model.safetensors") for each in adapters)
+    assert weights.keys() == others.keys()
+    assert any((weights[name] != others[name]).any() for name in weights if "lora_B" in name)
+    card = (baseline / "README.md").read_text("utf-8")
+    assert "labels: truth" in card
+    assert "No human label was trained on" not in card
+    assert "| hard |" in card
+    assert "| soft |" not in card
+    assert sekd("distill", elicited, *TRUTH).stdout.strip() == f"adapter: {baseline}"
+
+
+def test_the_baseline_is_of_labels_alone(elicited: Path) -> None:
+    result = sekd("distill", elicited, "--set", "distill.labels=truth")
+    assert result.exit_code == 2
+    assert "set losses.soft and losses.feature to 0" in result.output
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_baseline_of_unlabelled_images_names_the_first(elicited: Path, tmp_path: Path) -> None:
+    """A table without labels, walked by the teacher: there is nothing to learn from."""
+    content = yaml.safe_load(elicited.read_text("utf-8"))
+    images = sorted(Path(content["data"]["train"]["images"]).glob("*/*"))[:3]
+    for number, image in enumerate(images):
+        shutil.copy(image, tmp_path / f"{number}{image.suffix}")
+    rows = "".join(f"{number}{image.suffix}\n" for number, image in enumerate(images))
+    (tmp_path / "table.csv").write_text(f"image\n{rows}", encoding="utf-8")
+    train = content["data"]["train"]
+    del train["images"]
+    train |= {"table": str(tmp_path / "table.csv"), "distractors": "walk"}
+    content["run_dir"] = str(tmp_path / "run")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert sekd("elicit", config).exit_code == 0
+    result = sekd("distill", config, *TRUTH)
+    assert result.exit_code != 0
+    assert "distill.labels: truth, but its true node is None and no option" in result.output

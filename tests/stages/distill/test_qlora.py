@@ -1,0 +1,114 @@
+"""Training over a base in 4 bits: what is quantised, what learns, and what is left of it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+
+from sekd.errors import ConfigError
+from sekd.stages import models
+from sekd.stages.batches import to_device
+from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.distill.objective import Objective
+from sekd.stages.distill.train import train
+
+from .conftest import Elicited
+
+BLOCKS = "model.text_model.layers."
+
+
+def test_the_language_models_blocks_alone_are_quantised(elicited: Elicited) -> None:
+    spec = elicited.config.model
+    plain = dict(models.load_model(spec).named_modules())
+    for name, module in models.load_model(spec, in_4bit=True).named_modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        assert isinstance(module, Linear4bit) == name.startswith(BLOCKS), name
+        if isinstance(module, Linear4bit):
+            state = module.weight.quant_state
+            assert (state.quant_type, state.nested, state.dtype) == ("nf4", True, torch.float32)
+        else:
+            assert torch.equal(module.weight, plain[name].weight), name
+
+
+@pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
+def test_only_the_adapter_learns(elicited: Elicited, kind: str) -> None:
+    lora = {"rank": 4, "load_in_4bit": True} | ({kind: True} if kind != "plain" else {})
+    spec = elicited.with_spec(lora=lora).distill
+    model = add_adapter(models.load_model(elicited.config.model, in_4bit=True), spec)
+    model.train()  # on the CPU bitsandbytes packs weights anew for inference, without a gradient
+    lessons = elicited.lessons(replay=0.5)
+    objective = Objective(model, elicited.config.model, spec, lessons.layers)
+    objective.weighted(objective(model, elicited.collate(list(lessons)))).backward()
+    learning = {name for name, weights in model.named_parameters() if weights.grad is not None}
+    assert learning == {name for name, _ in model.named_parameters() if "lora_" in name}
+    assert len(learning) == 4 * 7 * (3 if kind == "dora" else 2)
+
+
+def test_the_adapter_is_a_plain_one(
+    elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses fall, and the adapter goes onto a base that is not quantised."""
+    history: list[float] = []
+    compute = Objective.weighted
+
+    def noted(self: Objective, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = compute(self, terms)
+        history.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(Objective, "weighted", noted)
+    runtime = {"batch_size": 4, "logging_steps": 1, "gradient_checkpointing": True}
+    config = elicited.with_spec(
+        lora={"rank": 4, "alpha": 8, "dropout": 0.0, "load_in_4bit": True},
+        replay=0.0,
+        global_batch=4,
+        epochs=8.0,
+        learning_rate=0.01,
+        runtime=runtime,
+    )
+    adapter = train(config, elicited.taxonomy, [elicited.shard], tmp_path)
+    assert len(history) == 8
+    assert history[-1] < 0.8 * history[0]
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert len(weights) == 4 * 7 * 2
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    tokens = torch.arange(20, 40)[None]
+    student = PeftModel.from_pretrained(models.load_model(config.model), str(adapter))
+    with torch.inference_mode():
+        changed = student(input_ids=tokens).logits
+        with student.disable_adapter():
+            base = student(input_ids=tokens).logits
+    assert (changed - base).abs().max() > 0.1
+
+
+def test_without_bitsandbytes_the_message_says_how_to_get_it(
+    elicited: Elicited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(models.metadata, "version", missing)
+    with pytest.raises(ConfigError, match=r"load_in_4bit: .* pip install 'sekd\[qlora\]'$"):
+        models.load_model(elicited.config.model, in_4bit=True)
+
+
+def test_pictures_do_not_take_the_dtype_of_quantised_weights() -> None:
+    model = nn.ParameterList(
+        [
+            nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False),
+            nn.Parameter(torch.zeros(2, dtype=torch.bfloat16)),
+        ]
+    )
+    moved = to_device({"pixel_values": torch.ones(2), "input_ids": torch.ones(2).long()}, model)
+    assert {name: value.dtype for name, value in moved.items()} == {
+        "pixel_values": torch.bfloat16,
+        "input_ids": torch.int64,
+    }
