@@ -9,6 +9,7 @@ import yaml
 
 from sekd import __version__
 from sekd.config import RunConfig
+from sekd.stages.distill.curves import CSV_NAME, PNG_NAME
 from sekd.stages.distill.objective import TERMS
 
 
@@ -56,6 +57,10 @@ questions ..."), through `PeftModel.from_pretrained` or as a LoRA of vLLM.
 | training, last logged step | |
 |---|---|
 {figures}
+
+![Loss and terms over the steps of the training]({PNG_NAME})
+
+Every logged step is in [{CSV_NAME}]({CSV_NAME}).
 
 ```yaml
 {settings}```
