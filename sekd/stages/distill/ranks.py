@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, reduce
 
 T = TypeVar("T")
 
@@ -32,3 +32,9 @@ def part() -> None:
 def are_weights_sharded() -> bool:
     """Whether ``accelerate launch --use_fsdp`` is to spread the weights over the processes."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def anywhere(facts: Sequence[bool]) -> list[bool]:
+    """Of each fact, whether it is one in any process; all of them have to come here."""
+    counts = torch.tensor(facts, dtype=torch.int64, device=PartialState().device)
+    return [bool(count) for count in reduce(counts, reduction="sum").tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -92,14 +93,17 @@ def _fit(
     checkpoint: Checkpoint | None,
 ) -> None:
     spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
-    args = _arguments(
-        spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"
-    )  # before the model, which takes long to load
+    is_bf16 = config.model.dtype == "bfloat16"
+    args = _arguments(spec, directory / "checkpoints", is_bf16=is_bf16)
     if spec.runtime.num_workers:
         # Micro-batches come as shared memory. Held open as file descriptors, which is PyTorch's
         # way, those of one large global batch would be more than a process is allowed.
         torch.multiprocessing.set_sharing_strategy("file_system")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in each worker
+    if ranks.are_weights_sharded():
+        # Of checkpoints only, the adapter is whole anyway; and a checkpoint in one file is written,
+        # but accelerate never comes back from reading it.
+        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
     set_seed(spec.seed)
     chat = Chat(
         models.load_processor(config.model),
@@ -130,6 +134,8 @@ def _fit(
     trainer.add_callback(Lines(spec.global_batch))
     trainer.add_callback(Epochs(lessons))
     trainer.add_callback(Milestones(directory))
+    # What accelerate passes on to PyTorch for our ddp_broadcast_buffers.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     set_seed(spec.seed + args.process_index)  # each process drops out other units
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 

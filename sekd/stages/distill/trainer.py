@@ -44,15 +44,16 @@ is less: a student that goes on from a good one begins near zero."""
 class ByLength(Sampler[int]):
     """Random order with sequences of like length together, so that little is padding.
 
-    Of every 50 global batches the sequences are sorted, and the batches shuffled again. The order
-    follows from the seed and the epoch, whatever the number of processes and micro-batches. An
-    epoch is made of whole global batches: the last one is filled up with sequences that were there
-    before, so that every step is a mean over as many, in micro-batches of one size.
+    Of every 50 global batches the sequences are sorted, and the batches shuffled again. Within one,
+    those of a kind are together, too, because a micro-batch takes forward passes for each kind. The
+    order follows from the seed and the epoch, whatever the number of processes and micro-batches.
+    An epoch is made of whole global batches: the last one is filled up with sequences that were
+    there before, so that every step is a mean over as many, in micro-batches of one size.
     """
 
     def __init__(self, lessons: Lessons, global_batch: int, seed: int) -> None:
         self._lessons, self._global_batch, self._seed = lessons, global_batch, seed
-        self._lengths = lessons.lengths
+        self._lengths, self._are_replayed = lessons.lengths, lessons.are_replayed
 
     def __len__(self) -> int:
         return math.ceil(len(self._lengths) / self._global_batch) * self._global_batch
@@ -67,7 +68,7 @@ class ByLength(Sampler[int]):
             some.sort(key=self._lengths.__getitem__)  # stable: those of one length stay shuffled
             batches = [some[at : at + size] for at in range(0, len(some), size)]
             for batch in rng.sample(batches, len(batches)):
-                yield from batch
+                yield from sorted(batch, key=self._are_replayed.__getitem__)
 
 
 class DistillTrainer(Trainer):
