@@ -60,12 +60,15 @@ def _drawn(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
     """Small multiples, a panel for each name, all over the same steps."""
     num_rows = -(-len(names) // _COLUMNS)
     size = (_COLUMNS * _WIDTH, num_rows * _HEIGHT)
-    figure = Figure(size, _DPI, facecolor="white", layout="constrained")
+    figure = Figure(size, _DPI, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     for index, name in enumerate(names):
         panel = figure.add_subplot(num_rows, _COLUMNS, index + 1)
         points = [(row["step"], row[name]) for row in rows if name in row]
         _draw(panel, points, *_PANELS[name])
         panel.set_xlim(0, max(row["step"] for row in rows) * 1.02)
+    caption = "thin: each logged step; thick: mean over its neighbours"
+    figure.suptitle(caption, x=0.99, ha="right", fontsize=8, color=_SOFT)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()

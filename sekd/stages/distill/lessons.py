@@ -91,7 +91,8 @@ class Lessons(Dataset[Lesson]):
         self._rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
         places = self._usable(spec.min_confidence)
-        num_replayed = round(len(places) * spec.replay / (1 - spec.replay))
+        share = spec.replay if spec.losses.replay else 0.0
+        num_replayed = round(len(places) * share / (1 - share))
         self._items: list[tuple[Place, Skill | None]] = [(place, None) for place in places]
         self._items += self._chosen(places, num_replayed)
 
