@@ -275,6 +275,8 @@ class DistillRuntime(_Model):
 
     batch_size: Positive = 8
     """Samples per device and forward pass; gradients accumulate up to the global batch."""
+    num_workers: NonNegativeInt = 4
+    """Processes per device that read and prepare images while the device trains; 0 for none."""
     gradient_checkpointing: bool = False
     save_steps: Positive = 200
     logging_steps: Positive = 10

@@ -72,7 +72,7 @@ def config_file(world: Path, tmp_path: Path) -> Path:
     content["run_dir"] = str(tmp_path / "run")
     content["elicit"]["runtime"] = {"batch_size": 5, "shard_size": 10}
     content["distill"] |= {"epochs": 1.0, "global_batch": 8, "learning_rate": 0.001}
-    content["distill"]["runtime"] = {"batch_size": 4, "logging_steps": 1, "save_steps": 2}
+    content["distill"]["runtime"] |= {"batch_size": 4, "logging_steps": 1, "save_steps": 2}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sekd.commands.elicit import Elicited
-from sekd.commands.running import on_this_machine, over_config
+from sekd.commands.running import is_follower, on_this_machine, over_config
 from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def distill(config: RunConfig, as_json: bool) -> bool:
         sekd distill configs/cub200-qwen2.5-vl-7b.yaml --set distill.losses.feature=0
     """
     adapter = run_distill(config)
-    click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
+    if not is_follower():
+        click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
     return True
 
 
@@ -39,25 +40,32 @@ def run_distill(config: RunConfig) -> Path:
     from sekd.data.taxonomy import Taxonomy
     from sekd.pipeline.folders import find_folder, publish_folder
     from sekd.pipeline.stage import open_directory
+    from sekd.stages.distill import ranks
     from sekd.stages.distill.lessons import ShardFiles
     from sekd.stages.distill.train import distill_fields, train
 
     answers, states = finished_elicitation(config)
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
-    fields = distill_fields(config, states.fingerprint, states.hashes())
-    directory = open_directory(config.run_dir / "distill", fields)
-    adapter = find_folder(directory, "adapter")
-    if adapter is not None:
-        return adapter
-    dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
-    shards = [
-        ShardFiles(*dialogues[shard], *files)
-        for shard, files in states.groups(STATES, STATE_ROWS).items()
-    ]
-    here = on_this_machine(config.run_dir) / "distill" / directory.name
-    train(config, taxonomy, shards, here)
-    return publish_folder(here, directory, "adapter")
+    root = config.run_dir / "distill"
+
+    def open_own() -> tuple[str, Path | None]:
+        fields = distill_fields(config, states.fingerprint, states.hashes())
+        directory = open_directory(root, fields)
+        return directory.name, find_folder(directory, "adapter")
+
+    name, adapter = ranks.agree(open_own)
+    if adapter is None:
+        dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
+        shards = [
+            ShardFiles(*dialogues[shard], *files)
+            for shard, files in states.groups(STATES, STATE_ROWS).items()
+        ]
+        here = on_this_machine(config.run_dir) / "distill" / name
+        train(config, taxonomy, shards, here)
+        adapter = ranks.agree(lambda: publish_folder(here, root / name, "adapter"))
+    ranks.part()
+    return adapter
 
 
 def finished_elicitation(config: RunConfig) -> Elicited:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -51,6 +52,7 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
         from sekd.config import load_config, write_resolved
 
         log_path = None
+        is_silent = run.__name__ == "distill" and is_follower()
         try:
             shorthand = [
                 f"{run.__name__}.{key}={value}"
@@ -58,13 +60,15 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
                 if (value := options.pop(name, None)) is not None
             ]
             config = load_config(config_path, [*overrides, *shorthand])
-            log_path = on_this_machine(config.run_dir) / "sekd.log"
-            _start_logging(log_path)
-            write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
+            if not is_silent:
+                log_path = on_this_machine(config.run_dir) / "sekd.log"
+                _start_logging(log_path)
+                write_resolved(config, config.run_dir / f"{run.__name__}.config.yaml")
             sys.exit(0 if run(config, as_json, **options) else EXIT_INCOMPLETE)
         except ConfigError as error:
             logger.debug("stopped", exc_info=True)
-            click.echo(f"sekd: {error}", err=True)
+            if not is_silent:  # the first process says the same
+                click.echo(f"sekd: {error}", err=True)
             sys.exit(EXIT_CONFIG)
         except Exception as error:
             logger.debug("stopped", exc_info=True)
@@ -74,6 +78,11 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
             sys.exit(EXIT_INCOMPLETE)
 
     return command
+
+
+def is_follower() -> bool:
+    """Whether this is one of the processes of torchrun, but not the first, which alone speaks."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def on_workers(command: Callable[..., None]) -> Callable[..., None]:

@@ -249,7 +249,7 @@ distill:
   global_batch: 8
   replay: 0.25
   seed: {seed}
-  runtime: {{batch_size: 8, logging_steps: 100}}
+  runtime: {{batch_size: 8, num_workers: 0, logging_steps: 100}}
 
 evaluate:
   datasets: [seen, unseen]

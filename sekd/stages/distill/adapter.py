@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -14,6 +16,8 @@ from sekd.errors import ConfigError
 from sekd.stages import models
 
 logger = logging.getLogger(__name__)
+
+_FIRST_FACTOR = ".lora_A.weight"
 
 
 def adapted_modules(
@@ -92,3 +96,11 @@ def add_adapter(
             f"differ in {len(others)} layers, e.g. {min(others)}"
         )
     return student
+
+
+def adapted_in(folder: Path) -> list[str]:
+    """Full paths of the layers that a stored adapter is on, in the order of their blocks."""
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        names = [name for name in file.keys() if name.endswith(_FIRST_FACTOR)]  # noqa: SIM118
+    paths = [name.removeprefix("base_model.model.").removesuffix(_FIRST_FACTOR) for name in names]
+    return sorted(paths, key=lambda path: [part.zfill(4) for part in path.split(".")])

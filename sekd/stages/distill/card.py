@@ -12,6 +12,7 @@ import yaml
 
 from sekd import __version__
 from sekd.config import RunConfig
+from sekd.stages.distill.curves import CSV_NAME, PNG_NAME
 from sekd.stages.distill.objective import TERMS
 
 _MADE = {
@@ -79,6 +80,10 @@ questions ..."), through `PeftModel.from_pretrained`{_SERVED if not lora.dora el
 | training, last logged step | |
 |---|---|
 {figures}
+
+![Loss and terms over the steps of the training]({PNG_NAME})
+
+Every logged step is in [{CSV_NAME}]({CSV_NAME}).
 
 ```yaml
 {settings}```

@@ -146,6 +146,11 @@ class Lessons(Dataset[Lesson]):
         by_shard = [shard.num_prompt_tokens() for shard in self._samples]
         return [by_shard[shard][place] for (shard, place), _ in self._items]
 
+    @property
+    def are_replayed(self) -> list[bool]:
+        """Of each item, whether it keeps a skill of the base."""
+        return [skill is not None for _, skill in self._items]
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from sekd.config import DistillSpec, ModelSpec
 from sekd.errors import ConfigError
 from sekd.stages.batches import to_device
+from sekd.stages.distill import ranks
 from sekd.stages.distill.losses import (
     feature_loss,
     hard_loss,
@@ -73,13 +74,34 @@ class Objective:
         Args:
             model: the base with its adapter, or what it was wrapped into (DDP, FSDP).
         """
-        terms: dict[str, Tensor] = {}
         device = next(self._lm_head.parameters()).device
-        if batch.joint is not None:
-            terms |= self._joint(model, batch.joint.to(device))
-        if batch.replay is not None and self._weights.replay:
-            terms["replay"] = self._replay(model, batch.replay.to(device))
-        return terms
+        joint = batch.joint and batch.joint.to(device)
+        replay = batch.replay.to(device) if batch.replay and self._weights.replay else None
+        kinds = (joint is not None, replay is not None)
+        passes = ranks.anywhere(kinds) if ranks.are_weights_sharded() else kinds
+        terms: dict[str, Tensor] = {}
+        nought = torch.zeros((), device=device)
+        if joint is not None:
+            terms |= self._joint(model, joint)
+        elif passes[0]:
+            assert replay is not None
+            nought = nought + self._idle(model, replay)
+        if replay is not None:
+            terms["replay"] = self._replay(model, replay)
+        elif passes[1]:
+            assert joint is not None
+            nought = nought + 0 * self._replay(model, joint)
+        return {name: term + nought for name, term in terms.items()}
+
+    def _idle(self, model: nn.Module, part: Part) -> Tensor:
+        """Nought, by way of a forward pass that is there for other processes alone.
+
+        Where weights are spread over processes, each of them has to go through every pass of any.
+        """
+        learned = part.learned
+        with only_rows(self._lm_head, learned.rows_N, learned.positions_N):
+            logits_NV = model(**to_device(part.inputs, model), use_cache=False).logits
+        return 0 * logits_NV.float().mean()
 
     def weighted(self, terms: dict[str, Tensor]) -> Tensor:
         """The loss: their sum under the configured weights."""

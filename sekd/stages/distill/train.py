@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,15 +21,18 @@ from sekd.errors import ConfigError
 from sekd.stages import models
 from sekd.stages.batches import Batcher
 from sekd.stages.chat import Chat
-from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.distill import ranks
+from sekd.stages.distill.adapter import adapted_in, add_adapter
 from sekd.stages.distill.card import model_card
+from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
+from sekd.stages.distill.curves import write_curves
 from sekd.stages.distill.lessons import Lesson, Lessons, ShardFiles
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.supervision import Collator, MicroBatch
-from sekd.stages.distill.trainer import Bar, DistillTrainer, Epochs, Lines
+from sekd.stages.distill.trainer import Bar, DistillTrainer, Epochs, Lines, Milestones
 from sekd.stages.elicit.states import states_spec
 
-DISTILL_VERSION = 2
+DISTILL_VERSION = 3
 """Part of the fingerprint: raise it when the same input would give another adapter."""
 
 
@@ -65,24 +68,56 @@ def train(
 ) -> Path:
     """Train and leave a standard PEFT adapter in ``directory/adapter``; returns that path.
 
-    Picks up from the last whole checkpoint in ``directory/checkpoints`` if there is one.
+    Picks up from the last whole checkpoint in ``directory/checkpoints`` if there is one. On one
+    device the adapter is then to the bit that of a run that was never stopped. In processes that
+    torchrun or accelerate started, all of them come here; the first one writes.
 
     Raises:
         ConfigError: if a batch size, a layer or a module name does not fit.
-        FatalError: if the loss stops being finite or explodes.
+        FatalError: if the loss or the gradient stops being finite, or the loss explodes.
     """
+    adapter, checkpoints = directory / "adapter", directory / "checkpoints"
+    if ranks.agree(adapter.is_dir):
+        return adapter
+    checkpoint = ranks.agree(lambda: last_checkpoint(checkpoints))
+    if checkpoint is None or not checkpoint.is_final:
+        _fit(config, taxonomy, shards, directory, checkpoint)
+        checkpoint = ranks.agree(lambda: last_checkpoint(checkpoints))
+        assert checkpoint is not None
+        assert checkpoint.is_final
+    final = checkpoint
+    ranks.agree(lambda: _write_adapter(config, final, adapter))
+    return adapter
+
+
+def _fit(
+    config: RunConfig,
+    taxonomy: Taxonomy,
+    shards: Sequence[ShardFiles],
+    directory: Path,
+    checkpoint: Checkpoint | None,
+) -> None:
     spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
-    set_seed(spec.seed)
+    is_bf16 = config.model.dtype == "bfloat16"
     # First, since this chooses the process's device: a base in 4 bits is put there on loading.
-    arguments = _arguments(
-        spec, directory / "checkpoints", is_bf16=config.model.dtype == "bfloat16"
-    )
+    args = _arguments(spec, directory / "checkpoints", is_bf16=is_bf16)
+    if spec.runtime.num_workers:
+        # Micro-batches come as shared memory. Held open as file descriptors, which is PyTorch's
+        # way, those of one large global batch would be more than a process is allowed.
+        torch.multiprocessing.set_sharing_strategy("file_system")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in each worker
+    if ranks.are_weights_sharded():
+        # Of checkpoints only, the adapter is whole anyway; and a checkpoint in one file is written,
+        # but accelerate never comes back from reading it.
+        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
+    set_seed(spec.seed)
     chat = Chat(
         models.load_processor(config.model),
         subject=dataset_spec.subject,
         answer=config.elicit.answer,
     )
-    base = models.load_model(config.model, in_4bit=spec.lora.load_in_4bit)
+    device = "cpu" if ranks.are_weights_sharded() else None
+    base = models.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
     lessons = Lessons(shards, taxonomy, chat, spec)
     batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
     collate = Collator(batcher, spec.losses.levels)
@@ -95,7 +130,7 @@ def train(
         Objective(model, config.model, spec, lessons.layers),
         spec.global_batch,
         model=model,
-        args=arguments,
+        args=args,
         train_dataset=lessons,
         data_collator=collate_batch,
     )
@@ -103,32 +138,26 @@ def train(
     trainer.remove_callback(ProgressCallback)
     if sys.stderr.isatty():
         trainer.add_callback(Bar)
-    trainer.add_callback(Lines)
+    trainer.add_callback(Lines(spec.global_batch))
     trainer.add_callback(Epochs(lessons))
-    trainer.train(resume_from_checkpoint=_last_checkpoint(directory / "checkpoints"))
-    adapter = directory / "adapter"
-    if trainer.is_world_process_zero():
-        temporary = directory / "adapter.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(str(temporary))
-        card = model_card(config, model.targeted_module_names, trainer.state.log_history)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
-        temporary.replace(adapter)
-    return adapter
+    trainer.add_callback(Milestones(directory))
+    # What accelerate passes on to PyTorch for our ddp_broadcast_buffers.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+    set_seed(spec.seed + args.process_index)  # each process drops out other units
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
 
-def _last_checkpoint(directory: Path) -> str | None:
-    """The last checkpoint that was written to its end: its state is the last file written."""
-
-    def is_whole(checkpoint: Path) -> bool:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())
-        except (FileNotFoundError, ValueError):
-            return False
-        return True
-
-    found = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return next((str(path) for path in reversed(found) if is_whole(path)), None)
+def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> None:
+    """The checkpoint's adapter under its own name, with card and curves; all at once."""
+    temporary = adapter.with_name("adapter.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(checkpoint.path / name, temporary / name)
+    write_curves(checkpoint.history, temporary)
+    card = model_card(config, adapted_in(temporary), checkpoint.history)
+    (temporary / "README.md").write_text(card, encoding="utf-8")
+    temporary.replace(adapter)
 
 
 def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> TrainingArguments:
@@ -155,9 +184,15 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
         save_steps=runtime.save_steps,
         save_total_limit=2,
         logging_steps=runtime.logging_steps,
+        logging_first_step=True,
         report_to=list(runtime.report_to) or "none",
         remove_unused_columns=False,
         label_names=[],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
+        dataloader_num_workers=min(runtime.num_workers, os.cpu_count() or 1),
+        # A micro-batch may lack one kind of sequence, so processes run different numbers of forward
+        # passes, and none of those may wait for the others. All of the adapter is in all of them.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=False,
     )

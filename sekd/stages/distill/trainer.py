@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import Sampler
 from transformers import (
     ProgressCallback,
@@ -21,7 +26,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from sekd.errors import FatalError
+from sekd.errors import FatalError, SekdError
+from sekd.stages.distill.curves import write_curves
 from sekd.stages.distill.lessons import Lessons
 from sekd.stages.distill.objective import TERMS, Objective
 from sekd.stages.distill.supervision import MicroBatch
@@ -30,35 +36,39 @@ logger = logging.getLogger(__name__)
 
 _SORTED_AT_ONCE = 50
 """Global batches whose sequences are sorted by length together."""
-_EXPLODED, _NUM_FIRST = 10.0, 10
-"""A loss so many times the mean of so many first micro-batches has exploded."""
+_EXPLODED = 10.0
+"""A micro-batch's loss has exploded at so many times the mean of the first step, or of 1 if that
+is less: a student that goes on from a good one begins near zero."""
 
 
 class ByLength(Sampler[int]):
     """Random order with sequences of like length together, so that little is padding.
 
-    Of every 50 global batches the sequences are sorted, and the batches shuffled again. The order
-    follows from the seed and the epoch, whatever the number of processes and micro-batches.
+    Of every 50 global batches the sequences are sorted, and the batches shuffled again. Within one,
+    those of a kind are together, too, because a micro-batch takes forward passes for each kind. The
+    order follows from the seed and the epoch, whatever the number of processes and micro-batches.
+    An epoch is made of whole global batches: the last one is filled up with sequences that were
+    there before, so that every step is a mean over as many, in micro-batches of one size.
     """
 
     def __init__(self, lessons: Lessons, global_batch: int, seed: int) -> None:
         self._lessons, self._global_batch, self._seed = lessons, global_batch, seed
-        self._lengths = lessons.lengths
+        self._lengths, self._are_replayed = lessons.lengths, lessons.are_replayed
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return math.ceil(len(self._lengths) / self._global_batch) * self._global_batch
 
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self._seed}:{self._lessons.epoch}")
-        order = rng.sample(range(len(self)), len(self))
-        size = self._global_batch
+        num_lessons, size = len(self._lengths), self._global_batch
+        shuffled = rng.sample(range(num_lessons), num_lessons)
+        order = list(islice(cycle(shuffled), len(self)))
         for start in range(0, len(order), size * _SORTED_AT_ONCE):
             some = order[start : start + size * _SORTED_AT_ONCE]
             some.sort(key=self._lengths.__getitem__)  # stable: those of one length stay shuffled
-            whole, rest = len(some) // size * size, len(some) % size
-            batches = [some[at : at + size] for at in range(0, whole, size)]
-            for batch in [*rng.sample(batches, len(batches)), some[-rest:] if rest else []]:
-                yield from batch
+            batches = [some[at : at + size] for at in range(0, len(some), size)]
+            for batch in rng.sample(batches, len(batches)):
+                yield from sorted(batch, key=self._are_replayed.__getitem__)
 
 
 class DistillTrainer(Trainer):
@@ -70,13 +80,28 @@ class DistillTrainer(Trainer):
         self._global_batch = global_batch
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._first_losses: list[float] = []
+        self._in_this_step: list[str] = []
         # The terms are means over sequences: the Trainer is to average micro-batches itself.
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         assert isinstance(self.train_dataset, Lessons)
         return ByLength(self.train_dataset, self._global_batch, self.args.seed)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of one step.
+
+        Raises:
+            SekdError: what went wrong with a sample, in its own words if it was in a worker.
+        """
+        try:
+            return super().get_batch_samples(*args, **kwargs)
+        except SekdError as error:
+            # PyTorch brings a worker's error with the traceback as its text, the error at its end.
+            *_, last = lines = str(error).splitlines()
+            if len(lines) == 1:
+                raise
+            raise type(error)(last.partition(": ")[2]) from error
 
     def compute_loss(
         self,
@@ -91,6 +116,7 @@ class DistillTrainer(Trainer):
             FatalError: if it is not finite or has exploded; the samples are named.
         """
         batch: MicroBatch = inputs["batch"]
+        self._in_this_step += batch.sample_ids
         terms = self._objective(model, batch)
         loss = self._objective.weighted(terms)
         self._check(loss.item(), batch)
@@ -98,17 +124,31 @@ class DistillTrainer(Trainer):
         return loss
 
     def _check(self, loss: float, batch: MicroBatch) -> None:
-        limit = math.inf
-        if len(self._first_losses) < _NUM_FIRST:
-            self._first_losses.append(loss)
-        else:
-            limit = _EXPLODED * sum(self._first_losses) / _NUM_FIRST
+        """Hold the loss against that of the first step, which a resumed run knows from its log."""
+        first = next((line["loss"] for line in self.state.log_history), math.inf)
+        limit = _EXPLODED * max(first, 1.0)
         if math.isfinite(loss) and loss <= limit:
             return
         expected = f", {limit:.4g} at most was expected" if math.isfinite(limit) else ""
-        raise FatalError(
-            f"the loss is {loss:.4g} at step {self.state.global_step}{expected}; the samples: "
-            f"{', '.join(batch.sample_ids)}. Lower distill.learning_rate, or look at them with "
+        raise FatalError(self._stopped(f"the loss is {loss:.4g}", expected, batch.sample_ids))
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clip, right before the optimizer's step.
+
+        Raises:
+            FatalError: if the gradient is not finite; the samples of all processes are named.
+        """
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(norm):  # in one process as in all
+            sample_ids = gather_object(self._in_this_step)
+            raise FatalError(self._stopped(f"the gradient's norm is {norm:.4g}", "", sample_ids))
+        self._in_this_step.clear()
+        return norm
+
+    def _stopped(self, what: str, expected: str, sample_ids: Sequence[str]) -> str:
+        return (
+            f"{what} at step {self.state.global_step}{expected}; the samples: "
+            f"{', '.join(sample_ids)}. Lower distill.learning_rate, or look at them with "
             "sekd inspect"
         )
 
@@ -135,9 +175,35 @@ class DistillTrainer(Trainer):
             self._counts.clear()
         super().log(logs, *args, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A plain PEFT adapter, whole however the weights are spread over the processes."""
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+        )
+        weights = get_model_state_dict(self.model_wrapped, options=options)
+        if self.args.should_save:
+            self.accelerator.unwrap_model(self.model).save_pretrained(
+                output_dir, state_dict=weights
+            )
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The last file of every process; the first one then writes the one that makes it whole."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
 
 class Lines(TrainerCallback):
-    """The Trainer's log as plain lines of ours."""
+    """The Trainer's log as plain lines of ours, with rate and time left."""
+
+    def __init__(self, global_batch: int) -> None:
+        self._global_batch = global_batch
+        self._started, self._first_step = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The rate is this run's, not that of the one it goes on from."""
+        self._started, self._first_step = time.monotonic(), state.global_step
 
     def on_log(
         self,
@@ -150,14 +216,19 @@ class Lines(TrainerCallback):
         """One line."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
+        steps, seconds = state.global_step - self._first_step, time.monotonic() - self._started
         terms = ", ".join(
             f"{name} {float(logs[name]):.4g}" for name in ("loss", *TERMS) if name in logs
         )
-        logger.info("distill: step %d/%d, %s", state.global_step, state.max_steps, terms)
+        logger.info(
+            "distill: step %d/%d, %.1f sequences/s, %.0f s left; %s",
+            *(state.global_step, state.max_steps, steps * self._global_batch / seconds),
+            *((state.max_steps - state.global_step) * seconds / steps, terms),
+        )
 
 
 class Epochs(TrainerCallback):
-    """Tells the lessons which epoch begins."""
+    """Tells the lessons which epoch begins, before workers get their copy of them."""
 
     def __init__(self, lessons: Lessons) -> None:
         self._lessons = lessons
@@ -169,8 +240,33 @@ class Epochs(TrainerCallback):
         self._lessons.set_epoch(int(state.epoch or 0))
 
 
+class Milestones(TrainerCallback):
+    """What goes with each checkpoint: a line of the log before it, the curves so far after it.
+
+    With the line, no mean is under way in a checkpoint: a resumed run logs what a whole one does.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Log now if a checkpoint follows."""
+        control.should_log |= control.should_save
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw what was logged so far."""
+        if state.is_world_process_zero:
+            write_curves(state.log_history, self._directory)
+
+
 class Bar(ProgressCallback):
-    """The Trainer's bar without its copies of the log."""
+    """The Trainer's bar, without its copies of the log: :class:`Lines` writes that."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: :class:`Lines` writes the log."""
+        """Make room for the line that follows."""
+        if self.training_bar is not None:
+            self.training_bar.clear()

@@ -23,6 +23,11 @@ def test_replay_is_a_share_of_the_sequences(
     assert (kinds[JointLesson], kinds[ReplayLesson]) == (NUM_SAMPLES, replayed)
 
 
+def test_what_has_no_weight_is_not_replayed(elicited: Elicited) -> None:
+    lessons = elicited.lessons(replay=0.5, losses={"replay": 0.0})
+    assert lessons.are_replayed == [False] * NUM_SAMPLES
+
+
 def test_every_skill_is_replayed_as_often_as_any_other(elicited: Elicited) -> None:
     """One of the four samples has a reply to a plain prompt."""
     (plain,) = TeacherShard(elicited.shard.transcripts, elicited.shard.answers).with_plain_replies()

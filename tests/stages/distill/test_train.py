@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sekd.config import RunConfig
-from sekd.errors import ConfigError, FatalError
-from sekd.stages.distill import objective, trainer
+from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.stages.distill import objective
 from sekd.stages.distill.train import train
+from sekd.stages.distill.trainer import ByLength
 
 from .conftest import Elicited
+
+RUNTIME = {"batch_size": 2, "num_workers": 0, "logging_steps": 1, "save_steps": 1000}
 
 
 def short(elicited: Elicited, **changes: object) -> RunConfig:
     """Four sequences a step, two at a time."""
-    runtime = {"batch_size": 2, "logging_steps": 1, "save_steps": 1000}
-    defaults = {"global_batch": 4, "epochs": 2.0, "warmup": 0.0, "runtime": runtime}
+    defaults = {"global_batch": 4, "epochs": 2.0, "warmup": 0.0, "runtime": RUNTIME}
     return elicited.with_spec(**defaults | changes)
+
+
+def sample_ids(elicited: Elicited) -> set[str]:
+    return {lesson.sample.sample_id for lesson in elicited.lessons(replay=0.0)}
+
+
+def trained(elicited: Elicited, directory: Path, **changes: object) -> dict[str, torch.Tensor]:
+    """The adapter's weights."""
+    config = short(elicited, **changes)
+    folder = train(config, elicited.taxonomy, [elicited.shard], directory)
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
+    return weights
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples(
@@ -30,21 +49,47 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(
         return logits[:, 0] * float("nan")
 
     monkeypatch.setattr(objective, "hard_loss", broken)
-    sample_ids = {lesson.sample.sample_id for lesson in elicited.lessons(replay=0.0)}
     with pytest.raises(FatalError, match="the loss is nan at step 0; the samples: ") as stopped:
         train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
-    assert sum(sample_id in str(stopped.value) for sample_id in sample_ids) >= 1
+    assert sum(sample_id in str(stopped.value) for sample_id in sample_ids(elicited)) >= 1
     assert not (tmp_path / "adapter").exists()
 
 
 def test_an_exploding_loss_stops_with_the_samples(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a learning rate that is far too high."""
-    monkeypatch.setattr(trainer, "_NUM_FIRST", 2)
-    config = short(elicited, learning_rate=30.0, epochs=20.0, replay=0.0)
-    with pytest.raises(FatalError, match=r"the loss is .* at step \d+(, .* at most)?.*learning_"):
+    """Whatever makes it explode: here the second step's is a thousand times the first one's."""
+    calls, whole = [], objective.hard_loss
+
+    def exploding(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(targets)
+        return whole(logits, targets) * (1 if len(calls) <= 2 else 1000)
+
+    monkeypatch.setattr(objective, "hard_loss", exploding)
+    config = short(elicited, replay=0.0)
+    with pytest.raises(FatalError, match=r"the loss is .* at step 1, .* at most.*learning_") as it:
         train(config, elicited.taxonomy, [elicited.shard], tmp_path)
+    assert sum(sample_id in str(it.value) for sample_id in sample_ids(elicited)) == 2
+
+
+def test_a_gradient_that_is_not_finite_stops_with_the_samples_of_the_step(
+    elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss itself is fine. Nothing is left of the step."""
+    calls, whole = [], objective.hard_loss
+
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(targets)
+        if len(calls) == 3:  # the first micro-batch of the second step
+            logits.register_hook(lambda gradient: gradient * float("nan"))
+        return whole(logits, targets)
+
+    monkeypatch.setattr(objective, "hard_loss", broken)
+    config = short(elicited, replay=0.0, runtime=RUNTIME | {"save_steps": 1})
+    with pytest.raises(FatalError, match=r"the gradient's norm is nan at step 1; the") as stopped:
+        train(config, elicited.taxonomy, [elicited.shard], tmp_path)
+    assert all(sample_id in str(stopped.value) for sample_id in sample_ids(elicited))
+    assert [path.name for path in tmp_path.glob("checkpoints/*")] == ["checkpoint-1"]
 
 
 def test_a_global_batch_that_does_not_divide_is_refused(elicited: Elicited, tmp_path: Path) -> None:
@@ -53,14 +98,69 @@ def test_a_global_batch_that_does_not_divide_is_refused(elicited: Elicited, tmp_
 
 
 def test_activation_checkpointing_changes_nothing(elicited: Elicited, tmp_path: Path) -> None:
-    adapters = []
-    for is_on in (False, True):
-        runtime = {"batch_size": 2, "gradient_checkpointing": is_on}
-        config = short(elicited, replay=0.5, runtime=runtime)
-        folder = train(config, elicited.taxonomy, [elicited.shard], tmp_path / f"{is_on}")
-        adapters.append(load_file(folder / "adapter_model.safetensors"))
-    plain, checkpointed = adapters
+    plain = trained(elicited, tmp_path / "plain", replay=0.5)
+    runtime = RUNTIME | {"gradient_checkpointing": True}
+    checkpointed = trained(elicited, tmp_path / "checkpointed", replay=0.5, runtime=runtime)
     assert plain.keys() == checkpointed.keys()
-    assert any(tensor.abs().max() > 0 for name, tensor in plain.items() if "lora_B" in name)
     for name, tensor in plain.items():
         torch.testing.assert_close(checkpointed[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_workers_change_nothing(elicited: Elicited, tmp_path: Path) -> None:
+    """Not the second epoch's order of options either, nor what is dropped out."""
+    settings = {"replay": 0.5, "lora": {"dropout": 0.2}}
+    alone = trained(elicited, tmp_path / "alone", **settings)
+    runtime = RUNTIME | {"num_workers": 2}
+    helped = trained(elicited, tmp_path / "helped", **settings, runtime=runtime)
+    assert alone.keys() == helped.keys()
+    assert all(torch.equal(helped[name], tensor) for name, tensor in alone.items())
+
+
+def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(
+    elicited: Elicited, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.parquet"
+    table = pq.read_table(elicited.shard.transcripts)
+    hashes = pa.array(["0" * 64] * len(table))
+    place = table.schema.get_field_index("image_sha256")
+    pq.write_table(table.set_column(place, table.schema.field(place), hashes), changed)
+    shard = replace(elicited.shard, transcripts=changed)
+    messages = []
+    for num_workers in (0, 1):
+        config = short(elicited, runtime=RUNTIME | {"num_workers": num_workers})
+        with pytest.raises(SampleError) as stopped:
+            train(config, elicited.taxonomy, [shard], tmp_path / f"{num_workers}")
+        messages.append(str(stopped.value))
+    assert messages[0] == messages[1]
+    assert ".png" in messages[0]
+
+
+def test_an_adapter_is_float32_over_a_base_in_half_precision(
+    elicited: Elicited, tmp_path: Path
+) -> None:
+    """Small steps would be lost in bfloat16; PEFT keeps such an adapter in float32."""
+    config = short(elicited, learning_rate=1e-5, epochs=1.0, replay=0.0)
+    model = config.model.model_copy(update={"dtype": "bfloat16"})
+    config = config.model_copy(update={"model": model})
+    folder = train(config, elicited.taxonomy, [elicited.shard], tmp_path)
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_every_step_is_a_whole_global_batch(elicited: Elicited) -> None:
+    """The rest of an epoch is filled up with sequences of the same epoch."""
+    lessons = elicited.lessons(replay=0.5)
+    assert len(lessons) == 8
+    for global_batch, num_batches in ((3, 3), (8, 1), (20, 1)):
+        sampler = ByLength(lessons, global_batch, seed=0)
+        order = list(sampler)
+        assert len(order) == len(sampler) == num_batches * global_batch
+        counts = Counter(order)
+        assert counts.keys() == set(range(8))
+        assert max(counts.values()) - min(counts.values()) <= 1
+        assert order == list(sampler)
+        lessons.set_epoch(1)
+        assert global_batch == 20 or order != list(sampler)
+        lessons.set_epoch(0)
