@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sekd.config import AnswerForm
@@ -126,6 +127,7 @@ class Chat:
         self.end_ids = self.encode(self._end_of_turn)
         """What the template puts behind the model's words."""
         self._leads: dict[str, tuple[TokenIds, TokenIds]] = {}
+        self._encode_again = lru_cache(1 << 16)(self.encode)
 
     def encode(self, text: str) -> TokenIds:
         """Token ids of a piece of rendered text; its special tokens are spelled out in it."""
@@ -172,7 +174,7 @@ class Chat:
         rest = text[len(before) :]
         end = self._end_of_turn if rest.startswith(self._end_of_turn) else ""
         transcript = turn.transcript.answered(self.letter_ids[answer])
-        transcript = transcript.said(self.encode(tail + end))
+        transcript = transcript.said(self._encode_again(tail + end))
         return transcript.heard(self.encode(rest[len(end) :]))
 
     def plain_prompt(self, text: str) -> TokenIds:
@@ -197,7 +199,7 @@ class Chat:
             is_last = number == len(questions)
             tail += self._end_of_turn if is_last else "\n"
             transcript = transcript.said(lead_ids).answered(letter_ids[answer])
-            transcript = transcript.said(self.encode(tail))
+            transcript = transcript.said(self._encode_again(tail))
         return transcript
 
     def joint_letter_ids(self, question: Question) -> TokenIds:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from sekd.config import DistillSpec
 from sekd.data.questions import Question
 from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
-from sekd.data.taxonomy import Taxonomy
+from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, FatalError
 from sekd.stages.chat import Chat, Transcript
 from sekd.stages.elicit.storage import StateFile
@@ -212,17 +212,42 @@ class Lessons(Dataset[Lesson]):
         return answer.options.index(answer.truth)
 
     def _replayed(self, sample: TeacherSample, skill: Skill, rng: random.Random) -> Transcript:
+        if skill == "dialogue":
+            return self._dialogue(sample, rng)
         if skill == "single":
-            return self._single(rng.choice(sample.answers), rng)
+            return self._single(rng.choice(sample.answers), [], rng)
         with_answers = {answer.transcript for answer in sample.answers}
-        numbers = range(len(sample.transcripts))
-        number = rng.choice([n for n in numbers if (n in with_answers) == (skill == "dialogue")])
-        transcript = sample.transcripts[number]
-        positions = [each.position for each in sample.answers if each.transcript == number]
-        return Transcript(transcript.token_ids, tuple(positions), transcript.learned)
+        plain = [each for n, each in enumerate(sample.transcripts) if n not in with_answers]
+        transcript = rng.choice(plain)
+        return Transcript(transcript.token_ids, (), transcript.learned)
 
-    def _single(self, answer: TeacherAnswer, rng: random.Random) -> Transcript:
+    def _dialogue(self, sample: TeacherSample, rng: random.Random) -> Transcript:
+        """The teacher's walk with its options in another order; one step where each has a prompt.
+
+        What the base says to that is asked of the base itself, so any order will do, and several
+        keep more of the skill than the one that was stored.
+        """
+        root, answers = self._taxonomy.root, sample.answers
+        facts = [root] if root.name else []
+        if len({answer.transcript for answer in answers}) > 1:
+            number = rng.randrange(len(answers))
+            known = [self._taxonomy[answer.answer] for answer in answers[:number]]
+            return self._single(answers[number], [*facts, *known], rng)
+        question, choice = self._shuffled(answers[0], rng)
+        turn = self._chat.first_turn(question, facts)
+        for answer in answers[1:]:
+            question, next_choice = self._shuffled(answer, rng)
+            turn, choice = self._chat.next_turn(turn, choice, question), next_choice
+        return self._chat.close(turn, choice)
+
+    def _single(
+        self, answer: TeacherAnswer, facts: Sequence[Node], rng: random.Random
+    ) -> Transcript:
         """One question by itself, with the teacher's answer to it as the words to go through."""
+        question, choice = self._shuffled(answer, rng)
+        return self._chat.close(self._chat.first_turn(question, facts), choice)
+
+    def _shuffled(self, answer: TeacherAnswer, rng: random.Random) -> tuple[Question, int]:
+        """The question in another order of its options, and the teacher's choice there."""
         order = rng.sample(range(len(answer.options)), len(answer.options))
-        turn = self._chat.first_turn(self._reordered(answer, order), [])
-        return self._chat.close(turn, order.index(answer.choice))
+        return self._reordered(answer, order), order.index(answer.choice)

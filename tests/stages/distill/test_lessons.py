@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sekd.data.signals import TeacherShard
 from sekd.errors import ConfigError, FatalError
 from sekd.stages.distill.lessons import JointLesson, ReplayLesson
 
-from .conftest import NUM_SAMPLES, Elicited
+from .conftest import NUM_SAMPLES, Elicited, elicit
 
 
 @pytest.mark.parametrize(("replay", "replayed"), [(0.0, 0), (0.2, 1), (0.5, 4), (0.75, 12)])
@@ -23,29 +24,37 @@ def test_replay_is_a_share_of_the_sequences(
     assert (kinds[JointLesson], kinds[ReplayLesson]) == (NUM_SAMPLES, replayed)
 
 
-def test_what_has_no_weight_is_not_replayed(elicited: Elicited) -> None:
-    lessons = elicited.lessons(replay=0.5, losses={"replay": 0.0})
-    assert lessons.are_replayed == [False] * NUM_SAMPLES
-
-
 def test_every_skill_is_replayed_as_often_as_any_other(elicited: Elicited) -> None:
     """One of the four samples has a reply to a plain prompt."""
     (plain,) = TeacherShard(elicited.shard.transcripts, elicited.shard.answers).with_plain_replies()
     kinds: Counter[str] = Counter()
-    for lesson in elicited.lessons(replay=0.9):
-        if isinstance(lesson, ReplayLesson):
-            stored = [transcript.token_ids for transcript in lesson.sample.transcripts]
-            is_single = lesson.transcript.token_ids not in stored
-            is_dialogue = lesson.transcript.token_ids == stored[0]
-            text = elicited.chat.decode(lesson.transcript.token_ids)
-            assert is_single == ("known facts ( None )" in text)
-            assert is_single or is_dialogue or lesson.sample.sample_id == plain
-            kind = "single" if is_single else "dialogue" if is_dialogue else "plain"
-            assert (
-                len(lesson.transcript.positions) == {"single": 1, "dialogue": 4, "plain": 0}[kind]
-            )
-            kinds[kind] += 1
+    for lesson in replayed(elicited):
+        text = elicited.chat.decode(lesson.transcript.token_ids)
+        kind = {0: "plain", 1: "single", 4: "dialogue"}[len(lesson.transcript.positions)]
+        assert (kind == "single") == ("known facts ( None )" in text)
+        assert kind != "plain" or lesson.sample.sample_id == plain
+        kinds[kind] += 1
     assert kinds == {"dialogue": 12, "single": 12, "plain": 12}
+
+
+def replayed(elicited: Elicited) -> list[ReplayLesson]:
+    lessons = elicited.lessons(replay=0.9)
+    return [lesson for lesson in lessons if isinstance(lesson, ReplayLesson)]
+
+
+def test_a_dialogue_is_replayed_in_other_orders_with_the_same_answers(elicited: Elicited) -> None:
+    dialogues = [each for each in replayed(elicited) if len(each.transcript.positions) == 4]
+    orders = set()
+    for lesson in dialogues:
+        stored, transcript = lesson.sample.transcripts[0], lesson.transcript
+        assert transcript.learned == stored.learned
+        for position, answer in zip(transcript.positions, lesson.sample.answers, strict=True):
+            name = answer.answer.rpartition("/")[2]
+            said = elicited.chat.decode(transcript.token_ids[position : position + 3])
+            assert said == f"{elicited.chat.decode([transcript.token_ids[position]])} . {name}"
+            assert said in elicited.chat.decode(transcript.token_ids[:position])  # as an option
+        orders.add(tuple(transcript.token_ids[position] for position in transcript.positions))
+    assert len(orders) > NUM_SAMPLES
 
 
 def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
@@ -92,7 +101,7 @@ def test_levels_do_not_weigh_on_what_is_replayed(elicited: Elicited) -> None:
     at = batch.replay.learned
     for row in range(len(lessons)):
         shares = at.weights_N[(at.rows_N == row) & at.is_letter_N] * len(lessons)
-        torch.testing.assert_close(shares, torch.full_like(shares, 1 / len(shares)))
+        torch.testing.assert_close(shares, torch.ones_like(shares) / max(1, len(shares)))
 
 
 def test_nothing_is_replayed_for_a_term_without_weight(elicited: Elicited) -> None:
@@ -195,3 +204,19 @@ def test_samples_of_a_doubtful_teacher_are_left_out(elicited: Elicited) -> None:
 def test_no_confident_sample_is_an_error(elicited: Elicited) -> None:
     with pytest.raises(ConfigError, match="min_confidence: 1 leaves no sample"):
         elicited.lessons(min_confidence=1.0)
+
+
+def test_prompts_of_the_facts_style_are_replayed_one_by_one(world: Path, tmp_path: Path) -> None:
+    """With the facts that the teacher knew, or, as a question by itself, with none."""
+    elicited = elicit(world, tmp_path, "elicit.style=facts", "elicit.plain.share=0")
+    texts = []
+    for lesson in replayed(elicited):
+        assert len(lesson.transcript.positions) == 1
+        texts.append(elicited.chat.decode(lesson.transcript.token_ids))
+    assert sum("known facts ( None )" in text for text in texts) == len(texts) / 2
+    known = {
+        f"order : {order} , family : {family} )"
+        for sample in (lesson.sample for lesson in elicited.lessons(replay=0.0))
+        for order, family in [[each.answer.rpartition("/")[2] for each in sample.answers[:2]]]
+    }
+    assert any(fact in text for fact in known for text in texts)
