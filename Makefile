@@ -29,6 +29,7 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/shards.py --check
 	$(BIN)/python benchmarks/score.py --check
 	$(BIN)/python benchmarks/elicit.py --check
+	$(BIN)/python benchmarks/distill.py --check
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
 check: $(VENV)/dev

@@ -23,8 +23,8 @@ VOCABULARY, SMALL_VOCABULARY = 151_936, 32_768
 IM_END = "<|im_end|>"
 
 
-def write_world(folder: Path, num_images: int) -> None:
-    """Pictures of noise, a taxonomy of made-up names, two random models and a config."""
+def write_world(folder: Path, num_images: int, image_size: int = IMAGE_SIZE) -> None:
+    """Pictures of noise, a taxonomy of made-up names and two random models."""
     rng = random.Random(0)
     parts = [a + b for a in "bcdfghlmnprstv" for b in ("a", "e", "i", "o", "us", "ia", "or")]
     paths: dict[str, list[str]] = {}
@@ -47,23 +47,24 @@ def write_world(folder: Path, num_images: int) -> None:
     (folder / "images").mkdir()
     for number in range(num_images):
         small = noise.integers(0, 255, (20, 20, 3), dtype=np.uint8)
-        image = Image.fromarray(small).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        image = Image.fromarray(small).resize((image_size, image_size), Image.Resampling.BICUBIC)
         image.save(folder / "images" / f"{number}.png")
         rows.append(f"images/{number}.png,{rng.choice(leaves)}")
     (folder / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
     names = [each for path in paths.values() for each in path]
     for size in (VOCABULARY, SMALL_VOCABULARY):
-        write_model(folder / f"model-{size}", names, size)
+        write_model(folder / f"model-{size}", names, size, image_size)
 
 
-def write_model(folder: Path, names: list[str], vocabulary: int) -> None:
+def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int) -> None:
     special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     special += ["<|image_pad|>", "<|video_pad|>"]
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     words = "Given the image and the known facts, answer with the letter of the right option: what"
-    corpus = [*names, *[f"{words} is the level 1 of the organism? None\nA. B. C. D."] * 50]
+    letters = " A B C D E F G H I J K L M N O P Q R S T U V W X Y Z"  # each one token
+    corpus = [*names, *[f"{words} is the level 1 of the organism? None\nA. B. C. D.{letters}"] * 50]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     inner.train_from_iterator(
         corpus,
@@ -106,7 +107,7 @@ def write_model(folder: Path, names: list[str], vocabulary: int) -> None:
         block.mlp.down_proj.weight.data *= 8
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     processor = hf.Qwen2_5_VLProcessor(
-        hf.Qwen2VLImageProcessor(min_pixels=IMAGE_SIZE**2, max_pixels=IMAGE_SIZE**2),
+        hf.Qwen2VLImageProcessor(min_pixels=image_size**2, max_pixels=image_size**2),
         tokenizer,
         hf.Qwen2VLVideoProcessor(),
         chat_template=(

@@ -235,7 +235,7 @@ class LossWeights(_Model):
     """Divergence of the teacher's and the student's distribution at the letters."""
     feature: NonNegativeFloat = 1.0
     """Distance between decoder states at the letters."""
-    replay: NonNegativeFloat = 1.0
+    replay: NonNegativeFloat = 2.0
     """KL divergence from the base to the student on replayed sequences; see ``distill.replay``."""
     text: NonNegativeFloat = 0.0
     """Cross-entropy on all tokens of the answer alike, as plain fine-tuning has it: a baseline."""
@@ -299,7 +299,7 @@ class DistillSpec(_Model):
     """Of the feature term; ``mse`` is relative to the teacher's length. Not given by the paper."""
     layers: tuple[str, ...] = ()
     """Layers of the feature term, of those that ``elicit.layers`` stores; all if not given."""
-    replay: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.35
     """Share of the sequences that keep a skill of the base instead of teaching the joint prompt:
     the teacher's dialogues, its questions asked one by one, and its replies to ``elicit.plain``.
     The student is held to the base's distribution there. Not given by the paper."""

@@ -245,9 +245,8 @@ elicit:
 distill:
   lora: {{rank: 16, alpha: 32, dropout: 0.0}}
   learning_rate: 2e-3
-  epochs: 3.0
+  epochs: 4.0
   global_batch: 8
-  replay: 0.25
   seed: {seed}
   runtime: {{batch_size: 8, num_workers: 0, logging_steps: 100}}
 

@@ -7,21 +7,34 @@ arithmetic is in float32 and no divergence is clamped: a negative value would be
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from sekd.config import Distance, Divergence
 
 _LEAST_TAIL = 2.0**-24
 """Rounding error of a sum of float32 probabilities near one. A smaller tail cannot be told from
 none, which would make the reverse divergence infinite."""
+_ROWS_AT_ONCE = 32
+"""So many rows of [N, V] logits are in float32 at the same time."""
 
 
 def hard_loss(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """L_hard: cross-entropy on the teacher's token, ``-log p_S(target)``. Returns float32 [N]."""
-    return functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    """L_hard: cross-entropy on the teacher's token, ``-log p_S(target)``. Returns float32 [N].
+
+    A few rows at a time, and again for the gradient: no second [N, V] is kept beside the logits.
+    """
+
+    def of_some(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        return functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+
+    twice = partial(checkpoint, of_some, use_reentrant=False, preserve_rng_state=False)
+    parts = zip(logits_NV.split(_ROWS_AT_ONCE), targets_N.split(_ROWS_AT_ONCE), strict=True)
+    return torch.cat([twice(*part) for part in parts])
 
 
 def divergence_of(kind: Divergence, student_NV: Tensor, teacher_NV: Tensor) -> Tensor:

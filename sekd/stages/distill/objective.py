@@ -112,34 +112,40 @@ class Objective:
         assert signals is not None
         is_letter_N, weights = learned.is_letter_N, self._weights
         is_exact = bool(weights.soft) and FINAL_NORM in signals.states
+        # The letters last: each kind is then one piece of the logits, whose gradient is made once.
+        order_N = is_letter_N.int().argsort(stable=True)
+        num_letters = len(signals.targets_M)
+        num_other = len(order_N) - num_letters
         with (
             captured(
                 self._blocks, learned.rows_N[is_letter_N], learned.positions_N[is_letter_N]
             ) as states,
             only_rows(
                 self._lm_head,
-                learned.rows_N,
-                learned.positions_N,
+                learned.rows_N[order_N],
+                learned.positions_N[order_N],
                 signals.states[FINAL_NORM] if is_exact else None,
             ) as final,
         ):
             all_logits = model(**to_device(part.inputs, model), use_cache=False).logits
-        num_learned = len(learned.targets_N)
-        logits_NV = all_logits[:num_learned]
+        others, logits_MV, *teacher = all_logits.split(
+            [num_other, num_letters, *[num_letters] * is_exact]
+        )
+        targets_M, weights_M = learned.targets_N[is_letter_N], learned.weights_N[is_letter_N]
         terms: dict[str, Tensor] = {}
         if weights.hard or weights.format or weights.text:
-            loss_N = hard_loss(logits_NV, learned.targets_N)
-            share_N = loss_N * learned.weights_N
-            terms["hard"], terms["format"] = share_N[is_letter_N].sum(), share_N[~is_letter_N].sum()
-            terms["text"] = (loss_N * learned.text_weights_N).sum()
-        weights_M = learned.weights_N[is_letter_N]
+            other_losses = hard_loss(others, learned.targets_N[~is_letter_N])
+            loss_M = hard_loss(logits_MV, targets_M)
+            terms["hard"] = (loss_M * weights_M).sum()
+            terms["format"] = (other_losses * learned.weights_N[~is_letter_N]).sum()
+            loss_N = torch.cat([other_losses, loss_M])
+            terms["text"] = (loss_N * learned.text_weights_N[order_N]).sum()
         if weights.soft:
-            teacher_MV = all_logits[num_learned:].detach() if is_exact else None
-            soft_M = self._soft(logits_NV[is_letter_N], teacher_MV, signals)
-            terms["soft"] = (soft_M * weights_M).sum()
+            teacher_MV = teacher[0].detach() if is_exact else None
+            terms["soft"] = (self._soft(logits_MV, teacher_MV, signals) * weights_M).sum()
         if weights.feature:
-            states[FINAL_NORM] = final[0][is_letter_N]
-            is_same_M = learned.targets_N[is_letter_N] == signals.targets_M
+            states[FINAL_NORM] = final[0][num_other:]
+            is_same_M = targets_M == signals.targets_M
             terms["feature"] = (self._feature(states, signals, is_same_M) * weights_M).sum()
         return {name: term for name, term in terms.items() if getattr(weights, name)}
 

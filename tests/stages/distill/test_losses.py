@@ -6,12 +6,14 @@ N rows, V vocabulary, K top-k entries, D hidden size, L letters.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sekd.stages.distill.losses import (
     feature_loss,
@@ -64,6 +66,38 @@ def close(tensor: Tensor, reference: Array | float, atol: float = 1e-5) -> None:
 def test_hard_loss() -> None:
     logits, targets = draw(0, N, V), torch.arange(N) * 2
     close(hard_loss(logits, targets), -log_softmax(logits)[np.arange(N), targets])
+
+
+def test_hard_loss_of_many_rows() -> None:
+    logits, targets = draw(0, 70, V).requires_grad_(), torch.arange(70) % V
+    losses, whole = hard_loss(logits, targets), logits.log_softmax(-1)[torch.arange(70), targets]
+    close(losses, -whole.detach().numpy())
+    weights = draw(1, 70)
+    (found,) = torch.autograd.grad((losses * weights).sum(), logits)
+    (expected,) = torch.autograd.grad((-whole * weights).sum(), logits)
+    close(found, expected.numpy())
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the largest float32 tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple) else (result,):
+            if isinstance(each, Tensor) and each.dtype == torch.float32:
+                self.numel = max(self.numel, each.numel())
+        return result
+
+
+def test_hard_loss_makes_no_float32_copy_of_all_logits() -> None:
+    logits = draw(0, 70, V).bfloat16().requires_grad_()
+    with _Largest() as largest:
+        hard_loss(logits, torch.arange(70) % V).sum().backward()
+    assert 0 < largest.numel <= 32 * V
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
