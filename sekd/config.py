@@ -312,7 +312,8 @@ class DistillSpec(_Model):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     global_batch: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    warmup: Fraction = 0.03
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the steps in which the learning rate rises."""
     weight_decay: NonNegativeFloat = 0.1
     seed: int = 0
     runtime: DistillRuntime = DistillRuntime()
@@ -475,7 +476,8 @@ class RunConfig(_Model):
         """The settings of a variant of the sweep, every one filled in.
 
         Raises:
-            ValidationError: if they do not fit; not for a config that was loaded.
+            ValidationError: if they do not fit. In a config that was loaded these are variants that
+                nobody asked for.
         """
         own = self.distill.model_dump(mode="json")
         changed = _changed(own, self.sweep.variants[name])
@@ -521,7 +523,9 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: {error} (write dates and the like in quotes)") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {'; '.join(_explain(error))}") from error
-    for name in config.sweep.variants:
+    for name, changes in config.sweep.variants.items():
+        if changes == _ABLATION.get(name):
+            continue  # nobody asked for it; the sweep leaves it out if it does not fit
         try:
             config.variant(name)
         except ValidationError as error:

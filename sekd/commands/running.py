@@ -54,6 +54,10 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
         log_path = None
         is_silent = run.__name__ == "distill" and is_follower()
         try:
+            if run.__name__ != "distill" and os.environ.get("WORLD_SIZE", "1") != "1":
+                raise ConfigError(
+                    f"sekd {run.__name__} runs in one process; torchrun is for sekd distill"
+                )
             shorthand = [
                 f"{run.__name__}.{key}={value}"
                 for name, key in _SHORT_FOR.items()
@@ -67,17 +71,23 @@ def over_config(run: Callable[..., bool]) -> Callable[..., None]:
             sys.exit(0 if run(config, as_json, **options) else EXIT_INCOMPLETE)
         except ConfigError as error:
             logger.debug("stopped", exc_info=True)
-            if not is_silent:  # the first process says the same
+            # The first process says the same; on another machine it may be about that one alone.
+            if not is_silent or os.environ.get("LOCAL_RANK", "0") == "0":
                 click.echo(f"sekd: {error}", err=True)
             sys.exit(EXIT_CONFIG)
         except Exception as error:
             logger.debug("stopped", exc_info=True)
-            kind = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
             where = f" (traceback in {log_path})" if log_path else ""
-            click.echo(f"sekd: {kind}{error}{where}", err=True)
+            click.echo(f"sekd: {in_one_line(error)}{where}", err=True)
             sys.exit(EXIT_INCOMPLETE)
 
     return command
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong; of an error that is not ours with its type."""
+    kind = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 def is_follower() -> bool:

@@ -12,7 +12,12 @@ import click
 
 from sekd.commands.distill import finished_elicitation, run_distill
 from sekd.commands.evaluate import check_evaluation, run_evaluate
-from sekd.commands.running import over_config, print_table, report_all_incomplete
+from sekd.commands.running import (
+    in_one_line,
+    over_config,
+    print_table,
+    report_all_incomplete,
+)
 from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,7 +105,7 @@ def _train(students: Sequence[Student]) -> tuple[dict[str, Path], dict[str, str]
             adapters[student.name] = run_distill(student.config)
         except Exception as error:
             logger.debug("%s failed", student.name, exc_info=True)
-            failed[student.name] = " ".join(str(error).split())
+            failed[student.name] = in_one_line(error)
         free_memory()
     return adapters, failed
 

@@ -120,6 +120,8 @@ class Chat:
         self.head_text = before + placeholder if with_image else ""
         """From the start to the image placeholder: the part that an engine expands."""
         self.head_ids = self.encode(self.head_text)
+        self.special_ids = {*self.tokenizer.all_special_ids, *self.encode(image_token)}
+        """Tokens that are no words of anybody's."""
         _, self.letter_ids = self._letters(opening)
         """Token id of each of the 26 letters, as the first word of a dialogue's answer."""
         closed = self._render((*messages, _said("x")), is_open=False)

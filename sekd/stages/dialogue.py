@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,8 +180,11 @@ def reply_plainly(
     reply = yield from write(
         Write(picture.prompt(asked.token_ids), spec.max_new_tokens, chat.end_ids[0])
     )
-    is_cut = len(reply.token_ids) == spec.max_new_tokens
-    return (asked.said((*reply.token_ids, *(() if is_cut else chat.end_ids))),)
+    # What stands for an image, or ends a turn, cannot be said again as a word.
+    words = tuple(takewhile(lambda token: token not in chat.special_ids, reply.token_ids))
+    is_cut = len(words) < len(reply.token_ids) or len(words) == spec.max_new_tokens
+    said = (*words, *(() if is_cut else chat.end_ids))
+    return (asked.said(said),) if said else ()
 
 
 def _orders(question: Question, num_orders: int) -> list[Question]:

@@ -62,13 +62,14 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def adapter_identity(directory: Path, key: str) -> str:
-    """What of a PEFT adapter changes the numbers: a hash over the content of its files.
+    """What of a PEFT adapter changes the numbers: a hash over its config and weights.
 
     Raises:
         ConfigError: see :func:`check_adapter`.
     """
     check_adapter(directory, key)
-    return digest(hash_directory(directory))
+    files = hash_directory(directory)
+    return digest({name: files[name] for name in files if name.startswith("adapter_")})
 
 
 def check_adapter(directory: Path, key: str) -> None:

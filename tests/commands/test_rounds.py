@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from sekd.cli import main
 from sekd.commands import rounds as command
-from sekd.data.hashing import hash_directory
 from sekd.data.toyworld import write_world
 from sekd.pipeline.stage import newest_first
 from sekd.stages import rounds as rounds_module
+from sekd.stages.models import adapter_identity
 from sekd.stages.rounds import Gain
 
 SMALL: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         newest_first(second / "answers"),
         newest_first(second / "distill"),
     )
-    assert begun["initial_adapter"] == hash_directory(one)
+    assert begun["spec"]["distill"]["initial_adapter"] == adapter_identity(one, "")
     assert taught_by["spec"]["elicit"]["adapter"] == begun["spec"]["distill"]["initial_adapter"]
     assert (one / "adapter_model.safetensors").read_bytes() != (
         two / "adapter_model.safetensors"

@@ -75,11 +75,11 @@ def test_the_papers_ablation_and_its_baselines(
     assert result.exit_code == 0, result.output
     terms = [(w.hard, w.format, w.soft, w.feature, w.text, w.replay) for w, _ in trained]
     assert terms == [
-        (1, 1, 0, 0, 0, 1),  # hard
-        (1, 1, 1, 0, 0, 1),  # hard_soft
-        (1, 1, 1, 1, 0, 1),  # full
-        (0, 0, 0, 0, 1, 1),  # text
-        (0, 0, 0, 0, 1, 1),  # truth
+        (1, 1, 0, 0, 0, 2),  # hard
+        (1, 1, 1, 0, 0, 2),  # hard_soft
+        (1, 1, 1, 1, 0, 2),  # full
+        (0, 0, 0, 0, 1, 2),  # text
+        (0, 0, 0, 0, 1, 2),  # truth
     ]
     folder = run_dir / "sweep"
     rows = list(csv.DictReader((folder / "table.csv").open()))

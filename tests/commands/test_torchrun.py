@@ -22,6 +22,8 @@ FSDP = {
     "FSDP_VERSION": "2",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    "FSDP_SYNC_MODULE_STATES": "true",
 }
 """What ``accelerate launch --use_fsdp`` leaves in the environment."""
 
@@ -121,3 +123,16 @@ def test_weights_that_are_sharded_train_the_same(world: Path, alone: Path, tmp_p
         "distill: step 6/6",
     ]
     assert_same(run_dir, alone)
+
+
+@pytest.mark.parametrize("command", ["elicit", "evaluate", "sweep", "rounds"])
+def test_other_commands_refuse_to_run_several_times_at_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = write_config(world, tmp_path / "run")
+    result = CliRunner().invoke(main, [command, str(config)])
+    assert result.exit_code == 2
+    assert (
+        result.output == f"sekd: sekd {command} runs in one process; torchrun is for sekd distill\n"
+    )

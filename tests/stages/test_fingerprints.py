@@ -201,6 +201,7 @@ def test_an_adapter_is_in_by_its_content_and_not_by_its_place(
 
     elsewhere = shutil.copytree(adapter, tmp_path / "elsewhere")
     without, both = with_adapters(None, None), with_adapters(adapter, adapter)
+    (elsewhere / "README.md").write_text("a card that somebody wrote", encoding="utf-8")
     assert with_adapters(elsewhere, elsewhere) == both
     append(elsewhere / "adapter_model.safetensors")
     assert differ(with_adapters(elsewhere, None), with_adapters(adapter, None)) == list(SPECS)

@@ -17,6 +17,11 @@ from sekd.stages import models
 
 logger = logging.getLogger(__name__)
 
+_ALIKE = (
+    *("peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"),
+    *("bias", "modules_to_save", "rank_pattern", "alpha_pattern"),
+)
+"""What an adapter to go on from has in common with the one that is asked for."""
 _FIRST_FACTOR = ".lora_A.weight"
 
 
@@ -83,11 +88,12 @@ def add_adapter(
         return get_peft_model(model, config)
     student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
     begun = student.peft_config["default"]
-    for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "modules_to_save"):
-        if getattr(begun, name) != getattr(config, name):
+    for name in _ALIKE:
+        has, asked = (getattr(each, name, None) for each in (begun, config))
+        if has != asked:
             raise ConfigError(
-                f"distill.initial_adapter: {spec.initial_adapter} has {name} "
-                f"{getattr(begun, name)}, distill.lora asks for {getattr(config, name)}"
+                f"distill.initial_adapter: {spec.initial_adapter} has {name} {has}, distill.lora "
+                f"asks for {asked}"
             )
     others = {*student.targeted_module_names} ^ {*modules}
     if others:

@@ -15,7 +15,6 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
 from sekd.config import DistillSpec, RunConfig
-from sekd.data.hashing import hash_directory
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.stages import models
@@ -49,14 +48,12 @@ def distill_fields(
     config: RunConfig, states_fingerprint: str, state_hashes: list[str]
 ) -> dict[str, Any]:
     """Everything that the adapter depends on: hashed, it is its fingerprint."""
-    begun = config.distill.initial_adapter
     in_4bit = config.distill.lora.load_in_4bit
     return {
         "stage": "distill",
         "version": DISTILL_VERSION,
         "spec": distill_spec(config),
         "model": models.identity(config.model),
-        "initial_adapter": hash_directory(begun) if begun else None,
         "peft": metadata.version("peft"),
         **({"bitsandbytes": models.bitsandbytes_version()} if in_4bit else {}),
         "states": {"fingerprint": states_fingerprint, "files": state_hashes},
@@ -110,6 +107,8 @@ def _fit(
         # Of checkpoints only, the adapter is whole anyway; and a checkpoint in one file is written,
         # but accelerate never comes back from reading it.
         os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
+        # Else all processes but the first would begin with empty weights, and an adapter on them.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     set_seed(spec.seed)
     chat = Chat(
         models.load_processor(config.model),
@@ -169,7 +168,7 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
             f"distill.global_batch {spec.global_batch} is no multiple of {runtime.batch_size} "
             f"(distill.runtime.batch_size) x {world_size} processes"
         )
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(directory),
         per_device_train_batch_size=runtime.batch_size,
         gradient_accumulation_steps=spec.global_batch // per_step,
@@ -196,3 +195,7 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
         ddp_broadcast_buffers=False,
         ddp_find_unused_parameters=False,
     )
+    # One device for each process: Trainer would take every GPU in sight (DataParallel), and with n
+    # of them n times the global batch.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args

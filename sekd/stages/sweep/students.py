@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 
@@ -28,12 +30,18 @@ class Student:
 def students_of(config: RunConfig) -> list[Student]:
     """Every variant with every seed, in the config's order.
 
-    A variant that learns the truth is left out, with a notice, where a sample's is not known.
+    Left out, with a notice, are one of those that are there unasked where it does not go with the
+    config's ``distill``, and one that learns the truth where a sample's is not known.
     """
     found = []
     lacks_truth = None
     for variant in config.sweep.variants:
-        spec = config.variant(variant)
+        try:
+            spec = config.variant(variant)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            logger.info("sweep: %s is left out, for this config: %s", variant, problem)
+            continue
         if spec.labels == "truth":
             lacks_truth = _lacks_truth(config) if lacks_truth is None else lacks_truth
             if lacks_truth:

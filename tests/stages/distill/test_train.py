@@ -63,7 +63,8 @@ def test_an_exploding_loss_stops_with_the_samples(
 
     def exploding(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
-        return whole(logits, targets) * (1 if len(calls) <= 2 else 1000)
+        # Two calls a micro-batch, of letters and others; two micro-batches a step.
+        return whole(logits, targets) * (1 if len(calls) <= 4 else 1000)
 
     monkeypatch.setattr(objective, "hard_loss", exploding)
     config = short(elicited, replay=0.0)
@@ -80,7 +81,7 @@ def test_a_gradient_that_is_not_finite_stops_with_the_samples_of_the_step(
 
     def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
-        if len(calls) == 3:  # the first micro-batch of the second step
+        if len(calls) == 5:  # in the first micro-batch of the second step
             logits.register_hook(lambda gradient: gradient * float("nan"))
         return whole(logits, targets)
 

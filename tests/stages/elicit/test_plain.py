@@ -13,8 +13,10 @@ from sekd.data.shards import Shard
 from sekd.data.signals import TeacherSample, TeacherShard
 from sekd.stages import models
 from sekd.stages.chat import Chat
+from sekd.stages.dialogue import open_pictures, reply_plainly
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
+from sekd.stages.engines import Reply
 from sekd.stages.inspect.view import view_sample
 
 CAPTION = "Describe the organism in the image."
@@ -75,3 +77,18 @@ def test_a_long_reply_is_cut_without_an_end(world: Path, tmp_path: Path) -> None
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]", max_new_tokens=3)
     samples, _, _ = elicit(config, tmp_path)
     assert sum(samples[0].transcripts[1].learned) == 3
+
+
+def test_a_reply_ends_where_it_is_no_word(world: Path, tmp_path: Path) -> None:
+    """A placeholder in a reply would ask for another image."""
+    config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
+    dataset = Dataset.load("train", config.data["train"])
+    chat = Chat(models.load_processor(config.model), subject="organism")
+    (picture,) = open_pictures(dataset, list(dataset.samples[:1]), [])
+    conversation = reply_plainly(chat, picture, config.elicit.plain)
+    (asked,) = next(conversation)
+    word, placeholder = chat.encode("order")[0], chat.head_ids[-1]
+    with pytest.raises(StopIteration) as ended:
+        conversation.send([Reply((word, word, placeholder, word), 0, 0)])
+    (transcript,) = ended.value.value
+    assert transcript.token_ids == (*asked.prompt.token_ids, word, word)

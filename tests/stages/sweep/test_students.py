@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sekd.config import DatasetSpec, RunConfig, SweepSpec
+from sekd.config import DatasetSpec, RunConfig, SweepSpec, load_config
 from sekd.stages.sweep.students import students_of
 
 
@@ -59,3 +59,14 @@ def test_the_truth_is_left_out_where_it_is_not_known(
         names = [each.variant for each in found]
         assert names == ["hard", "hard_soft", "full", "text", *([] if notice else ["truth"])]
         assert notice in caplog.text
+
+
+def test_a_variant_that_does_not_go_with_the_config_is_left_out(
+    config_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody asked for it, so the config is none the worse for it."""
+    config = load_config(config_file, ["distill.losses={hard: 0, format: 0}"])
+    with caplog.at_level(logging.INFO, logger="sekd"):
+        names = [student.name for student in students_of(config)]
+    assert names == ["hard_soft", "full", "text", "truth"]
+    assert "sweep: hard is left out, for this config: " in caplog.text
