@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import sys
@@ -189,7 +190,10 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
         label_names=[],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
-        dataloader_num_workers=min(runtime.num_workers, os.cpu_count() or 1),
+        # Workers get the lessons by fork: open shards cannot be sent (macOS starts processes anew).
+        dataloader_num_workers=min(runtime.num_workers, os.cpu_count() or 1)
+        if multiprocessing.get_start_method() == "fork"
+        else 0,
         # A micro-batch may lack one kind of sequence, so processes run different numbers of forward
         # passes, and none of those may wait for the others. All of the adapter is in all of them.
         ddp_broadcast_buffers=False,
