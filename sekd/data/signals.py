@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -202,25 +202,20 @@ class TeacherShard(Sequence[TeacherSample]):
 
     def lowest_confidence(self) -> dict[str, float]:
         """Of each sample, the confidence of its least confident answer."""
-        lowest = self._answers.group_by("sample_id").aggregate([("confidence", "min")])
-        columns = (lowest["sample_id"].to_pylist(), lowest["confidence_min"].to_pylist())
-        return dict(zip(*columns, strict=True))
+        return _per_sample(self._answers, "confidence", "min")
 
     def num_prompt_tokens(self) -> list[int]:
         """Of each sample, the longest prompt of its answers, images expanded."""
-        longest = self._answers.group_by("sample_id").aggregate([("num_prompt_tokens", "max")])
-        columns = (longest["sample_id"].to_pylist(), longest["num_prompt_tokens_max"].to_pylist())
-        by_sample = dict(zip(*columns, strict=True))
-        return [by_sample.get(sample_id, 0) for sample_id in self.sample_ids]
+        longest = _per_sample(self._answers, "num_prompt_tokens", "max")
+        return [longest.get(sample_id, 0) for sample_id in self.sample_ids]
 
     def with_plain_replies(self) -> set[str]:
         """Ids of the samples that have a transcript without an answer: those come last."""
-        last = {}
-        for table in (self._transcripts, self._answers):
-            grouped = table.group_by("sample_id").aggregate([("transcript", "max")])
-            columns = (grouped["sample_id"].to_pylist(), grouped["transcript_max"].to_pylist())
-            last[table is self._answers] = dict(zip(*columns, strict=True))
-        return {i for i, number in last[False].items() if number > last[True].get(i, -1)}
+        last = _per_sample(self._transcripts, "transcript", "max")
+        answered = _per_sample(self._answers, "transcript", "max")
+        return {
+            sample_id for sample_id, number in last.items() if number > answered.get(sample_id, -1)
+        }
 
     def summary(self) -> dict[str, NDArray[Any]]:
         """Per answer: ``level``, ``is_labelled``, ``is_right``, and the columns of its figures."""
@@ -238,6 +233,13 @@ def _rows_by_sample(table: pa.Table) -> dict[str, list[int]]:
     for row, sample_id in enumerate(table["sample_id"].to_pylist()):
         rows.setdefault(sample_id, []).append(row)
     return rows
+
+
+def _per_sample(table: pa.Table, column: str, what: Literal["min", "max"]) -> dict[str, Any]:
+    """The least or greatest value of a column among each sample's rows."""
+    grouped = table.group_by("sample_id").aggregate([(column, what)])
+    columns = (grouped["sample_id"].to_pylist(), grouped[f"{column}_{what}"].to_pylist())
+    return dict(zip(*columns, strict=True))
 
 
 def _taken(table: pa.Table, rows: Sequence[int]) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def captured(
             stack.callback(block.register_forward_hook(keep(name)).remove)
         yield states
     for name, hidden in outputs.items():
-        states[name] = hidden[rows_N.to(hidden.device), positions_N.to(hidden.device)]
+        states[name] = _picked(hidden, rows_N, positions_N)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def only_rows(
     seen: list[Tensor] = []
 
     def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        picked = args[0][rows_N.to(args[0].device), positions_N.to(args[0].device)]
+        picked = _picked(args[0], rows_N, positions_N)
         seen.append(picked)
         if more_MD is not None:
             picked = torch.cat([picked, more_MD.to(picked.device, picked.dtype)])
@@ -115,7 +115,7 @@ def final_states(
     states: dict[str, Tensor] = {}
 
     def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        picked = args[0][rows_N.to(args[0].device), positions_N.to(args[0].device)]
+        picked = _picked(args[0], rows_N, positions_N)
         states[FINAL_NORM] = picked
         return (picked[:0], *args[1:])
 
@@ -124,3 +124,8 @@ def final_states(
         yield states
     finally:
         handle.remove()
+
+
+def _picked(hidden_BLD: Tensor, rows_N: Tensor, positions_N: Tensor) -> Tensor:
+    """The states [N, D] at these positions."""
+    return hidden_BLD[rows_N.to(hidden_BLD.device), positions_N.to(hidden_BLD.device)]

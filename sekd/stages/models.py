@@ -119,7 +119,7 @@ def load_model(
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
-            quantization_config=_quantization(spec, directory) if in_4bit else None,
+            quantization_config=_quantization(spec) if in_4bit else None,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{directory}: cannot load the model: {_line(error)}") from error
@@ -147,14 +147,20 @@ def bitsandbytes_version() -> str:
         ) from error
 
 
-def _quantization(spec: ModelSpec, directory: Path) -> BitsAndBytesConfig:
-    bitsandbytes_version()  # what transformers says without it is a line too long
-    config = AutoConfig.from_pretrained(directory, trust_remote_code=spec.trust_remote_code)
+def outline(spec: ModelSpec) -> PreTrainedModel:
+    """The model's modules with shapes and no weights."""
+    trusted = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(locate(spec), trust_remote_code=trusted)
     with torch.device("meta"):
-        outline: PreTrainedModel = AutoModelForImageTextToText.from_config(
-            config, trust_remote_code=spec.trust_remote_code
+        model: PreTrainedModel = AutoModelForImageTextToText.from_config(
+            config, trust_remote_code=trusted
         )
-    path, _ = decoder_blocks(outline, spec.decoder_blocks)
+    return model
+
+
+def _quantization(spec: ModelSpec) -> BitsAndBytesConfig:
+    bitsandbytes_version()  # what transformers says without it is a line too long
+    path, _ = decoder_blocks(outline(spec), spec.decoder_blocks)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

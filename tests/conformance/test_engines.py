@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sekd.config import DistillSpec, LoraSpec, ModelSpec
+from sekd.config import ModelSpec
 from sekd.data import toyworld
 from sekd.data.hashing import digest
 from sekd.data.questions import labelled_questions
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, FatalError, SampleError
-from sekd.stages.chat import Chat
+from sekd.stages.chat import Chat, Turn
 from sekd.stages.engines import (
     Answer,
     Ask,
@@ -32,7 +32,7 @@ from sekd.stages.engines import (
     open_engine,
     write,
 )
-from sekd.stages.models import load_model, load_processor
+from sekd.stages.models import load_processor
 
 NUM_IMAGES = 12
 MAX_MODEL_LEN = 1024
@@ -84,6 +84,10 @@ class Exam:
         image = self.images[number]
         return Prompt(token_ids, image, digest(image.tobytes().hex()))
 
+    def ask(self, number: int, turn: Turn) -> Ask:
+        letters = self.chat.letter_ids[: len(turn.question.options)]
+        return Ask(self.prompt(number, turn.token_ids), letters)
+
     def dialogue(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
         """One to four turns, so that dialogues of a batch end at different times."""
         asked: list[tuple[Ask, Answer]] = []
@@ -92,7 +96,7 @@ class Exam:
             if level:
                 question = self.questions[number][level]
                 turn = self.chat.next_turn(turn, asked[-1][1].choice, question)
-            request = Ask(self.prompt(number, turn.token_ids), self.chat.letter_ids[:4])
+            request = self.ask(number, turn)
             (answer,) = yield from ask([request])
             asked.append((request, answer))
         return asked
@@ -100,9 +104,7 @@ class Exam:
     def exercise(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
         """Several questions at once, then a dialogue, then a question put once more."""
         turns = [self.chat.first_turn(question, []) for question in self.questions[number]]
-        requests = [
-            Ask(self.prompt(number, turn.token_ids), self.chat.letter_ids[:4]) for turn in turns
-        ]
+        requests = [self.ask(number, turn) for turn in turns]
         answers = yield from ask(requests)
         asked = list(zip(requests, answers, strict=True))
         asked += yield from self.dialogue(number)
@@ -128,24 +130,6 @@ class Exam:
 @pytest.fixture(scope="module")
 def exam(tiny_model: Path) -> Exam:
     return Exam(tiny_model)
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter with weights that change the answers."""
-    import torch
-
-    from sekd.stages.distill.adapter import add_adapter
-
-    base = load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
-    model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=4, alpha=8, dropout=0.0)))
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, 0.05, generator=generator)
-    path = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(str(path))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -183,18 +184,13 @@ class Lessons(Dataset[Lesson]):
         """
         questions, choices, letter_ids = [], [], []
         for answer in sample.answers:
-            order = rng.sample(range(len(answer.options)), len(answer.options))
-            question = self._reordered(answer, order)
+            question, order = self._shuffled(answer, rng)
             questions.append(question)
             choices.append(order.index(self._label(answer)))
             letters = self._chat.joint_letter_ids(question)
             letter_ids.append(tuple(letters[order.index(old)] for old in range(len(order))))
         transcript = self._chat.joint_transcript(questions, choices, self._taxonomy.root)
         return transcript, tuple(letter_ids)
-
-    def _reordered(self, answer: TeacherAnswer, order: Sequence[int]) -> Question:
-        asked = answer.question(self._taxonomy)
-        return replace(asked, options=tuple(asked.options[old] for old in order))
 
     def _label(self, answer: TeacherAnswer) -> int:
         """Index of the option to learn, among those that the teacher saw.
@@ -233,21 +229,24 @@ class Lessons(Dataset[Lesson]):
             number = rng.randrange(len(answers))
             known = [self._taxonomy[answer.answer] for answer in answers[:number]]
             return self._single(answers[number], [*facts, *known], rng)
-        question, choice = self._shuffled(answers[0], rng)
+        question, order = self._shuffled(answers[0], rng)
         turn = self._chat.first_turn(question, facts)
-        for answer in answers[1:]:
-            question, next_choice = self._shuffled(answer, rng)
-            turn, choice = self._chat.next_turn(turn, choice, question), next_choice
-        return self._chat.close(turn, choice)
+        for before, answer in pairwise(answers):
+            choice = order.index(before.choice)
+            question, order = self._shuffled(answer, rng)
+            turn = self._chat.next_turn(turn, choice, question)
+        return self._chat.close(turn, order.index(answers[-1].choice))
 
     def _single(
         self, answer: TeacherAnswer, facts: Sequence[Node], rng: random.Random
     ) -> Transcript:
         """One question by itself, with the teacher's answer to it as the words to go through."""
-        question, choice = self._shuffled(answer, rng)
-        return self._chat.close(self._chat.first_turn(question, facts), choice)
+        question, order = self._shuffled(answer, rng)
+        turn = self._chat.first_turn(question, facts)
+        return self._chat.close(turn, order.index(answer.choice))
 
-    def _shuffled(self, answer: TeacherAnswer, rng: random.Random) -> tuple[Question, int]:
-        """The question in another order of its options, and the teacher's choice there."""
-        order = rng.sample(range(len(answer.options)), len(answer.options))
-        return self._reordered(answer, order), order.index(answer.choice)
+    def _shuffled(self, answer: TeacherAnswer, rng: random.Random) -> tuple[Question, list[int]]:
+        """The question with its options in another order, and which of the old stands where."""
+        asked = answer.question(self._taxonomy)
+        order = rng.sample(range(len(asked.options)), len(asked.options))
+        return replace(asked, options=tuple(asked.options[old] for old in order)), order

@@ -6,6 +6,7 @@ Replayed sequences take two more, of the student and of the base below the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -75,8 +76,12 @@ class Objective:
             model: the base with its adapter, or what it was wrapped into (DDP, FSDP).
         """
         device = next(self._lm_head.parameters()).device
-        joint = batch.joint and batch.joint.to(device)
-        replay = batch.replay.to(device) if batch.replay and self._weights.replay else None
+
+        def moved(part: Part) -> Part:
+            return replace(part.to(device), inputs=to_device(part.inputs, model))
+
+        joint = moved(batch.joint) if batch.joint else None
+        replay = moved(batch.replay) if batch.replay and self._weights.replay else None
         kinds = (joint is not None, replay is not None)
         passes = ranks.anywhere(kinds) if ranks.are_weights_sharded() else kinds
         terms: dict[str, Tensor] = {}
@@ -85,23 +90,15 @@ class Objective:
             terms |= self._joint(model, joint)
         elif passes[0]:
             assert replay is not None
-            nought = nought + self._idle(model, replay)
+            # Nought, by way of a pass that is there for other processes alone: where weights are
+            # spread over them, each has to go through every pass of any.
+            nought = nought + 0 * self._logits(model, replay).float().mean()
         if replay is not None:
             terms["replay"] = self._replay(model, replay)
         elif passes[1]:
             assert joint is not None
             nought = nought + 0 * self._replay(model, joint)
         return {name: term + nought for name, term in terms.items()}
-
-    def _idle(self, model: nn.Module, part: Part) -> Tensor:
-        """Nought, by way of a forward pass that is there for other processes alone.
-
-        Where weights are spread over processes, each of them has to go through every pass of any.
-        """
-        learned = part.learned
-        with only_rows(self._lm_head, learned.rows_N, learned.positions_N):
-            logits_NV = model(**to_device(part.inputs, model), use_cache=False).logits
-        return 0 * logits_NV.float().mean()
 
     def weighted(self, terms: dict[str, Tensor]) -> Tensor:
         """The loss: their sum under the configured weights."""
@@ -127,7 +124,7 @@ class Objective:
                 signals.states[FINAL_NORM] if is_exact else None,
             ) as final,
         ):
-            all_logits = model(**to_device(part.inputs, model), use_cache=False).logits
+            all_logits = model(**part.inputs, use_cache=False).logits
         others, logits_MV, *teacher = all_logits.split(
             [num_other, num_letters, *[num_letters] * is_exact]
         )
@@ -184,9 +181,12 @@ class Objective:
 
     def _replay(self, model: nn.Module, part: Part) -> Tensor:
         """KL from the base to the student at every token that the model is to write."""
-        learned, inputs = part.learned, to_device(part.inputs, model)
-        with only_rows(self._lm_head, learned.rows_N, learned.positions_N):
-            with torch.no_grad(), self._model.disable_adapter():
-                base_NV = model(**inputs, use_cache=False).logits
-            logits_NV = model(**inputs, use_cache=False).logits
-        return (soft_loss(logits_NV, base_NV) * learned.weights_N).sum()
+        with torch.no_grad(), self._model.disable_adapter():
+            base_NV = self._logits(model, part)
+        return (soft_loss(self._logits(model, part), base_NV) * part.learned.weights_N).sum()
+
+    def _logits(self, model: nn.Module, part: Part) -> Tensor:
+        """Of the learned tokens alone, [N, V]."""
+        with only_rows(self._lm_head, part.learned.rows_N, part.learned.positions_N):
+            logits: Tensor = model(**part.inputs, use_cache=False).logits
+        return logits

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
 
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
@@ -99,12 +98,8 @@ def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
 
 def _size(config: RunConfig) -> tuple[int, int]:
     """Width of the decoder and number of parameters; no weight is loaded."""
-    directory = models.locate(config.model)
-    trusted = config.model.trust_remote_code
-    architecture = AutoConfig.from_pretrained(directory, trust_remote_code=trusted)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(architecture, trust_remote_code=trusted)
-    return architecture.get_text_config().hidden_size, model.num_parameters()
+    model = models.outline(config.model)
+    return model.config.get_text_config().hidden_size, model.num_parameters()
 
 
 class _Actor:
