@@ -41,13 +41,13 @@ from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
-from sekd.stages import models
-from sekd.stages.batches import Batcher
-from sekd.stages.chat import Chat
+from sekd.models import loading
+from sekd.models.batching import Batcher
+from sekd.models.chat import Chat
 from sekd.stages.distill.adapter import add_adapter
-from sekd.stages.distill.lessons import JointLesson, Lessons, ShardFiles
+from sekd.stages.distill.collate import DistillCollator, MicroBatch, Signals
+from sekd.stages.distill.dataset import DistillDataset, JointExample, ShardFiles
 from sekd.stages.distill.objective import Objective
-from sekd.stages.distill.supervision import Collator, MicroBatch, Signals
 from sekd.stages.distill.train import train
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
@@ -100,16 +100,16 @@ def load_shard(folder: Path) -> ShardFiles:
     return ShardFiles(*[Path(name) for name in names])
 
 
-def load_lessons(folder: Path, config: RunConfig) -> tuple[Chat, Lessons]:
-    chat = Chat(models.load_processor(config.model), subject="organism")
+def load_lessons(folder: Path, config: RunConfig) -> tuple[Chat, DistillDataset]:
+    chat = Chat(loading.load_processor(config.model), subject="organism")
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
-    return chat, Lessons([load_shard(folder)], taxonomy, chat, config.distill)
+    return chat, DistillDataset([load_shard(folder)], taxonomy, chat, config.distill)
 
 
 def load_student(config: RunConfig) -> PeftModel:
     """The base with an adapter that says something: B of a fresh one is zero."""
     torch.manual_seed(0)
-    student = add_adapter(models.load_model(config.model), config.distill)
+    student = add_adapter(loading.load_model(config.model), config.distill)
     for name, weight in student.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.02)
@@ -212,7 +212,9 @@ def steps_of(folder: Path, way: str, num_steps: int = 3) -> dict[str, Any]:
     """Forward, backward and optimiser on one batch, again and again; the first step's terms."""
     config = load_config(folder)
     chat, lessons = load_lessons(folder, config)
-    batch = Collator(Batcher(chat, with_token_types=True))([lessons[i] for i in range(BATCH)])
+    batch = DistillCollator(Batcher(chat, with_token_types=True))(
+        [lessons[i] for i in range(BATCH)]
+    )
     student = load_student(config).train()
     objective = (
         FullLogits(student, config)
@@ -263,7 +265,9 @@ def train_sekd(folder: Path, **distill: Any) -> dict[str, Any]:
     return clock.meter.result()
 
 
-def open_trl(folder: Path, config: RunConfig, lessons: Lessons, chat: Chat, clock: Clock) -> Any:
+def open_trl(
+    folder: Path, config: RunConfig, lessons: DistillDataset, chat: Chat, clock: Clock
+) -> Any:
     """trl's trainer of the same student on the same prompts, answers and images, as text."""
     from datasets import Dataset as Table
     from datasets import Features, Image, List, Value
@@ -299,12 +303,12 @@ def open_trl(folder: Path, config: RunConfig, lessons: Lessons, chat: Chat, cloc
     return trainer
 
 
-def joint(lessons: Lessons) -> list[JointLesson]:
+def joint(lessons: DistillDataset) -> list[JointExample]:
     every = [lessons[i] for i in range(len(lessons))]
-    return [lesson for lesson in every if isinstance(lesson, JointLesson)]
+    return [lesson for lesson in every if isinstance(lesson, JointExample)]
 
 
-def text_of(lesson: JointLesson, chat: Chat) -> dict[str, Any]:
+def text_of(lesson: JointExample, chat: Chat) -> dict[str, Any]:
     ids, start = lesson.transcript.token_ids, lesson.transcript.learned.index(True)
     prompt, completion = (
         chat.tokenizer.decode(some, skip_special_tokens=False)
@@ -335,7 +339,7 @@ def text_loss(folder: Path, num_samples: int = 3) -> dict[str, Any]:
     chat, lessons = load_lessons(folder, config)
     trainer = open_trl(folder, config, lessons, chat, Clock())
     student = trainer.model.eval()
-    collate = Collator(Batcher(chat, with_token_types=True))
+    collate = DistillCollator(Batcher(chat, with_token_types=True))
     objective = Objective(student, config.model, config.distill, lessons.layers)
     differences, is_same = [], True
     with torch.no_grad():

@@ -35,13 +35,13 @@ from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.samples import Dataset, read_unchanged
 from sekd.data.shards import Shard
-from sekd.stages import models
-from sekd.stages.batches import Batcher, to_device
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Dialogue, open_pictures, walk
+from sekd.engines import Answer, Ask, Conversation, Engine, open_engine
+from sekd.models import loading
+from sekd.models.batching import Batcher, to_device
+from sekd.models.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker, _by_length
-from sekd.stages.engines import Answer, Ask, Conversation, Engine, open_engine
+from sekd.stages.walk import Dialogue, prepare_samples, walk
 
 LAYERS = ["block_1", "block_3", "block_5", "final_norm"]
 MEMORY_SLACK = 20.0  # MB; the logits of one batch's answers alone would be 58
@@ -75,7 +75,7 @@ class GenerateEngine:
 
     def __init__(self, config: RunConfig, chat: Chat) -> None:
 
-        self._model = models.load_model(config.model)
+        self._model = loading.load_model(config.model)
         self._chat = chat
 
     def run(self, conversations: Iterator[Conversation[Any]]) -> Iterator[Any]:
@@ -129,12 +129,12 @@ def ask(folder: Path, way: str) -> dict[str, Any]:
 
     config = load_config(folder)
     dataset = Dataset.load("train", config.data["train"])
-    chat = Chat(models.load_processor(config.model), subject="organism")
+    chat = Chat(loading.load_processor(config.model), subject="organism")
     engine = open_way(way, config, chat)
     samples = list(dataset.samples)
 
     def walks(some: list[Any]) -> Iterator[Conversation[Dialogue]]:
-        for picture in open_pictures(dataset, some, []):
+        for picture in prepare_samples(dataset, some, []):
             yield walk(chat, dataset, picture, config.elicit)
 
     list(engine.run(walks(samples[:2])))  # kernels are chosen, caches made

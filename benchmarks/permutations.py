@@ -22,10 +22,10 @@ import numpy as np
 from sekd.config import DatasetSpec, ModelSpec
 from sekd.data import toyworld
 from sekd.data.samples import Dataset
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Picture, open_pictures
-from sekd.stages.engines import Ask, Conversation, ask, open_engine
-from sekd.stages.models import load_processor
+from sekd.engines import Ask, Conversation, ask, open_engine
+from sekd.models.chat import Chat
+from sekd.models.loading import load_processor
+from sekd.stages.walk import PreparedSample, prepare_samples
 
 NUM_OPTIONS = 4
 TINY = Path(toyworld.__file__).parents[1] / "tiny_model"
@@ -39,7 +39,7 @@ class Asked:
     truth: int
 
 
-def all_orders(chat: Chat, dataset: Dataset, picture: Picture) -> Conversation[list[Asked]]:
+def all_orders(chat: Chat, dataset: Dataset, picture: PreparedSample) -> Conversation[list[Asked]]:
     asked: list[Asked] = []
     turn, choice = None, 0
     for question in picture.questions or ():
@@ -108,7 +108,7 @@ def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[Asked]
     engine = open_engine("transformers", model, chat, batch_size=64, engine_args={})
 
     def talks() -> Iterator[Conversation[list[Asked]]]:
-        for picture in open_pictures(dataset, list(dataset.samples), []):
+        for picture in prepare_samples(dataset, list(dataset.samples), []):
             yield all_orders(chat, dataset, picture)
 
     asked = [each for talk in engine.run(talks()) for each in talk]

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sekd.commands.running import finished_adapter
+from sekd.commands.options import finished_adapter
 from sekd.config import PlainSpec, RunConfig, load_config
 from sekd.data.samples import Dataset
-from sekd.stages.chat import Chat, Transcript
-from sekd.stages.dialogue import Picture, open_pictures, reply_plainly
-from sekd.stages.engines import Conversation, open_engine
-from sekd.stages.models import load_processor
+from sekd.engines import Conversation, open_engine
+from sekd.models.chat import Chat, Transcript
+from sekd.models.loading import load_processor
+from sekd.stages.walk import PreparedSample, prepare_samples, reply_plainly
 
 
 def replies(
@@ -35,12 +35,12 @@ def replies(
         "transformers", config.model, chat, adapter=adapter, batch_size=64, engine_args={}
     )
 
-    def talk(picture: Picture) -> Conversation[tuple[str, Transcript]]:
+    def talk(picture: PreparedSample) -> Conversation[tuple[str, Transcript]]:
         (transcript,) = yield from reply_plainly(chat, picture, spec)
         return picture.sample.id, transcript
 
     def talks() -> Iterator[Conversation[tuple[str, Transcript]]]:
-        for picture in open_pictures(dataset, list(dataset.samples), []):
+        for picture in prepare_samples(dataset, list(dataset.samples), []):
             yield talk(picture)
 
     written = {}

@@ -27,9 +27,9 @@ from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.data.toyworld import write_world
+from sekd.io.records import seal, unseal
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.plan import Plan
-from sekd.pipeline.records import seal, unseal
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields

@@ -37,7 +37,7 @@ from transformers import (
 from sekd.data import toyworld
 from sekd.data.questions import LETTERS, Question, labelled_questions
 from sekd.data.taxonomy import Node, Taxonomy
-from sekd.stages import prompts
+from sekd.models import prompts
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ TERMS = (
 
 def _answer(question: Question) -> str:
     letter = question.letters[question.options.index(question.truth)]
-    return letter + prompts.answer_tail(question.truth)
+    return letter + prompts.answer_suffix(question.truth)
 
 
 def _matching_lesson(question: Question, asked: str) -> Lesson:
@@ -302,7 +302,7 @@ class School:
         asked = ", ".join(f"{question.rank} {_answer(question)[0]}" for question in read)
         lists = "\n".join(map(prompts.numbered_question, questions))
         text = f"{READING_QUESTION} {asked}?\n{lists}"
-        lines = [f"{prompts.answer_lead(question)} {_answer(question)}" for question in read]
+        lines = [f"{prompts.answer_prefix(question)} {_answer(question)}" for question in read]
         return _text_lesson("reading", text, "\n".join(lines))
 
     def dialogue(self) -> Lesson:

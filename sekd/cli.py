@@ -16,12 +16,12 @@ from sekd.commands import (
     elicit,
     evaluate,
     inspect,
+    maintenance,
     plan,
     report,
     rounds,
     score,
     sweep,
-    upkeep,
 )
 
 
@@ -56,8 +56,8 @@ for _command in (
     report.report,
     score.score,
     benchmark.benchmark,
-    upkeep.status,
-    upkeep.verify,
-    upkeep.gc,
+    maintenance.status,
+    maintenance.verify,
+    maintenance.gc,
 ):
     main.add_command(_command)

@@ -30,3 +30,9 @@ class SampleError(SekdError):
     def __init__(self, message: str, *, level: int | None = None) -> None:
         super().__init__(message)
         self.level = level
+
+
+def in_one_line(error: BaseException) -> str:
+    """The text of an error on one line; an error that is not ours begins with its type."""
+    kind = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())

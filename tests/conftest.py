@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 import sekd
 from sekd.config import DistillSpec, LoraSpec, ModelSpec, RunConfig, load_config
+from sekd.data.questions import Question, labelled_questions
+from sekd.data.samples import Dataset
+from sekd.data.taxonomy import Taxonomy
 from sekd.data.toyworld import write_world
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and most tests do without
+    from transformers import Idefics3Processor
+
+    from sekd.models.chat import Chat
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -51,8 +60,8 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA adapter with weights that change the answers."""
     import torch
 
+    from sekd.models.loading import load_model
     from sekd.stages.distill.adapter import add_adapter
-    from sekd.stages.models import load_model
 
     base = load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
     model = add_adapter(base, DistillSpec(lora=LoraSpec(rank=4, alpha=8, dropout=0.0)))
@@ -81,3 +90,53 @@ def config_file(world: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def config(config_file: Path) -> RunConfig:
     return load_config(config_file)
+
+
+@pytest.fixture(scope="session")
+def bpe_processor() -> Callable[..., Idefics3Processor]:
+    from chats import build_bpe_processor
+
+    return build_bpe_processor
+
+
+@pytest.fixture(scope="session")
+def taxonomy() -> Taxonomy:
+    return Taxonomy.from_paths(
+        {
+            "herring gull": ["animalia", "chordata", "aves", "herring gull"],
+            "black-headed gull": ["animalia", "chordata", "aves", "black-headed gull"],
+            "pike": ["animalia", "chordata", "fish", "pike"],
+            "honey bee": ["animalia", "arthropoda", "insecta", "honey bee"],
+        },
+        level_names=["kingdom", "phylum", "class", "species"],
+    )
+
+
+@pytest.fixture(scope="session")
+def questions(taxonomy: Taxonomy) -> list[Question]:
+    return labelled_questions(
+        taxonomy,
+        taxonomy.leaf("pike"),
+        sample_id="1",
+        distractors="random",
+        num_options=3,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session", params=["words", "bpe"])
+def chat(request: pytest.FixtureRequest, tiny_model: Path) -> Chat:
+    from chats import build_bpe_processor
+
+    from sekd.models.chat import Chat
+    from sekd.models.loading import load_processor
+
+    if request.param == "bpe":
+        return Chat(build_bpe_processor(), subject="organism")
+    spec = ModelSpec(path=str(tiny_model), dtype="float32")
+    return Chat(load_processor(spec), subject="organism")
+
+
+@pytest.fixture(scope="session")
+def seen(world: Path) -> Dataset:
+    return Dataset.load("seen", load_config(world / "config.yaml").data["seen"])

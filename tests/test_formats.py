@@ -11,8 +11,8 @@ from fakes import Fake
 
 from sekd.data import predictions, signals
 from sekd.errors import ShardError
+from sekd.io.records import unseal
 from sekd.pipeline.plan import Plan
-from sekd.pipeline.records import unseal
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 

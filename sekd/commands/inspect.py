@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sekd.commands.upkeep import over_run
+from sekd.commands.maintenance import run_command
 from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
     from sekd.data.signals import TeacherShard
-    from sekd.locations import Location
-    from sekd.stages.inspect.view import SampleView
+    from sekd.io.locations import Location
+    from sekd.report.inspect.views import SampleView
 
 _NUM_LEAST = 10
 """Samples that an overview names, the least confident first."""
 
 
 @click.command()
-@over_run
+@run_command
 @click.argument("sample", required=False)
 @click.option(
     "--html", "page_path", type=click.Path(path_type=Path), help="Write an HTML page there."
@@ -42,9 +42,9 @@ def inspect(run: Location, sample: str | None, page_path: Path | None, as_json: 
     """
     from rich.console import Console
 
-    from sekd.stages.inspect.page import page
-    from sekd.stages.inspect.text import show_run, show_sample
-    from sekd.stages.inspect.view import view_run
+    from sekd.report.inspect.page import page
+    from sekd.report.inspect.text import show_run, show_sample
+    from sekd.stages.inspect import view_run
 
     found = _Shards(run)
     if sample is not None:
@@ -103,7 +103,7 @@ class _Shards:
         import difflib
 
         from sekd.data.signals import TeacherShard
-        from sekd.stages.inspect.view import States, view_sample
+        from sekd.stages.inspect import States, view_sample
 
         known: list[str] = []
         for index, files in self._answers.items():
@@ -121,7 +121,7 @@ class _Shards:
     def _decoder(self) -> Callable[[Sequence[int]], str]:
         """Of the model's tokenizer, special tokens shown."""
         from sekd.config import ModelSpec
-        from sekd.stages.models import load_processor
+        from sekd.models.loading import load_processor
 
         if self._decode is None:
             spec = ModelSpec.model_validate_json(json.dumps(self._fields["spec"]["model"]))

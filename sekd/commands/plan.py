@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.running import over_config
+from sekd.commands.options import config_command
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="TFLOP/s that one worker sustains; counts until a rate was measured.",
 )
-@over_config
+@config_command
 def plan(config: RunConfig, as_json: bool, tflops: float) -> bool:
     """What sekd elicit will take: answers, tokens, bytes and hours, before anything is spent.
 
@@ -37,11 +37,11 @@ def plan(config: RunConfig, as_json: bool, tflops: float) -> bool:
 
     from sekd.data.samples import Dataset
     from sekd.pipeline.status import run_status
-    from sekd.stages.elicit.estimate import estimate
+    from sekd.stages.elicit.estimate import estimate_cost
 
     name, runtime = config.elicit.dataset, config.elicit.runtime
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
-    cost = estimate(config, dataset)
+    cost = estimate_cost(config, dataset)
     rates = {
         stage.name: stage.rate
         for stage in run_status(config.run_dir)

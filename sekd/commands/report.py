@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.upkeep import over_run
+from sekd.commands.maintenance import run_command
 
 if TYPE_CHECKING:
-    from sekd.locations import Location
-    from sekd.stages.report.results import Made
+    from sekd.analysis.results import StageRecord
+    from sekd.io.locations import Location
 
 logger = logging.getLogger(__name__)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
-@over_run
+@run_command
 def report(run: Location, as_json: bool) -> int:
     """Write RUN/report.html: what was gained, what it cost and what was lost.
 
@@ -32,11 +32,11 @@ def report(run: Location, as_json: bool) -> int:
     Example:
         sekd report runs/birds
     """
-    from sekd.pipeline.files import write_atomically
-    from sekd.stages.report import PAGE, build_report
-    from sekd.stages.report.results import Results
+    from sekd.analysis.results import Evaluation
+    from sekd.io.files import write_atomically
+    from sekd.report import PAGE, build_report
 
-    files = build_report(Results.read(run, _made(run)))
+    files = build_report(Evaluation.read(run, _made(run)))
     for name, content in files.items():
         write_atomically(run / name, content)
     if as_json:
@@ -47,18 +47,18 @@ def report(run: Location, as_json: bool) -> int:
     return 0
 
 
-def _made(run: Location) -> list[Made]:
+def _made(run: Location) -> list[StageRecord]:
     """Every fingerprint of every stage, the newest of a stage first."""
+    from sekd.analysis.results import StageRecord
     from sekd.errors import ConfigError
     from sekd.pipeline.manifest import Manifest
     from sekd.pipeline.stage import newest_first
     from sekd.pipeline.status import stage_roots
-    from sekd.stages.report.results import Made
 
     made = []
     for name, root in [*stage_roots(run), ("distill", run / "distill")]:
         for directory, fields in newest_first(root):
-            stage = Made(name, directory.name, fields)
+            stage = StageRecord(name, directory.name, fields)
             try:
                 manifest = Manifest.load(directory)
                 stage = replace(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sekd.commands.upkeep import EXIT_CONFIG
+from sekd.commands.maintenance import EXIT_CONFIG
 from sekd.errors import ConfigError
 
 
@@ -105,9 +105,10 @@ def _score(
 ) -> None:
     from rich.console import Console
 
-    from sekd.data.sources.predictions import read_answers
+    from sekd.analysis.scoring.resolve import read_answers
+    from sekd.analysis.scoring.scorecard import Scoring, counterpart
     from sekd.data.taxonomy import Taxonomy
-    from sekd.stages.evaluate.scorecard import Scoring, counterpart, tables
+    from sekd.report.score import score_tables
 
     taxonomy = Taxonomy.load(taxonomy_path, level_names=level_names)
     scoring = Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=bootstrap)
@@ -135,5 +136,5 @@ def _score(
         console = Console(width=160)
     root = "is scored, as level 0" if score_root else "is not scored"
     click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
-    for table in tables(cards, taxonomy):
+    for table in score_tables(cards, taxonomy):
         console.print(table)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sekd.data.hashing import digest
 from sekd.data.samples import Samples, image_sha256
-from sekd.locations import cache_directory
+from sekd.io.hashing import digest
+from sekd.io.locations import cache_directory
 
 _STAMP = ("bytes", "mtime_ns", "ctime_ns", "inode")
 """What tells that a file is the one that was hashed; git's index trusts the same."""

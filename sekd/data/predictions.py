@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sekd.data.paths import encode
+from sekd.io.columns import encode_column
 
 NO_CONTROL = "none"
 """Stands in the column ``control`` where there is none."""
@@ -90,8 +90,8 @@ def scored_rows(rows: pa.Table) -> pa.Table:
     prediction, truth = (rows[name].cast(pa.string()) for name in ("prediction", "truth"))
     is_right = pc.fill_null(pc.equal(prediction, truth), False)
     badness = np.where(prediction.is_null().to_numpy(), 0, 1 + is_right.to_numpy())
-    names = [encode(rows[name])[0] for name in ("model", "dataset", "paradigm", "control")]
-    asked = np.stack([*names, encode(rows["sample_id"])[0], rows["level"].to_numpy()])
+    names = [encode_column(rows[name])[0] for name in ("model", "dataset", "paradigm", "control")]
+    asked = np.stack([*names, encode_column(rows["sample_id"])[0], rows["level"].to_numpy()])
     order = np.lexsort((rows["rotation"].to_numpy(), badness, *asked[::-1]))
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = (asked[:, order[1:]] != asked[:, order[:-1]]).any(axis=0)

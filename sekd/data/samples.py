@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sekd.config import DatasetSpec
-from sekd.data.hashing import hash_file
 from sekd.data.questions import Question, given_questions, labelled_questions
 from sekd.data.sources.folder import find_images
 from sekd.data.sources.rows import Choices, Rows
 from sekd.data.sources.table import read_rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
+from sekd.io.hashing import hash_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sekd.data.hashing import hash_file
 from sekd.data.shards import ShardResult
 from sekd.errors import ShardError
-from sekd.locations import Location
-from sekd.pipeline.files import create_exclusively, remove, sync, upload, write_atomically
+from sekd.io.files import create_exclusively, remove, sync, upload, write_atomically
+from sekd.io.hashing import hash_file
+from sekd.io.locations import Location
+from sekd.io.records import seal
 from sekd.pipeline.liveness import Heartbeat
-from sekd.pipeline.records import seal
 
 _running: set[tuple[str, str]] = set()
 """Attempts of this process, by directory and name."""

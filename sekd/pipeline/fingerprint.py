@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sekd.data.hashing import canonical_json
+from sekd.io.hashing import canonical_json
 
 _ABSENT = "(absent)"
 _DIGEST = re.compile(r'"([0-9a-f]{12})[0-9a-f]{52}"')

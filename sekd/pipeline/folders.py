@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sekd.data.hashing import hash_directory
-from sekd.locations import Location, cache_directory
-from sekd.pipeline.cache import fetch
-from sekd.pipeline.files import upload, write_atomically
-from sekd.pipeline.records import seal, unseal
+from sekd.io.cache import fetch
+from sekd.io.files import upload, write_atomically
+from sekd.io.hashing import hash_directory
+from sekd.io.locations import Location, cache_directory
+from sekd.io.records import seal, unseal
 
 
 def publish_folder(source: Path, target: Location, name: str) -> Path:

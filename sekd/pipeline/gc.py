@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sekd.data.shards import Shard
-from sekd.locations import Location
-from sekd.pipeline.files import names_in, sizes_below
+from sekd.io.files import names_in, sizes_below
+from sekd.io.locations import Location
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.plan import read_plan_record
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sekd.data.shards import Shard
-from sekd.locations import Location
+from sekd.io.files import create_exclusively, names_in, read_many
+from sekd.io.locations import Location
+from sekd.io.records import seal, unseal
 from sekd.pipeline.attempt import Attempt, AttemptEndedError, is_running_here
-from sekd.pipeline.files import create_exclusively, names_in, read_many
 from sekd.pipeline.liveness import Observer, is_alive, this_process
-from sekd.pipeline.records import seal, unseal
 
 Status = Literal["pending", "running", "done", "failed", "lost", "damaged"]
 

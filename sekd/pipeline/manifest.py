@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sekd.data.hashing import hash_file
 from sekd.data.shards import Shard
 from sekd.errors import ConfigError, FatalError
-from sekd.locations import Location
-from sekd.pipeline.cache import fetch
-from sekd.pipeline.files import create_exclusively, names_in, remove, sizes_below
+from sekd.io.cache import fetch
+from sekd.io.files import create_exclusively, names_in, remove, sizes_below
+from sekd.io.hashing import hash_file
+from sekd.io.locations import Location
+from sekd.io.records import seal, unseal
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import Plan
-from sekd.pipeline.records import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 

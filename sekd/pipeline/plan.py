@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from sekd.data.shards import Shard
 from sekd.errors import FatalError
-from sekd.locations import Location
-from sekd.pipeline.files import create_exclusively, names_in, remove, write_atomically
-from sekd.pipeline.records import seal, unseal
+from sekd.io.files import create_exclusively, names_in, remove, write_atomically
+from sekd.io.locations import Location
+from sekd.io.records import seal, unseal
 
 PLAN_NAME = "plan.json"
 PLAN_SCHEMA = pa.schema(

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sekd.config import ShardRuntime
 from sekd.data.shards import Shard
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, SekdError
+from sekd.pipeline.executors import open_executor
 from sekd.pipeline.executors.inline import InlineExecutor
 from sekd.pipeline.executors.protocol import Executor
 from sekd.pipeline.ledger import ShardState
@@ -40,6 +43,29 @@ class Outcome:
     num_run: int
     failed: Mapping[int, str]
     exhausted: Sequence[int]
+
+
+class IncompleteError(SekdError):
+    """Shards of one or several stages are left; what is done stays done.
+
+    Attributes:
+        outcomes: of the stages that could not be finished.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        names = ", ".join(outcome.stage.name for outcome in outcomes)
+        super().__init__(f"shards are left of {names}")
+        self.outcomes = outcomes
+
+
+def run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[str, Any]:
+    """Keyword arguments of :func:`run_stage` for a stage's runtime settings."""
+    return {
+        "max_attempts": runtime.max_attempts,
+        "executor": open_executor(runtime),
+        "shard_timeout": runtime.shard_timeout,
+        "retry_failed": retry_failed,
+    }
 
 
 def run_stage(

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sekd.data.hashing import digest
 from sekd.errors import ConfigError
-from sekd.locations import Location, locate
-from sekd.pipeline.files import is_unusable, names_in, write_atomically
+from sekd.io.files import is_unusable, names_in, write_atomically
+from sekd.io.hashing import digest
+from sekd.io.locations import Location, to_location
+from sekd.io.records import seal, unseal
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.liveness import Observer
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan, open_plan
-from sekd.pipeline.records import seal, unseal
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Stage:
         Raises:
             ConfigError: if nothing can be written there.
         """
-        root = locate(root)
+        root = to_location(root)
         try:
             directory = open_directory(root, fields)
             plan = open_plan(directory, make_plan)

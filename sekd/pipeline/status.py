@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sekd.data.shards import Shard
-from sekd.locations import Location
-from sekd.pipeline.files import names_in
+from sekd.io.files import names_in
+from sekd.io.locations import Location
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import read_plan, read_plan_record

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sekd.data.hashing import digest
 from sekd.errors import ConfigError
-from sekd.locations import Location
-from sekd.pipeline.files import names_in, read_many
+from sekd.io.files import names_in, read_many
+from sekd.io.hashing import digest
+from sekd.io.locations import Location
+from sekd.io.records import unseal
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import PLAN_NAME, read_plan
-from sekd.pipeline.records import unseal
 from sekd.pipeline.stage import FINGERPRINT_NAME, read_fields
 
 

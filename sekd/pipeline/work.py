@@ -19,9 +19,9 @@ from typing import Literal, Protocol
 
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import FatalError, ShardError
-from sekd.locations import Location
+from sekd.io.files import is_unusable, upload
+from sekd.io.locations import Location
 from sekd.pipeline.attempt import Attempt
-from sekd.pipeline.files import is_unusable, upload
 from sekd.pipeline.ledger import Ledger
 
 logger = logging.getLogger(__name__)

@@ -1,24 +1,25 @@
-"""Rounds: what each student gained over the one before it, and whether to go on."""
+"""Rounds: the student becomes the teacher, and again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
+from sekd.analysis.gains import gain_of
+from sekd.config import BASE, STUDENT, RunConfig, write_resolved
+from sekd.io.files import write_atomically
+from sekd.models.loading import free_memory
+from sekd.report.formats import interval_text, number, to_markdown
+from sekd.report.rounds import Round, best_of, rounds_table
+from sekd.report.table import Table
+from sekd.stages.distill.run import run_distillation
+from sekd.stages.elicit.run import run_elicitation
+from sekd.stages.evaluate.run import check_evaluation, run_evaluation
 
-from sekd.config import BASE, STUDENT, EvaluateSpec, RunConfig
-from sekd.data.paths import BoolArray, paths_of
-from sekd.data.predictions import NO_CONTROL
-from sekd.stages.evaluate.diagnosis import over_shared
-from sekd.stages.evaluate.metrics import Estimate, Outcomes, score_difference
-from sekd.stages.evaluate.summary import Result
-from sekd.stages.report.results import Results
-from sekd.stages.report.table import Column, Table, Value, group_sizes
-
-# Shapes: N samples.
+logger = logging.getLogger(__name__)
 
 
 def round_config(config: RunConfig, number: int, adapter: Path | None) -> RunConfig:
@@ -39,169 +40,68 @@ def round_config(config: RunConfig, number: int, adapter: Path | None) -> RunCon
     )
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Joint HCA of a student less that of the model before it, on the same images.
+class Alternated(NamedTuple):
+    """What ``rounds.json`` holds, and the table of ``rounds.md``."""
 
-    In percentage points, with paired bootstrap intervals.
-
-    Attributes:
-        pooled: over the images of all datasets together.
-        datasets: by dataset.
-    """
-
-    pooled: Estimate
-    datasets: Mapping[str, Estimate]
-
-    @property
-    def is_noise(self) -> bool:
-        """The rule by which rounds stop: the pooled interval does not lie above zero.
-
-        One test over all images, for its interval is the narrowest, and with a test for each
-        dataset one of them would soon pass by chance. Not given by the paper.
-        """
-        return self.pooled.low <= 0
+    content: dict[str, Any]
+    table: Table
 
 
-def gain_of(
-    after: Sequence[Result], before: Sequence[Result], before_name: str, spec: EvaluateSpec
-) -> Gain:
-    """What the student in ``after`` gained.
-
-    Args:
-        before: of the same datasets; ``before_name`` is the model's name there.
+def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> Alternated:
+    """Round after round; what is left where a stage could not be finished.
 
     Raises:
-        ValueError: if the two have no sample of a dataset in common.
-    """
-    rights = {}
-    old = _joint(before, before_name)
-    for dataset, new in _joint(after, STUDENT).items():
-        a, b = over_shared(
-            paths_of(new.rows, new.taxonomy), paths_of(old[dataset].rows, new.taxonomy)
-        )
-        rights[dataset] = a.whole_is_right, b.whole_is_right
-    pooled = [np.concatenate(side) for side in zip(*rights.values(), strict=True)]
-    return Gain(
-        _difference(pooled[0], pooled[1], spec),
-        {dataset: _difference(*pair, spec) for dataset, pair in rights.items()},
-    )
-
-
-def _joint(results: Sequence[Result], model: str) -> dict[str, Result]:
-    wanted = {"model": model, "paradigm": "joint", "control": NO_CONTROL}
-    return {each.names["dataset"]: each for each in results if wanted.items() <= each.names.items()}
-
-
-def _difference(a_N: BoolArray, b_N: BoolArray, spec: EvaluateSpec) -> Estimate:
-    """Of the shares that are right: each path is scored as one level."""
-    both = [
-        Outcomes(
-            correct=right_N[:, None],
-            parsed=np.ones((len(right_N), 1), dtype=np.bool_),
-            num_levels=np.ones(len(right_N), dtype=np.int64),
-            off_tree=np.zeros(len(right_N), dtype=np.bool_),
-        )
-        for right_N in (a_N, b_N)
-    ]
-    found = score_difference(*both, num_bootstrap=spec.num_bootstrap, seed=spec.seed)["hca"]
-    return Estimate(found["value"], found["low"], found["high"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One round that is done; rates in percent, by dataset.
-
-    Attributes:
-        adapter: the student's.
-        joint: HCA of the student; of the base in round 0.
-        conditioned: the same step by step, where that is evaluated: of the next round's teacher.
-        gain: ``None`` where nothing is evaluated.
+        ConfigError: what a stage raises, and if joint answers are not to be evaluated.
+        IncompleteError: shards of a stage are left.
     """
 
-    number: int
-    adapter: Path | None
-    joint: Mapping[str, Estimate]
-    conditioned: Mapping[str, Estimate]
-    gain: Gain | None
+    if config.evaluate.datasets:
+        check_evaluation(config)
+    done: list[Round] = []
+    adapter, before = None, None
+    for round_number in range(1, config.rounds + 1):
+        logger.info("rounds: %d of %d at most", round_number, config.rounds)
+        own = round_config(config, round_number, adapter)
+        write_resolved(own, own.run_dir / "evaluate.config.yaml")  # where sekd report looks
+        run_elicitation(own, retry_failed=retry_failed)
+        adapter = run_distillation(own)
+        free_memory()
+        if not config.evaluate.datasets:
+            done.append(Round.of(round_number, adapter, None, None))
+            continue
+        # Under the run's config, so that the rounds share the cells of the base.
+        evaluated = run_evaluation(config, adapter, own.run_dir, retry_failed=retry_failed)
+        if before is None:
+            done.append(Round.of(0, None, evaluated.figures, None))
+            before, name = evaluated.results, BASE
+        gain = gain_of(evaluated.results, before, name, config.evaluate)
+        done.append(Round.of(round_number, adapter, evaluated.figures, gain))
+        before, name = evaluated.results, STUDENT
+        if gain.is_noise:
+            break
+    return _written(config, done)
 
-    @classmethod
-    def of(
-        cls, number: int, adapter: Path | None, results: Results | None, gain: Gain | None
-    ) -> Round:
-        """The figures of a round, or of the base where there is no adapter."""
-        model = STUDENT if adapter else BASE
 
-        def rates(paradigm: str) -> dict[str, Estimate]:
-            if results is None:
-                return {}
-            found = {name: results.rate(name, model, paradigm) for name in results.datasets}
-            return {name: rate for name, rate in found.items() if rate}
+def _written(config: RunConfig, done: Sequence[Round]) -> Alternated:
+    """The table and why it ends there, also in the run's folder of the rounds."""
 
-        return cls(
-            number=number,
-            adapter=adapter,
-            joint=rates("joint"),
-            conditioned=rates("conditioned"),
-            gain=gain,
+    last, best = done[-1], best_of(done)
+    stopped = f"round {last.number} is the last that the config's key rounds asks for"
+    if last.gain and last.gain.is_noise:
+        pooled = last.gain.pooled
+        stopped = (
+            f"stopped: the gain of round {last.number}, {number(pooled.value, signed=True)} "
+            f"points ({interval_text(pooled, signed=True)}), is within noise; the best is round "
+            f"{best.number}"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
-
-        def by_dataset(rates: Mapping[str, Estimate]) -> dict[str, Any]:
-            return {dataset: rate.to_json() for dataset, rate in rates.items()}
-
-        gain = self.gain and {
-            "pooled": self.gain.pooled.to_json(),
-            "datasets": by_dataset(self.gain.datasets),
-        }
-        return {
-            "round": self.number,
-            "adapter": str(self.adapter) if self.adapter else None,
-            "joint": by_dataset(self.joint),
-            "conditioned": by_dataset(self.conditioned),
-            "gain": gain,
-        }
-
-
-def best_of(rounds: Sequence[Round]) -> Round:
-    """The last round that gained, or was not measured; round 0 where none did."""
-    return next(each for each in reversed(rounds) if not (each.gain and each.gain.is_noise))
-
-
-def rounds_table(rounds: Sequence[Round]) -> Table:
-    """The base and each round's student, by dataset; where there are several, their pooled gain."""
-    datasets = list(rounds[0].joint)
-    lines: list[Sequence[Value]] = [
-        [
-            dataset,
-            each.number,
-            each.joint[dataset],
-            each.conditioned.get(dataset),
-            each.gain.datasets[dataset] if each.gain else None,
-        ]
-        for dataset in datasets
-        for each in rounds
-    ]
-    if len(datasets) > 1:
-        lines += [
-            ["all images", each.number, None, None, each.gain.pooled]
-            for each in rounds
-            if each.gain
-        ]
-    return Table(
-        "rounds",
-        "HCA in percent of the base (round 0) and of each round's student; gain: joint, over the "
-        "round before, points",
-        [
-            Column("dataset", "dataset"),
-            Column("round", "round"),
-            Column("joint", "joint", has_interval=True),
-            Column("conditioned", "conditioned", has_interval=True),
-            Column("gain", "gain", has_interval=True, is_signed=True),
-        ],
-        2,
-        lines,
-        group_sizes(line[0] for line in lines),
-    )
+    table = rounds_table(done)
+    content = {
+        "rounds": [each.to_json() for each in done],
+        "best": best.number,
+        "adapter": str(best.adapter) if best.adapter else None,
+        "stopped": stopped,
+    }
+    folder = config.run_dir / "rounds"
+    write_atomically(folder / "rounds.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "rounds.md", f"{table.title}\n\n{to_markdown(table)}\n{stopped}\n")
+    return Alternated(content, table)

@@ -21,7 +21,7 @@ from sekd.config import load_config
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset, questions_of
 from sekd.data.taxonomy import Node
-from sekd.stages.prompts import answer_lead, answer_tail, joint_questions, single_question
+from sekd.models.prompts import answer_prefix, answer_suffix, joint_questions, single_question
 
 HERE = Path(__file__).parent
 SUBJECT = "organism"
@@ -32,11 +32,11 @@ Exam = tuple[str, str]  # question and answer
 def answer(question: Question) -> str:
     assert question.truth is not None
     letter = question.letters[question.options.index(question.truth)]
-    return f"{letter}{answer_tail(question.truth)}"
+    return f"{letter}{answer_suffix(question.truth)}"
 
 
 def whole_path(number: int, questions: Sequence[Question], root: Node) -> Exam:
-    lines = [f"{answer_lead(question)} {answer(question)}" for question in questions]
+    lines = [f"{answer_prefix(question)} {answer(question)}" for question in questions]
     return joint_questions(questions, root, SUBJECT), "\n".join(lines)
 
 

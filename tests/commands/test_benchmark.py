@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from sekd.cli import main
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset, questions_of, read_image
+from sekd.engines import Prompt, Write, open_engine, write
+from sekd.models.chat import Chat
+from sekd.models.loading import load_model, load_processor
 from sekd.pipeline.stage import open_directory
-from sekd.stages.chat import Chat
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.train import distill_spec
-from sekd.stages.engines import Prompt, Write, open_engine, write
-from sekd.stages.models import load_model, load_processor
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
 OWN_VENV = Path(__file__).parents[2] / ".venv-lmms" / "bin" / "python"

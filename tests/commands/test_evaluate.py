@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from sekd.cli import main
 from sekd.errors import ShardError
-from sekd.stages.evaluate import contenders
+from sekd.stages.evaluate import candidates as contenders
 from sekd.stages.evaluate.cells import CellWorker
 
 SMALL = (
@@ -50,7 +50,7 @@ def test_what_is_added_leaves_finished_cells_alone(
 ) -> None:
     """One engine is opened in each run, whatever the number of cells that are new to it."""
     opened = []
-    open_contender = contenders.open_contender
+    open_contender = contenders.open_candidate
     monkeypatch.setattr(
         contenders, "open_contender", lambda *args: opened.append(1) or open_contender(*args)
     )

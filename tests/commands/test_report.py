@@ -11,7 +11,7 @@ from evaluations import write_run
 from store import s3_store
 
 from sekd.cli import main
-from sekd.locations import Location, locate
+from sekd.io.locations import Location, to_location
 
 
 def sekd(*args: object) -> Result:
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_a_run_on_a_store(tmp_path: Path) -> None:
     local = write_run(tmp_path)
     with s3_store() as url:
-        run: Location = locate(f"{url}/birds")
+        run: Location = to_location(f"{url}/birds")
         for path in local.iterdir():
             (run / path.name).write_bytes(path.read_bytes())
         result = sekd("report", run)

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from sekd.cli import main
 from sekd.commands import rounds as command
 from sekd.data.toyworld import write_world
+from sekd.models.loading import adapter_identity
 from sekd.pipeline.stage import newest_first
 from sekd.stages import rounds as rounds_module
-from sekd.stages.models import adapter_identity
 from sekd.stages.rounds import Gain
 
 SMALL: dict[str, Any] = {

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from sekd.analysis.cell_metrics import metrics_row
+from sekd.analysis.solver import solve
 from sekd.cli import main
 from sekd.config import EvaluateSpec
 from sekd.data.predictions import read_predictions, write_predictions
 from sekd.data.questions import labelled_questions
 from sekd.data.taxonomy import Taxonomy
-from sekd.stages.evaluate.report import metrics_row
-from sekd.stages.evaluate.solver import solve
 
 NAMES = ["root", *"abcd"]
 FLAGS = ["1111", "0111", "1011", "1100", "101", "1110"]

@@ -13,8 +13,8 @@ from sekd.config import Control, ModelSpec, Paradigm, RunConfig, load_config
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
-from sekd.stages.evaluate.cells import Cell, CellWorker
-from sekd.stages.evaluate.contenders import Contender, Kept
+from sekd.stages.evaluate.candidates import Candidate, EngineCache
+from sekd.stages.evaluate.cells import CellWorker, EvaluationCell
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 ENGINES = [
@@ -47,13 +47,13 @@ class Exam:
         )
         self.config: RunConfig = config
         self.dataset = Dataset.load("seen", config.data["seen"])
-        self.base = Contender("base", ModelSpec(path=config.model.path, dtype="float32"))
-        self.kept = Kept()
+        self.base = Candidate("base", ModelSpec(path=config.model.path, dtype="float32"))
+        self.kept = EngineCache()
         self._folder = folder
         self._num_runs = 0
 
     def run(self, paradigm: Paradigm, control: Control | None) -> ShardResult:
-        cell = Cell(self.base, self.dataset, paradigm, control)
+        cell = EvaluationCell(self.base, self.dataset, paradigm, control)
         worker = CellWorker(self.config, cell, self.kept)
         folder = self._folder / str(self._num_runs)
         folder.mkdir()

@@ -15,12 +15,9 @@ from PIL import Image
 
 from sekd.config import ModelSpec
 from sekd.data import toyworld
-from sekd.data.hashing import digest
 from sekd.data.questions import labelled_questions
 from sekd.data.taxonomy import Taxonomy
-from sekd.errors import ConfigError, FatalError, SampleError
-from sekd.stages.chat import Chat, Turn
-from sekd.stages.engines import (
+from sekd.engines import (
     Answer,
     Ask,
     Conversation,
@@ -32,7 +29,10 @@ from sekd.stages.engines import (
     open_engine,
     write,
 )
-from sekd.stages.models import load_processor
+from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.io.hashing import digest
+from sekd.models.chat import Chat, DialogueTurn
+from sekd.models.loading import load_processor
 
 NUM_IMAGES = 12
 MAX_MODEL_LEN = 1024
@@ -84,7 +84,7 @@ class Exam:
         image = self.images[number]
         return Prompt(token_ids, image, digest(image.tobytes().hex()))
 
-    def ask(self, number: int, turn: Turn) -> Ask:
+    def ask(self, number: int, turn: DialogueTurn) -> Ask:
         letters = self.chat.letter_ids[: len(turn.question.options)]
         return Ask(self.prompt(number, turn.token_ids), letters)
 

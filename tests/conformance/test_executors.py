@@ -27,7 +27,7 @@ IDS = [f"sample {i}" for i in range(16)]  # eight shards of two
 def ray_cluster() -> Iterator[str]:
     """A cluster on this machine, small in all respects."""
     ray = pytest.importorskip("ray")
-    folder = Path(__file__).parents[1] / "pipeline"
+    folder = Path(__file__).parents[1] / "helpers"
     paths = os.pathsep.join([str(folder), str(Path(work.__file__).parents[2])])
     ray.init(
         num_cpus=2,

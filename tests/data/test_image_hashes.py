@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sekd.config import DatasetSpec
-from sekd.data.hashing import hash_file
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Samples, load_samples
 from sekd.data.taxonomy import Taxonomy
-from sekd.locations import cache_directory
+from sekd.io.hashing import hash_file
+from sekd.io.locations import cache_directory
 
 LEAVES = Taxonomy.from_paths({"a": ["top", "a"], "b": ["top", "b"]})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sekd.data.hashing import digest
+from sekd.io.hashing import digest
 from sekd.pipeline.fingerprint import differences
 
 OLD_HASH, NEW_HASH = "0123456789abcdef" * 4, "fedcba9876543210" * 4

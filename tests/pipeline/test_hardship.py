@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import fakes
 import pytest
 from fakes import Fake
 from torture import ray_cluster
@@ -117,7 +118,7 @@ def on_a_disk(tmp_path: Path, script: str, *, num_kilobytes: int | None) -> None
     """Run a script that finds a disk of that size at its first argument."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    folders = [str(Path(sekd.__file__).parents[1]), str(Path(__file__).parent)]
+    folders = [str(Path(sekd.__file__).parents[1]), str(Path(fakes.__file__).parent)]
     python = [sys.executable, "-c", PRELUDE + script, str(disk)]
     if num_kilobytes is not None:
         space = ["unshare", "--map-root-user", "--mount"]

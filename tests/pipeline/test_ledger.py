@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sekd.data.hashing import hash_file
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import ShardError
+from sekd.io.hashing import hash_file
+from sekd.io.records import unseal
 from sekd.pipeline import liveness
 from sekd.pipeline.attempt import Attempt, AttemptEndedError
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.liveness import Observer
-from sekd.pipeline.records import unseal
 
 SHARD = Shard(17, ("a", "b"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sekd.data.hashing import hash_file
 from sekd.data.shards import Quarantined, ShardResult
 from sekd.errors import ConfigError, FatalError
+from sekd.io.hashing import hash_file
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
 from sekd.pipeline.plan import Plan

@@ -11,9 +11,9 @@ from fakes import Fake
 from store import s3_store
 
 from sekd.config import ShardRuntime
-from sekd.locations import Location, locate
+from sekd.io.files import create_exclusively, names_in, remove, write_atomically
+from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
-from sekd.pipeline.files import create_exclusively, names_in, remove, write_atomically
 from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.gc import find_garbage
 from sekd.pipeline.ledger import Ledger
@@ -38,7 +38,7 @@ def bucket() -> Iterator[str]:
 @pytest.fixture
 def place(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return locate(f"{bucket}/{tmp_path.name}")
+    return to_location(f"{bucket}/{tmp_path.name}")
 
 
 def run(place: Location, fake: Fake, kind: str = "inline") -> Outcome:

@@ -22,9 +22,9 @@ import pytest
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import FatalError, ShardError
+from sekd.io.records import unseal
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
-from sekd.pipeline.records import unseal
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage, changes_since, directories, finished
 

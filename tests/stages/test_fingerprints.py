@@ -11,18 +11,20 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
+from sekd import engines
 from sekd.config import DatasetSpec, ModelSpec, RunConfig
-from sekd.data.hashing import digest
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
-from sekd.stages import engines, models
+from sekd.io.hashing import digest
+from sekd.models import loading
+from sekd.stages import fingerprints as stage_fields
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
 from sekd.stages.elicit.states import states_fields, states_spec
-from sekd.stages.evaluate.cells import Cell, cell_fields
-from sekd.stages.evaluate.contenders import Contender
+from sekd.stages.evaluate.candidates import Candidate
+from sekd.stages.evaluate.cells import EvaluationCell, cell_fields
 
 SPECS: dict[str, Callable[[RunConfig], Any]] = {
     "answers": answers_spec,
@@ -101,7 +103,7 @@ def changed_configs(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 def test_every_setting_is_in_and_no_setting_of_the_runtime(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(loading, "adapter_identity", lambda directory, _: str(directory))
     before = {stage: digest(spec(config)) for stage, spec in SPECS.items()}
     seen = set()
     for path, changed in changed_configs(config):
@@ -146,7 +148,7 @@ def fingerprints(config: RunConfig) -> tuple[str, str, str]:
         digest(
             cell_fields(
                 config,
-                Cell(Contender("base", config.model), dataset, "conditioned"),
+                EvaluationCell(Candidate("base", config.model), dataset, "conditioned"),
                 answers.dataset_fields(dataset, images),
             )
         ),
@@ -170,7 +172,7 @@ CONTENT: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     "the chat template": lambda at, _: append(at / "model/chat_template.jinja"),
     "the weights": lambda at, _: append(at / "model/model.safetensors"),
     "the processor": lambda at, _: append(at / "model/processor_config.json"),
-    "our words": lambda _, patch: patch.setattr(answers, "PROMPT_VERSION", 99),
+    "our words": lambda _, patch: patch.setattr(stage_fields, "PROMPT_VERSION", 99),
     "the engine": lambda _, patch: patch.setattr(
         engines.metadata, "version", lambda _: "99", raising=True
     ),

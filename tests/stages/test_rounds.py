@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sekd.analysis.metrics import Estimate
+from sekd.analysis.summary import CellRows
 from sekd.config import EvaluateSpec, RunConfig
 from sekd.data.predictions import Prediction, to_table
 from sekd.data.taxonomy import Taxonomy
-from sekd.stages.evaluate.metrics import Estimate
-from sekd.stages.evaluate.summary import Result
 from sekd.stages.rounds import Gain, Round, best_of, gain_of, round_config, rounds_table
 
 BIRDS = Taxonomy.from_paths({"gull": ["bird", "gull"], "tern": ["bird", "tern"]})
 GULL, TERN = (BIRDS.leaf(name) for name in ("gull", "tern"))
 
 
-def result(dataset: str, model: str, rights: Sequence[bool], control: str = "none") -> Result:
+def result(dataset: str, model: str, rights: Sequence[bool], control: str = "none") -> CellRows:
     """Joint answers about a gull each, right or a tern; samples are numbered."""
     names = {"model": model, "dataset": dataset, "paradigm": "joint", "control": control}
     rows = [
@@ -37,7 +37,7 @@ def result(dataset: str, model: str, rights: Sequence[bool], control: str = "non
         )
         for number, is_right in enumerate(rights)
     ]
-    return Result(names, BIRDS, to_table(rows), 0, None)
+    return CellRows(names, BIRDS, to_table(rows), 0, None)
 
 
 def test_a_gain_is_paired_and_pooled_over_images() -> None:
@@ -61,9 +61,9 @@ def test_a_gain_is_paired_and_pooled_over_images() -> None:
     assert same.is_noise
 
 
-def old_as_student(results: Sequence[Result]) -> list[Result]:
+def old_as_student(results: Sequence[CellRows]) -> list[CellRows]:
     return [
-        Result({**each.names, "model": "student"}, each.taxonomy, each.rows, 0, None)
+        CellRows({**each.names, "model": "student"}, each.taxonomy, each.rows, 0, None)
         for each in results
     ]
 

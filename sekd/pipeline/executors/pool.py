@@ -40,7 +40,7 @@ class Died:
 Message = Event | Ready | Broken | Died
 
 
-class Host(ABC):
+class WorkerHandle(ABC):
     """A process somewhere that holds one worker; it starts opening it at once."""
 
     claim: Claim | None = None
@@ -60,7 +60,7 @@ class Host(ABC):
         """End it at once."""
 
 
-class Pool:
+class WorkerPool:
     """Tries every claim once on up to ``num_hosts`` hosts.
 
     Args:
@@ -71,15 +71,15 @@ class Pool:
     def __init__(
         self,
         num_hosts: int,
-        start: Callable[[int], Host],
-        wait: Callable[[Sequence[Host], float], Sequence[tuple[Host, Message]]],
+        start: Callable[[int], WorkerHandle],
+        wait: Callable[[Sequence[WorkerHandle], float], Sequence[tuple[WorkerHandle, Message]]],
     ) -> None:
         self._num_hosts, self._start, self._wait = num_hosts, start, wait
 
     def run(self, job: Job, claims: Sequence[Claim], report: Callable[[Event], None]) -> None:
         """See :class:`~sekd.pipeline.executors.protocol.Executor`."""
         ledger, queue = Ledger(job.directory), deque(claims)
-        hosts: dict[int, Host] = {}
+        hosts: dict[int, WorkerHandle] = {}
         retired: set[int] = set()
         num_deaths_unopened, last_error = 0, ""
         try:
@@ -108,7 +108,7 @@ class Pool:
                             logger.warning("a worker stopped: %s", last_error)
                             continue
                         last_error = message.why
-                        _bury(ledger, host, message.why, report)
+                        _record_death(ledger, host, message.why, report)
                         num_deaths_unopened += not host.is_open
                         if num_deaths_unopened >= _MAX_DEATHS_UNOPENED:
                             retired.add(slot)
@@ -121,7 +121,7 @@ class Pool:
                 if not host.is_open or host.claim:
                     host.kill()
 
-    def _messages(self, hosts: dict[int, Host]) -> list[tuple[int, Message]]:
+    def _messages(self, hosts: dict[int, WorkerHandle]) -> list[tuple[int, Message]]:
         slots = {id(host): slot for slot, host in hosts.items()}
         deadlines = [host.deadline for host in hosts.values() if host.deadline]
         seconds = min(max(min(deadlines, default=1e9) - time.monotonic(), 0), 1.0)
@@ -131,7 +131,7 @@ class Pool:
     def _kill_overdue(
         self,
         ledger: Ledger,
-        hosts: dict[int, Host],
+        hosts: dict[int, WorkerHandle],
         timeout: float | None,
         report: Callable[[Event], None],
     ) -> None:
@@ -140,18 +140,18 @@ class Pool:
                 host.kill()
                 del hosts[slot]
                 why = f"no end after {timeout:g} s (runtime.shard_timeout)"
-                _bury(ledger, host, why, report, failed=True)
+                _record_death(ledger, host, why, report, failed=True)
 
 
-def _submit(host: Host, claim: Claim, timeout: float | None) -> None:
+def _submit(host: WorkerHandle, claim: Claim, timeout: float | None) -> None:
     host.claim = claim
     host.deadline = time.monotonic() + timeout if timeout else None
     host.submit(claim)
 
 
-def _bury(
+def _record_death(
     ledger: Ledger,
-    host: Host,
+    host: WorkerHandle,
     why: str,
     report: Callable[[Event], None],
     *,

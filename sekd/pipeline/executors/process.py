@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from sekd.errors import ConfigError, FatalError, SekdError
-from sekd.pipeline.executors.pool import Broken, Died, Host, Message, Pool, Ready
+from sekd.pipeline.executors.pool import Broken, Died, Message, Ready, WorkerHandle, WorkerPool
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.work import Claim, Event, Job, run_claim
 
@@ -33,10 +33,10 @@ class ProcessExecutor:
     def run(self, job: Job, claims: Sequence[Claim], report: Callable[[Event], None]) -> None:
         """See :class:`~sekd.pipeline.executors.protocol.Executor`."""
 
-        def start(slot: int) -> Host:
+        def start(slot: int) -> WorkerHandle:
             return _Process(job, self._devices[slot])
 
-        Pool(self._num_workers, start, _wait).run(job, claims, report)
+        WorkerPool(self._num_workers, start, _wait).run(job, claims, report)
 
 
 def _share_devices(num_workers: int, gpus_per_worker: int) -> list[str | None]:
@@ -61,7 +61,7 @@ def _share_devices(num_workers: int, gpus_per_worker: int) -> list[str | None]:
     ]
 
 
-class _Process(Host):
+class _Process(WorkerHandle):
     def __init__(self, job: Job, devices: str | None) -> None:
         self.connection, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_main, args=(theirs, devices), daemon=True)
@@ -88,12 +88,12 @@ class _Process(Host):
             return
 
 
-def _wait(hosts: Sequence[Host], seconds: float) -> list[tuple[Host, Message]]:
+def _wait(hosts: Sequence[WorkerHandle], seconds: float) -> list[tuple[WorkerHandle, Message]]:
     by_connection: dict[Any, _Process] = {}
     for host in hosts:
         assert isinstance(host, _Process)
         by_connection[host.connection] = host
-    messages: list[tuple[Host, Message]] = []
+    messages: list[tuple[WorkerHandle, Message]] = []
     for connection in wait(list(by_connection), seconds):
         host = by_connection[connection]
         try:

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sekd.errors import FatalError
-from sekd.pipeline.executors.pool import Broken, Died, Host, Message, Pool, Ready
+from sekd.pipeline.executors.pool import Broken, Died, Message, Ready, WorkerHandle, WorkerPool
 from sekd.pipeline.executors.process import as_sendable
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.work import Claim, Event, Job, Worker, run_claim
@@ -37,13 +37,13 @@ class RayExecutor:
             ray.init(address=self._address, logging_level=logging.WARNING)
         shared = ray.put(job)  # once, not once per worker: a data set may be large
 
-        def start(_slot: int) -> Host:
+        def start(_slot: int) -> WorkerHandle:
             return _Actor(shared, self._gpus)
 
-        Pool(self._num_workers, start, _wait).run(job, claims, report)
+        WorkerPool(self._num_workers, start, _wait).run(job, claims, report)
 
 
-class _Seat:
+class _WorkerActor:
     """Where a worker sits, on some machine of the cluster."""
 
     def open(self, job: Job) -> list[Message]:
@@ -70,10 +70,10 @@ class _Seat:
         self._worker.close()
 
 
-class _Actor(Host):
+class _Actor(WorkerHandle):
     def __init__(self, job: Any, num_gpus: int) -> None:
         # Ray's types know no options of an actor's class.
-        seat: Any = ray.remote(_Seat)
+        seat: Any = ray.remote(_WorkerActor)
         self._actor = seat.options(
             max_restarts=0, max_task_retries=0, num_cpus=1, num_gpus=num_gpus
         ).remote()
@@ -91,13 +91,13 @@ class _Actor(Host):
         ray.kill(self._actor, no_restart=True)
 
 
-def _wait(hosts: Sequence[Host], seconds: float) -> list[tuple[Host, Message]]:
+def _wait(hosts: Sequence[WorkerHandle], seconds: float) -> list[tuple[WorkerHandle, Message]]:
     by_reply: dict[Any, _Actor] = {}
     for host in hosts:
         assert isinstance(host, _Actor)
         by_reply[host.reply] = host
     ready, _ = ray.wait(list(by_reply), num_returns=len(by_reply), timeout=seconds or 0.01)
-    messages: list[tuple[Host, Message]] = []
+    messages: list[tuple[WorkerHandle, Message]] = []
     for reply in ready:
         try:
             told: Sequence[Message] = ray.get(reply)

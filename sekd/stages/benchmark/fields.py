@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sekd.config import RunConfig
-from sekd.data.hashing import hash_directory
+from sekd.io.hashing import hash_directory
 
 BENCHMARK_VERSION = 1
 """Part of the fingerprint: raise it when the same input would give other figures."""

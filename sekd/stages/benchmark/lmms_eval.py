@@ -84,7 +84,8 @@ class LmmsEval:
             raise ConfigError(
                 f"{python}: no lmms-eval there; make it an environment of its own: "
                 f"python -m venv lmms && lmms/bin/pip install lmms-eval=={TESTED_VERSION} "
-                "'transformers>=5.16.1,<5.20', then --set benchmark.python=lmms/bin/python"
+                "'transformers>=5.16.1,<5.20' 'filelock<4', then "
+                "--set benchmark.python=lmms/bin/python"
             )
         return cls(python, versions)
 

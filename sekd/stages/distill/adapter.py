@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sekd.config import DistillSpec
 from sekd.errors import ConfigError
-from sekd.stages import models
+from sekd.models import loading
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def adapted_modules(
         ConfigError: if a target matches nothing, or a full path is outside the decoder's blocks
             (in the vision tower or the merger).
     """
-    path, blocks = models.decoder_blocks(model, blocks_path)
+    path, blocks = loading.decoder_blocks(model, blocks_path)
     linear = {
         f"{path}.{name}" for name, module in blocks.named_modules() if isinstance(module, nn.Linear)
     }

@@ -16,8 +16,10 @@ from transformers import PreTrainedModel
 
 from sekd.config import DistillSpec, ModelSpec
 from sekd.errors import ConfigError
-from sekd.stages.batches import to_device
-from sekd.stages.distill import ranks
+from sekd.models.batching import to_device
+from sekd.models.hooks import FINAL_NORM, capture_states, layer_modules, logits_at
+from sekd.stages.distill import distributed as ranks
+from sekd.stages.distill.collate import MicroBatch, SequenceBatch, Signals
 from sekd.stages.distill.losses import (
     feature_loss,
     hard_loss,
@@ -25,8 +27,6 @@ from sekd.stages.distill.losses import (
     soft_loss,
     top_k_soft_loss,
 )
-from sekd.stages.distill.supervision import MicroBatch, Part, Signals
-from sekd.stages.hooks import FINAL_NORM, captured, layer_modules, only_rows
 
 # Shapes: N learned tokens, M letters among them, V vocabulary.
 
@@ -77,13 +77,13 @@ class Objective:
         """
         device = next(self._lm_head.parameters()).device
 
-        def moved(part: Part) -> Part:
+        def moved(part: SequenceBatch) -> SequenceBatch:
             return replace(part.to(device), inputs=to_device(part.inputs, model))
 
         joint = moved(batch.joint) if batch.joint else None
         replay = moved(batch.replay) if batch.replay and self._weights.replay else None
         kinds = (joint is not None, replay is not None)
-        passes = ranks.anywhere(kinds) if ranks.are_weights_sharded() else kinds
+        passes = ranks.any_rank(kinds) if ranks.uses_fsdp() else kinds
         terms: dict[str, Tensor] = {}
         nought = torch.zeros((), device=device)
         if joint is not None:
@@ -104,7 +104,7 @@ class Objective:
         """The loss: their sum under the configured weights."""
         return torch.stack([getattr(self._weights, name) * terms[name] for name in terms]).sum()
 
-    def _joint(self, model: nn.Module, part: Part) -> dict[str, Tensor]:
+    def _joint(self, model: nn.Module, part: SequenceBatch) -> dict[str, Tensor]:
         learned, signals = part.learned, part.signals
         assert signals is not None
         is_letter_N, weights = learned.is_letter_N, self._weights
@@ -114,10 +114,10 @@ class Objective:
         num_letters = len(signals.targets_M)
         num_other = len(order_N) - num_letters
         with (
-            captured(
+            capture_states(
                 self._blocks, learned.rows_N[is_letter_N], learned.positions_N[is_letter_N]
             ) as states,
-            only_rows(
+            logits_at(
                 self._lm_head,
                 learned.rows_N[order_N],
                 learned.positions_N[order_N],
@@ -179,14 +179,14 @@ class Objective:
         teacher_MV = rename_letters(teacher_MV, teacher_letters, signals.student_letters_ML)
         return soft_loss(logits_MV, teacher_MV, temperature=self._spec.temperature, kind=kind)
 
-    def _replay(self, model: nn.Module, part: Part) -> Tensor:
+    def _replay(self, model: nn.Module, part: SequenceBatch) -> Tensor:
         """KL from the base to the student at every token that the model is to write."""
         with torch.no_grad(), self._model.disable_adapter():
             base_NV = self._logits(model, part)
         return (soft_loss(self._logits(model, part), base_NV) * part.learned.weights_N).sum()
 
-    def _logits(self, model: nn.Module, part: Part) -> Tensor:
+    def _logits(self, model: nn.Module, part: SequenceBatch) -> Tensor:
         """Of the learned tokens alone, [N, V]."""
-        with only_rows(self._lm_head, part.learned.rows_N, part.learned.positions_N):
+        with logits_at(self._lm_head, part.learned.rows_N, part.learned.positions_N):
             logits: Tensor = model(**part.inputs, use_cache=False).logits
         return logits

@@ -18,18 +18,24 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments, s
 from sekd.config import DistillSpec, RunConfig
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
-from sekd.stages import models
-from sekd.stages.batches import Batcher
-from sekd.stages.chat import Chat
-from sekd.stages.distill import ranks
+from sekd.models import loading
+from sekd.models.batching import Batcher
+from sekd.models.chat import Chat
+from sekd.stages.distill import distributed as ranks
 from sekd.stages.distill.adapter import adapted_in, add_adapter
 from sekd.stages.distill.card import model_card
 from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
+from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.curves import write_curves
-from sekd.stages.distill.lessons import Lesson, Lessons, ShardFiles
+from sekd.stages.distill.dataset import DistillDataset, Example, ShardFiles
 from sekd.stages.distill.objective import Objective
-from sekd.stages.distill.supervision import Collator, MicroBatch
-from sekd.stages.distill.trainer import Bar, DistillTrainer, Epochs, Lines, Milestones
+from sekd.stages.distill.trainer import (
+    CheckpointCurvesCallback,
+    DistillTrainer,
+    LogCallback,
+    ProgressBarCallback,
+    SetEpochCallback,
+)
 from sekd.stages.elicit.states import states_spec
 
 DISTILL_VERSION = 3
@@ -41,7 +47,7 @@ def distill_spec(config: RunConfig) -> dict[str, Any]:
     own = config.distill.model_dump(mode="json", exclude={"runtime"})
     begun = config.distill.initial_adapter
     if begun:  # its content counts, not its place
-        own["initial_adapter"] = models.adapter_identity(begun, "distill.initial_adapter")
+        own["initial_adapter"] = loading.adapter_identity(begun, "distill.initial_adapter")
     return {**states_spec(config), "distill": own}
 
 
@@ -54,9 +60,9 @@ def distill_fields(
         "stage": "distill",
         "version": DISTILL_VERSION,
         "spec": distill_spec(config),
-        "model": models.identity(config.model),
+        "model": loading.identity(config.model),
         "peft": metadata.version("peft"),
-        **({"bitsandbytes": models.bitsandbytes_version()} if in_4bit else {}),
+        **({"bitsandbytes": loading.bitsandbytes_version()} if in_4bit else {}),
         "states": {"fingerprint": states_fingerprint, "files": state_hashes},
     }
 
@@ -75,16 +81,16 @@ def train(
         FatalError: if the loss or the gradient stops being finite, or the loss explodes.
     """
     adapter, checkpoints = directory / "adapter", directory / "checkpoints"
-    if ranks.agree(adapter.is_dir):
+    if ranks.broadcast_from_main(adapter.is_dir):
         return adapter
-    checkpoint = ranks.agree(lambda: last_checkpoint(checkpoints))
+    checkpoint = ranks.broadcast_from_main(lambda: last_checkpoint(checkpoints))
     if checkpoint is None or not checkpoint.is_final:
         _fit(config, taxonomy, shards, directory, checkpoint)
-        checkpoint = ranks.agree(lambda: last_checkpoint(checkpoints))
+        checkpoint = ranks.broadcast_from_main(lambda: last_checkpoint(checkpoints))
         assert checkpoint is not None
         assert checkpoint.is_final
     final = checkpoint
-    ranks.agree(lambda: _write_adapter(config, final, adapter))
+    ranks.broadcast_from_main(lambda: _write_adapter(config, final, adapter))
     return adapter
 
 
@@ -104,7 +110,7 @@ def _fit(
         # way, those of one large global batch would be more than a process is allowed.
         torch.multiprocessing.set_sharing_strategy("file_system")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in each worker
-    if ranks.are_weights_sharded():
+    if ranks.uses_fsdp():
         # Of checkpoints only, the adapter is whole anyway; and a checkpoint in one file is written,
         # but accelerate never comes back from reading it.
         os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
@@ -112,18 +118,18 @@ def _fit(
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     set_seed(spec.seed)
     chat = Chat(
-        models.load_processor(config.model),
+        loading.load_processor(config.model),
         subject=dataset_spec.subject,
         answer=config.elicit.answer,
     )
-    device = "cpu" if ranks.are_weights_sharded() else None
-    base = models.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
-    lessons = Lessons(shards, taxonomy, chat, spec)
-    batcher = Batcher(chat, with_token_types=models.takes(base, "mm_token_type_ids"))
-    collate = Collator(batcher, spec.losses.levels)
+    device = "cpu" if ranks.uses_fsdp() else None
+    base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
+    lessons = DistillDataset(shards, taxonomy, chat, spec)
+    batcher = Batcher(chat, with_token_types=loading.forward_accepts(base, "mm_token_type_ids"))
+    collate = DistillCollator(batcher, spec.losses.levels)
     model = add_adapter(base, spec, config.model.decoder_blocks)
 
-    def collate_batch(some: Sequence[Lesson]) -> dict[str, MicroBatch]:
+    def collate_batch(some: Sequence[Example]) -> dict[str, MicroBatch]:
         return {"batch": collate(some)}
 
     trainer = DistillTrainer(
@@ -137,10 +143,10 @@ def _fit(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if sys.stderr.isatty():
-        trainer.add_callback(Bar)
-    trainer.add_callback(Lines(spec.global_batch))
-    trainer.add_callback(Epochs(lessons))
-    trainer.add_callback(Milestones(directory))
+        trainer.add_callback(ProgressBarCallback)
+    trainer.add_callback(LogCallback(spec.global_batch))
+    trainer.add_callback(SetEpochCallback(lessons))
+    trainer.add_callback(CheckpointCurvesCallback(directory))
     # What accelerate passes on to PyTorch for our ddp_broadcast_buffers.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     set_seed(spec.seed + args.process_index)  # each process drops out other units

@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from sekd.errors import FatalError, SekdError
+from sekd.stages.distill.collate import MicroBatch
 from sekd.stages.distill.curves import write_curves
-from sekd.stages.distill.lessons import Lessons
+from sekd.stages.distill.dataset import DistillDataset
 from sekd.stages.distill.objective import TERMS, Objective
-from sekd.stages.distill.supervision import MicroBatch
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _EXPLODED = 10.0
 is less: a student that goes on from a good one begins near zero."""
 
 
-class ByLength(Sampler[int]):
+class LengthGroupedSampler(Sampler[int]):
     """Random order with sequences of like length together, so that little is padding.
 
     Of every 50 global batches the sequences are sorted, and the batches shuffled again. Within one,
@@ -51,7 +51,7 @@ class ByLength(Sampler[int]):
     there before, so that every step is a mean over as many, in micro-batches of one size.
     """
 
-    def __init__(self, lessons: Lessons, global_batch: int, seed: int) -> None:
+    def __init__(self, lessons: DistillDataset, global_batch: int, seed: int) -> None:
         self._lessons, self._global_batch, self._seed = lessons, global_batch, seed
         self._lengths, self._are_replayed = lessons.lengths, lessons.are_replayed
 
@@ -85,8 +85,8 @@ class DistillTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        assert isinstance(self.train_dataset, Lessons)
-        return ByLength(self.train_dataset, self._global_batch, self.args.seed)
+        assert isinstance(self.train_dataset, DistillDataset)
+        return LengthGroupedSampler(self.train_dataset, self._global_batch, self.args.seed)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The micro-batches of one step.
@@ -192,7 +192,7 @@ class DistillTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
-class Lines(TrainerCallback):
+class LogCallback(TrainerCallback):
     """The Trainer's log as plain lines of ours, with rate and time left."""
 
     def __init__(self, global_batch: int) -> None:
@@ -227,10 +227,10 @@ class Lines(TrainerCallback):
         )
 
 
-class Epochs(TrainerCallback):
+class SetEpochCallback(TrainerCallback):
     """Tells the lessons which epoch begins, before workers get their copy of them."""
 
-    def __init__(self, lessons: Lessons) -> None:
+    def __init__(self, lessons: DistillDataset) -> None:
         self._lessons = lessons
 
     def on_epoch_begin(
@@ -240,7 +240,7 @@ class Epochs(TrainerCallback):
         self._lessons.set_epoch(int(state.epoch or 0))
 
 
-class Milestones(TrainerCallback):
+class CheckpointCurvesCallback(TrainerCallback):
     """What goes with each checkpoint: a line of the log before it, the curves so far after it.
 
     With the line, no mean is under way in a checkpoint: a resumed run logs what a whole one does.
@@ -263,7 +263,7 @@ class Milestones(TrainerCallback):
             write_curves(state.log_history, self._directory)
 
 
-class Bar(ProgressCallback):
+class ProgressBarCallback(ProgressCallback):
     """The Trainer's bar, without its copies of the log: :class:`Lines` writes that."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:

@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sekd.config import ModelSpec, RunConfig
+from sekd.config import RunConfig
 from sekd.data import signals
-from sekd.data.hashing import canonical_json
 from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
+from sekd.engines import Conversation, Engine, engine_version, open_engine
 from sekd.errors import ShardError
-from sekd.stages import models
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Dialogue, Picture, guarded, open_pictures, reply_plainly, walk
-from sekd.stages.engines import Conversation, Engine, engine_version, open_engine
-from sekd.stages.prompts import PROMPT_VERSION
+from sekd.models import loading
+from sekd.models.chat import Chat
+from sekd.stages.fingerprints import dataset_fields, model_fields
+from sekd.stages.walk import (
+    Dialogue,
+    PreparedSample,
+    prepare_samples,
+    quarantine_errors,
+    reply_plainly,
+    walk,
+)
 
 ANSWERS_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other rows."""
-
-
-def model_fields(spec: ModelSpec) -> dict[str, Any]:
-    """What of the model, its template and our words goes into every fingerprint."""
-    chat_template = models.load_processor(spec).chat_template or ""
-    return {
-        "model": models.identity(spec),
-        "chat_template": hashlib.sha256(str(chat_template).encode()).hexdigest(),
-        "prompts": PROMPT_VERSION,
-    }
-
-
-def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
-    """What of a dataset goes into a fingerprint: taxonomy, order, labels, options, image content.
-
-    Args:
-        images: SHA-256 of each sample's image.
-    """
-    samples = hashlib.sha256()
-    for sample, image in zip(dataset.samples, images, strict=True):
-        row = [sample.id, image, sample.leaf and sample.leaf.id, sample.choices]
-        samples.update(f"{canonical_json(row)}\n".encode())
-    return {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
 
 
 def answers_spec(config: RunConfig) -> dict[str, Any]:
@@ -65,7 +47,7 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
         },
     )
     if config.elicit.adapter:  # its content counts, not its place
-        own["adapter"] = models.adapter_identity(config.elicit.adapter, "elicit.adapter")
+        own["adapter"] = loading.adapter_identity(config.elicit.adapter, "elicit.adapter")
     return {
         "model": config.model.model_dump(mode="json"),
         "data": dataset.model_dump(mode="json"),
@@ -102,7 +84,7 @@ class AnswersWorker:
         spec = config.elicit
         self._spec = spec
         self._dataset = dataset
-        processor = models.load_processor(config.model)
+        processor = loading.load_processor(config.model)
         self._chat = Chat(processor, subject=dataset.spec.subject, answer=spec.answer)
         self._engine = engine or open_engine(
             spec.engine,
@@ -119,8 +101,8 @@ class AnswersWorker:
         quarantined: list[Quarantined] = []
         done: dict[str, TeacherSample] = {}
         samples = self._dataset.samples.named(shard.sample_ids)
-        pictures = open_pictures(self._dataset, samples, quarantined)
-        walks = (guarded(picture, self._teach(picture)) for picture in pictures)
+        pictures = prepare_samples(self._dataset, samples, quarantined)
+        walks = (quarantine_errors(picture, self._teach(picture)) for picture in pictures)
         for outcome in self._engine.run(walks):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
@@ -149,7 +131,7 @@ class AnswersWorker:
         """Free the engine."""
         self._engine.close()
 
-    def _teach(self, picture: Picture) -> Conversation[Dialogue]:
+    def _teach(self, picture: PreparedSample) -> Conversation[Dialogue]:
         dialogue = yield from walk(self._chat, self._dataset, picture, self._spec)
         plain = yield from reply_plainly(self._chat, picture, self._spec.plain)
         return replace(dialogue, transcripts=(*dialogue.transcripts, *plain))

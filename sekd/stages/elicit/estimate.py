@@ -17,19 +17,19 @@ import torch
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
+from sekd.engines import Answer, Ask, Conversation, Reply
+from sekd.engines.base import Request, Response, Result
 from sekd.errors import ConfigError
-from sekd.stages import models
-from sekd.stages.batches import Batcher
-from sekd.stages.chat import Chat
+from sekd.models import loading
+from sekd.models.batching import Batcher
+from sekd.models.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.engines import Answer, Ask, Conversation, Reply
-from sekd.stages.engines.protocol import Request, Response, Result
 
 NUM_PROBED = 32
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """Sums over all samples, extrapolated from those that were probed.
 
     Attributes:
@@ -52,7 +52,7 @@ class Estimate:
     flops: float
 
 
-def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
+def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     """Rehearse evenly spread samples and extrapolate; nothing is written but temporary files.
 
     Raises:
@@ -63,7 +63,7 @@ def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
     probe = replace(dataset, samples=dataset.samples[::step][:NUM_PROBED])
     spec = config.elicit.model_copy(update={"max_quarantined": 1.0})
     chat = Chat(
-        models.load_processor(config.model),
+        loading.load_processor(config.model),
         subject=dataset.spec.subject,
         answer=config.elicit.answer,
     )
@@ -84,7 +84,7 @@ def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
     state_bytes = getattr(torch, config.elicit.state_dtype).itemsize * width
     num_bytes += num_answers * len(config.elicit.layers) * state_bytes
     factor = num_samples / len(probe.samples)
-    return Estimate(
+    return CostEstimate(
         num_samples=num_samples,
         num_probed=len(probe.samples),
         num_unusable=round(len(result.quarantined) * factor),
@@ -98,7 +98,7 @@ def estimate(config: RunConfig, dataset: Dataset) -> Estimate:
 
 def _size(config: RunConfig) -> tuple[int, int]:
     """Width of the decoder and number of parameters; no weight is loaded."""
-    model = models.outline(config.model)
+    model = loading.meta_model(config.model)
     return model.config.get_text_config().hidden_size, model.num_parameters()
 
 

@@ -29,14 +29,14 @@ _WORST = 20.0
 
 
 @dataclass(frozen=True)
-class Gate:
+class ParityGate:
     """Limits of the mean difference in log-probability; see ``elicit.parity_limit``."""
 
     limit: float
     storage_limit: float
 
     @classmethod
-    def of(cls, dtype: DType, state_dtype: StateDType, limit: float | None) -> Gate:
+    def of(cls, dtype: DType, state_dtype: StateDType, limit: float | None) -> ParityGate:
         """The limits for these dtypes, or the user's own for the engine."""
         return cls(_LIMITS[dtype] if limit is None else limit, _STORAGE_LIMITS[state_dtype])
 

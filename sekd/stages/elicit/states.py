@@ -24,15 +24,15 @@ from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
+from sekd.engines import engine_version
 from sekd.errors import ShardError
-from sekd.stages import models
-from sekd.stages.batch_size import BatchSize
+from sekd.models import loading
+from sekd.models.batch_size import BatchSize
+from sekd.models.hooks import FINAL_NORM
+from sekd.models.states import StateFile, pack, write_states
 from sekd.stages.elicit.answers import answers_spec
-from sekd.stages.elicit.parity import Gate
-from sekd.stages.elicit.passes import Pass, Passage, open_pass
-from sekd.stages.elicit.storage import StateFile, pack, write_states
-from sekd.stages.engines import engine_version
-from sekd.stages.hooks import FINAL_NORM
+from sekd.stages.elicit.extractors import StateExtractor, TranscriptRow, open_extractor
+from sekd.stages.elicit.parity import ParityGate
 
 STATES_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other states."""
@@ -48,7 +48,7 @@ def states_fields(
         "stage": "states",
         "version": STATES_VERSION,
         "spec": states_spec(config),
-        "model": models.identity(config.model),
+        "model": loading.identity(config.model),
         "engine": engine_version(config.elicit.states_engine),
         "answers": {"fingerprint": answers_fingerprint, "files": answer_hashes},
     }
@@ -65,7 +65,7 @@ def states_spec(config: RunConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _AnswerStates:
     """What is kept of one answer: states [D] on the CPU by layer, and its row but its number."""
 
     answer: TeacherAnswer
@@ -85,8 +85,8 @@ class StatesWorker:
         self._spec = spec
         self._answers = answers
         self._batch = BatchSize(spec.runtime.batch_size)
-        self._gate = Gate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
-        self._pass: Pass = open_pass(config)
+        self._gate = ParityGate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
+        self._pass: StateExtractor = open_extractor(config)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Run every transcript of the shard; see :class:`sekd.pipeline.runner.Worker`."""
@@ -127,9 +127,9 @@ class StatesWorker:
 
     def _pass_over(
         self, samples: Sequence[TeacherSample], advance: Callable[[int], None]
-    ) -> tuple[dict[tuple[str, int], _Kept], dict[str, Quarantined]]:
+    ) -> tuple[dict[tuple[str, int], _AnswerStates], dict[str, Quarantined]]:
         """What is kept by (sample, level), and samples that are too large, by id."""
-        kept: dict[tuple[str, int], _Kept] = {}
+        kept: dict[tuple[str, int], _AnswerStates] = {}
         quarantined: dict[str, Quarantined] = {}
         passages = _by_length(samples)
         num_passages = Counter(passage.sample.sample_id for passage in passages)
@@ -150,7 +150,7 @@ class StatesWorker:
                 advance(num_passages[sample_id] == 0)
         return kept, quarantined
 
-    def _run(self, passages: Sequence[Passage]) -> list[_Kept]:
+    def _run(self, passages: Sequence[TranscriptRow]) -> list[_AnswerStates]:
         states = self._pass.run(passages)
         answers = [answer for passage in passages for answer in passage.answers]
         seen = self._pass.head.read(
@@ -162,7 +162,7 @@ class StatesWorker:
             del states[FINAL_NORM]
         on_cpu = {layer: state.cpu() for layer, state in states.items()}
         return [
-            _Kept(
+            _AnswerStates(
                 answer,
                 {layer: state[index] for layer, state in on_cpu.items()},
                 StateRow(
@@ -188,10 +188,10 @@ class StatesWorker:
         return [values.numpy() for values in logprobs]
 
 
-def _by_length(samples: Sequence[TeacherSample]) -> list[Passage]:
+def _by_length(samples: Sequence[TeacherSample]) -> list[TranscriptRow]:
     """All transcripts with answers, longest first: what does not fit into memory shows at once."""
     passages = [
-        Passage(sample, transcript.token_ids, answers)
+        TranscriptRow(sample, transcript.token_ids, answers)
         for sample in samples
         for number, transcript in enumerate(sample.transcripts)
         if (answers := tuple(each for each in sample.answers if each.transcript == number))

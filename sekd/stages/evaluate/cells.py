@@ -22,18 +22,18 @@ from sekd.data.predictions import (
 )
 from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
+from sekd.engines import Conversation, engine_version
+from sekd.engines.metering import Cost, metered
 from sekd.errors import ConfigError, ShardError
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Picture, guarded, open_pictures
-from sekd.stages.engines import Conversation, engine_version
-from sekd.stages.evaluate.contenders import Contender, Kept, Opened, open_contender
-from sekd.stages.evaluate.controls import controlled_dataset, controlled_pictures, why_not
-from sekd.stages.evaluate.cost import Cost, metered
-from sekd.stages.evaluate.paradigms import Given, measure_letters, put
+from sekd.models.chat import Chat
+from sekd.stages.evaluate.candidates import Candidate, EngineCache, OpenCandidate, open_candidate
+from sekd.stages.evaluate.controls import controlled_dataset, controlled_samples, why_not
+from sekd.stages.evaluate.paradigms import LevelAnswer, measure_letters, run_paradigm
+from sekd.stages.walk import PreparedSample, prepare_samples, quarantine_errors
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-Answers: TypeAlias = Mapping[str, Sequence[Sequence[Given]]]
+Answers: TypeAlias = Mapping[str, Sequence[Sequence[LevelAnswer]]]
 """Sample id -> rotation -> level by level."""
 
 PREDICTIONS_VERSION = 3
@@ -41,7 +41,7 @@ PREDICTIONS_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Cell:
+class EvaluationCell:
     """What is asked.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cell:
             :func:`~sekd.stages.evaluate.controls.controlled_dataset`.
     """
 
-    contender: Contender
+    contender: Candidate
     dataset: Dataset
     paradigm: Paradigm
     control: Control | None = None
@@ -72,8 +72,8 @@ class Cell:
 
 
 def cells_of(
-    config: RunConfig, contenders: Sequence[Contender], datasets: Sequence[Dataset]
-) -> list[Cell]:
+    config: RunConfig, contenders: Sequence[Candidate], datasets: Sequence[Dataset]
+) -> list[EvaluationCell]:
     """All cells that need a model, those of one contender together.
 
     Raises:
@@ -82,7 +82,7 @@ def cells_of(
     spec = config.evaluate
     asked = {dataset.name: _under_controls(spec, dataset) for dataset in datasets}
     return [
-        Cell(contender, under, paradigm, control)
+        EvaluationCell(contender, under, paradigm, control)
         for contender in contenders
         for dataset in datasets
         for paradigm in spec.paradigms
@@ -108,7 +108,9 @@ def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None
     return under
 
 
-def cell_fields(config: RunConfig, cell: Cell, dataset_fields: Mapping[str, Any]) -> dict[str, Any]:
+def cell_fields(
+    config: RunConfig, cell: EvaluationCell, dataset_fields: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything that a cell's rows depend on: hashed, it is their fingerprint.
 
     Args:
@@ -138,11 +140,11 @@ def cell_fields(config: RunConfig, cell: Cell, dataset_fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class SampleAnswers:
     """One sample's answers, rotation by rotation, and what they cost."""
 
     sample_id: str
-    answers: Sequence[Sequence[Given]]
+    answers: Sequence[Sequence[LevelAnswer]]
     cost: Cost
 
 
@@ -153,11 +155,13 @@ class CellWorker:
         kept: opens the engine and keeps it open; without it the engine is the worker's own.
     """
 
-    def __init__(self, config: RunConfig, cell: Cell, kept: Kept | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, cell: EvaluationCell, kept: EngineCache | None = None
+    ) -> None:
         self._spec, self._teacher, self._cell = config.evaluate, config.elicit, cell
-        self._own: Opened | None = None
+        self._own: OpenCandidate | None = None
         if kept is None:
-            opened = self._own = open_contender(cell.contender, config.evaluate)
+            opened = self._own = open_candidate(cell.contender, config.evaluate)
         else:
             opened = kept.open(cell.contender, config.evaluate)
         self._engine = opened.engine
@@ -172,7 +176,7 @@ class CellWorker:
         """Ask about every sample; see :class:`sekd.pipeline.work.Worker`."""
         ids = shard.sample_ids
         quarantined: list[Quarantined] = []
-        done: dict[str, Asked] = {}
+        done: dict[str, SampleAnswers] = {}
         started = time.monotonic()
         for outcome in self._run(ids, self._ask, quarantined):
             if isinstance(outcome, Quarantined):
@@ -210,29 +214,29 @@ class CellWorker:
     def _run(
         self,
         sample_ids: Sequence[str],
-        talk: Callable[[Picture], Conversation[Result]],
+        talk: Callable[[PreparedSample], Conversation[Result]],
         unusable: list[Quarantined],
     ) -> Iterator[Result]:
         dataset = self._cell.dataset
-        pictures = open_pictures(dataset, dataset.samples.named(sample_ids), unusable)
+        pictures = prepare_samples(dataset, dataset.samples.named(sample_ids), unusable)
         yield from self._engine.run(talk(picture) for picture in pictures)
 
-    def _rotations(self, picture: Picture) -> list[Picture]:
-        return controlled_pictures(self._cell.control, picture, self._spec.seed)
+    def _rotations(self, picture: PreparedSample) -> list[PreparedSample]:
+        return controlled_samples(self._cell.control, picture, self._spec.seed)
 
-    def _ask(self, picture: Picture) -> Conversation[Asked | Quarantined]:
-        return guarded(picture, self._answers(picture))
+    def _ask(self, picture: PreparedSample) -> Conversation[SampleAnswers | Quarantined]:
+        return quarantine_errors(picture, self._answers(picture))
 
-    def _answers(self, picture: Picture) -> Conversation[Asked]:
+    def _answers(self, picture: PreparedSample) -> Conversation[SampleAnswers]:
         answers, cost = [], Cost()
         for rotation in self._rotations(picture):
-            asked = put(
+            asked = run_paradigm(
                 self._cell.paradigm, self._chat, self._cell.dataset, rotation, self._teacher
             )
             some, its_cost = yield from metered(asked)
             answers.append(some)
             cost += its_cost
-        return Asked(picture.sample.id, answers, cost)
+        return SampleAnswers(picture.sample.id, answers, cost)
 
     def _measured(self, answers: Answers) -> Answers:
         """The answers of samples with a letter in their reply, the distribution there measured.
@@ -240,7 +244,9 @@ class CellWorker:
         In a run of its own: it is no part of the paradigm, and so neither of its cost.
         """
 
-        def measure(picture: Picture) -> Conversation[tuple[str, Sequence[Sequence[Given]]]]:
+        def measure(
+            picture: PreparedSample,
+        ) -> Conversation[tuple[str, Sequence[Sequence[LevelAnswer]]]]:
             sample_id, measured = picture.sample.id, []
             for rotation, some in zip(self._rotations(picture), answers[sample_id], strict=True):
                 measured.append((yield from measure_letters(rotation, some)))
@@ -257,7 +263,7 @@ class CellWorker:
             logger.warning("%s: not measured: %s", sample.sample_id, sample.reason)
         return measured
 
-    def _row(self, sample_id: str, rotation: int, given: Given) -> Prediction:
+    def _row(self, sample_id: str, rotation: int, given: LevelAnswer) -> Prediction:
         question, choice = given.question, given.choice
         assert question.truth is not None
         return Prediction(

@@ -7,7 +7,7 @@ blind         no image: what question, options and their names give away
 shuffled      the same options in another order: how far the order matters
 circular      the options in every rotation; right is what is right in all: no letter is favoured
 siblings      wrong options of the same parent: a taxonomy known by heart rules none of them out
-taxonomy      no model: the solver of :mod:`sekd.stages.evaluate.solver`, on the options alone
+taxonomy      no model: the solver of :mod:`sekd.analysis.solver`, on the options alone
 ============  ====================================================================================
 
 None of them is given by the paper.
@@ -21,11 +21,11 @@ from dataclasses import replace
 from sekd.config import Control
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset
-from sekd.stages.dialogue import Picture
-from sekd.stages.engines import Prompt
+from sekd.engines import Prompt
+from sekd.stages.walk import PreparedSample
 
 
-class Unseen(Picture):
+class WithoutImage(PreparedSample):
     """A sample whose image is not shown."""
 
     def prompt(self, token_ids: tuple[int, ...]) -> Prompt:
@@ -51,7 +51,9 @@ def controlled_dataset(control: Control | None, dataset: Dataset) -> Dataset:
     return replace(dataset, spec=dataset.spec.model_copy(update={"distractors": "siblings"}))
 
 
-def controlled_pictures(control: Control | None, picture: Picture, seed: int) -> list[Picture]:
+def controlled_samples(
+    control: Control | None, picture: PreparedSample, seed: int
+) -> list[PreparedSample]:
     """A picture as it is asked about under a control, rotation by rotation.
 
     Args:
@@ -60,7 +62,7 @@ def controlled_pictures(control: Control | None, picture: Picture, seed: int) ->
     """
     questions = picture.questions or ()
     if control == "blind":
-        return [Unseen(picture.sample, picture.image, picture.image_key, questions)]
+        return [WithoutImage(picture.sample, picture.image, picture.image_key, questions)]
     if control == "shuffled":
         asked = [_shuffled(question, f"{seed}:{picture.sample.id}") for question in questions]
         return [replace(picture, questions=asked)]

@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 from sekd.config import ElicitSpec, Paradigm
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset
+from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
-from sekd.stages.chat import Chat, TokenIds
-from sekd.stages.dialogue import Picture, walk
-from sekd.stages.engines import Ask, Conversation, Write, ask, write
-from sekd.stages.prompts import Found, find_joint_answers
+from sekd.models.chat import Chat, TokenIds
+from sekd.models.prompts import Found, find_joint_answers
+from sekd.stages.walk import PreparedSample, walk
 
 
 @dataclass(frozen=True)
-class Letter:
+class LetterPosition:
     """Where the letter of a free reply stands: all before it, and the tokens of all letters."""
 
     before: TokenIds
@@ -33,7 +33,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Given:
+class LevelAnswer:
     """What a model answered to one question.
 
     Attributes:
@@ -47,12 +47,12 @@ class Given:
     choice: int | None
     option_logprobs: Sequence[float] | None = None
     reply: str | None = None
-    letter: Letter | None = None
+    letter: LetterPosition | None = None
 
 
-def put(
-    paradigm: Paradigm, chat: Chat, dataset: Dataset, picture: Picture, teacher: ElicitSpec
-) -> Conversation[list[Given]]:
+def run_paradigm(
+    paradigm: Paradigm, chat: Chat, dataset: Dataset, picture: PreparedSample, teacher: ElicitSpec
+) -> Conversation[list[LevelAnswer]]:
     """Ask all questions of a picture.
 
     Args:
@@ -65,14 +65,16 @@ def put(
     return _conditioned(chat, dataset, picture, teacher)
 
 
-def _joint(chat: Chat, dataset: Dataset, picture: Picture) -> Conversation[list[Given]]:
+def _joint(
+    chat: Chat, dataset: Dataset, picture: PreparedSample
+) -> Conversation[list[LevelAnswer]]:
     questions = picture.questions or ()
     prompt = chat.joint_prompt(questions, dataset.taxonomy.root)
     room = chat.max_joint_tokens(questions)
     reply = yield from write(Write(picture.prompt(prompt), room, chat.end_ids[0]))
     text = chat.decode(reply.token_ids)
     return [
-        Given(
+        LevelAnswer(
             question,
             found and found.choice,
             reply=text,
@@ -84,7 +86,7 @@ def _joint(chat: Chat, dataset: Dataset, picture: Picture) -> Conversation[list[
 
 def _letter(
     chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, found: Found
-) -> Letter | None:
+) -> LetterPosition | None:
     """The letter's token: one that is a letter's, and whose text ends where the letter does."""
     for letter_ids in (chat.joint_letter_ids(question), chat.letter_ids):
         for index, token in enumerate(reply):
@@ -92,11 +94,15 @@ def _letter(
                 token == letter_ids[found.choice]
                 and len(chat.decode(reply[: index + 1])) == found.place + 1
             ):
-                return Letter((*prompt, *reply[:index]), letter_ids[: len(question.options)])
+                return LetterPosition(
+                    (*prompt, *reply[:index]), letter_ids[: len(question.options)]
+                )
     return None
 
 
-def measure_letters(picture: Picture, answers: Sequence[Given]) -> Conversation[list[Given]]:
+def measure_letters(
+    picture: PreparedSample, answers: Sequence[LevelAnswer]
+) -> Conversation[list[LevelAnswer]]:
     """The same answers with the distribution at each letter of a free reply.
 
     It stays unknown where the letter was not found, or the model does not take the prompt.
@@ -117,7 +123,7 @@ def measure_letters(picture: Picture, answers: Sequence[Given]) -> Conversation[
     return [replace(answer, option_logprobs=logprobs.get(id(answer))) for answer in answers]
 
 
-def _independent(chat: Chat, picture: Picture) -> Conversation[list[Given]]:
+def _independent(chat: Chat, picture: PreparedSample) -> Conversation[list[LevelAnswer]]:
     turns = [chat.first_turn(question, []) for question in picture.questions or ()]
     answers = yield from ask(
         [
@@ -126,15 +132,16 @@ def _independent(chat: Chat, picture: Picture) -> Conversation[list[Given]]:
         ]
     )
     return [
-        Given(turn.question, answer.choice, answer.option_logprobs.tolist())
+        LevelAnswer(turn.question, answer.choice, answer.option_logprobs.tolist())
         for turn, answer in zip(turns, answers, strict=True)
     ]
 
 
 def _conditioned(
-    chat: Chat, dataset: Dataset, picture: Picture, teacher: ElicitSpec
-) -> Conversation[list[Given]]:
+    chat: Chat, dataset: Dataset, picture: PreparedSample, teacher: ElicitSpec
+) -> Conversation[list[LevelAnswer]]:
     dialogue = yield from walk(chat, dataset, picture, teacher)
     return [
-        Given(step.question, step.choice, step.mean_logprobs.tolist()) for step in dialogue.steps
+        LevelAnswer(step.question, step.choice, step.mean_logprobs.tolist())
+        for step in dialogue.steps
     ]

@@ -1,71 +1,11 @@
-"""One shard of the tiny model's signals, and what is made of it."""
+"""One shard of the tiny model's signals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from sekd.config import RunConfig, load_config
-from sekd.data import signals
-from sekd.data.samples import Dataset
-from sekd.data.shards import Shard
-from sekd.data.taxonomy import Taxonomy
-from sekd.stages import models
-from sekd.stages.batches import Batcher
-from sekd.stages.chat import Chat
-from sekd.stages.distill.lessons import Lesson, Lessons, ShardFiles
-from sekd.stages.distill.supervision import Collator, MicroBatch
-from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.elicit.states import StatesWorker
-
-NUM_SAMPLES = 4
-
-
-@dataclass(frozen=True)
-class Elicited:
-    """A config and the shard that was elicited under it."""
-
-    config: RunConfig
-    shard: ShardFiles
-    taxonomy: Taxonomy
-    chat: Chat
-
-    def with_spec(self, **changes: object) -> RunConfig:
-        """The config with other settings of distillation."""
-        spec = type(self.config.distill).model_validate(
-            self.config.distill.model_dump() | changes, strict=False
-        )
-        return self.config.model_copy(update={"distill": spec})
-
-    def lessons(self, **changes: object) -> Lessons:
-        spec = self.with_spec(**changes).distill
-        return Lessons([self.shard], self.taxonomy, self.chat, spec)
-
-    def collate(self, lessons: Sequence[Lesson], level_weights: Sequence[float] = ()) -> MicroBatch:
-        return Collator(Batcher(self.chat, with_token_types=False), level_weights)(lessons)
-
-
-def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:
-    """Some samples of the drawn world, float32 states of one block and the final norm, and
-    a plain reply of one sample."""
-    defaults = [
-        "elicit.plain.share=0.3",
-        "elicit.state_dtype=float32",
-        "elicit.layers=[block_1, final_norm]",
-        "elicit.top_k=50",
-    ]
-    config = load_config(world / "config.yaml", [*defaults, *overrides])
-    dataset = Dataset.load("train", config.data["train"])
-    shard = Shard(0, tuple(sample.id for sample in dataset.samples[:NUM_SAMPLES]))
-    answers = AnswersWorker(config, dataset).process(shard, folder, lambda _: None).files
-    pair = (answers[signals.TRANSCRIPTS], answers[signals.ANSWERS])
-    states = StatesWorker(config, {0: pair}).process(shard, folder, lambda _: None).files
-    files = ShardFiles(*pair, states[signals.STATES], states[signals.STATE_ROWS])
-    chat = Chat(models.load_processor(config.model), subject="organism")
-    return Elicited(config, files, dataset.taxonomy, chat)
+from elicited import Elicited, elicit
 
 
 @pytest.fixture(scope="package")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ConfigError
-from sekd.stages import models
+from sekd.models import loading
 from sekd.stages.distill.adapter import adapted_modules, add_adapter
 
 VISION = "model.vision_model.encoder.layers.0.self_attn.q_proj"
@@ -22,7 +22,7 @@ BLOCKS = "model.text_model.layers"
 
 @pytest.fixture
 def base(tiny_model: Path) -> torch.nn.Module:
-    return models.load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
+    return loading.load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
 
 
 def test_names_match_below_the_blocks_alone(base: torch.nn.Module) -> None:
@@ -73,7 +73,7 @@ def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path)
             torch.nn.init.normal_(weights)
     first.save_pretrained(str(tmp_path))
     before = {name: weights.clone() for name, weights in first.named_parameters()}
-    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     second = add_adapter(again, spec.model_copy(update={"initial_adapter": tmp_path}))
     for name, weights in second.named_parameters():
         assert torch.equal(weights, before[name])
@@ -95,7 +95,7 @@ def test_an_adapter_that_is_not_like_the_one_asked_for_is_refused(
     base: torch.nn.Module, tmp_path: Path, begun: dict[str, object], message: str
 ) -> None:
     add_adapter(base, DistillSpec(lora=LoraSpec(**begun))).save_pretrained(str(tmp_path))
-    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     with pytest.raises(ConfigError, match=message):
         add_adapter(again, DistillSpec(initial_adapter=tmp_path))
 
@@ -106,7 +106,7 @@ def test_an_adapter_on_what_sees_the_image_is_refused(
     """Made elsewhere, on every ``q_proj`` there is: it would go on to train the vision tower."""
     config = LoraConfig(r=64, lora_alpha=64, lora_dropout=0.2, target_modules=["q_proj"])
     get_peft_model(base, config).save_pretrained(str(tmp_path))
-    again = models.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     lora = LoraSpec(target_modules=("q_proj",))
     with pytest.raises(ConfigError, match=rf"differ in 3 layers, e\.g\. {VISION}"):
         add_adapter(again, DistillSpec(initial_adapter=tmp_path, lora=lora))

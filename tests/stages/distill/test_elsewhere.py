@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from elicited import Elicited
 from peft import PeftModel
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -20,14 +21,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from sekd.config import DistillSpec, LoraSpec
 from sekd.data import toyworld
 from sekd.data.questions import Question, labelled_questions
+from sekd.engines import Ask, Conversation, Prompt, Write, ask, open_engine, write
 from sekd.errors import ConfigError
-from sekd.stages import prompts
+from sekd.models import prompts
+from sekd.models.loading import load_model
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.train import train
-from sekd.stages.engines import Ask, Conversation, Prompt, Write, ask, open_engine, write
-from sekd.stages.models import load_model
-
-from .conftest import Elicited
 
 NUM_IMAGES = 6
 NUM_WRITTEN = 48
@@ -85,7 +84,7 @@ class Exam:
             return Prompt(token_ids, self.images[number], str(number))
 
         reply = yield from write(Write(prompt(ids), NUM_WRITTEN, chat.end_ids[0]))
-        lead = chat.encode(prompts.answer_lead(questions[0]))
+        lead = chat.encode(prompts.answer_prefix(questions[0]))
         letters = chat.joint_letter_ids(questions[0])[:4]
         (answer,) = yield from ask([Ask(prompt((*ids, *lead)), letters)])
         return number, Answered(chat.decode(reply.token_ids), answer.option_logprobs)
@@ -175,7 +174,7 @@ def test_what_vllm_does_not_serve_is_refused_with_the_way_out(
 @needs_vllm
 @pytest.mark.parametrize(("rank", "room"), [(2, 8), (16, 16), (65, 128), (128, 128), (300, 320)])
 def test_vllm_makes_room_for_the_rank(tmp_path: Path, rank: int, room: int) -> None:
-    from sekd.stages.engines.vllm import _max_rank
+    from sekd.engines.vllm import _max_rank
 
     content = {"r": rank, "lora_alpha": 8, "target_modules": ["q_proj"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from elicited import Elicited, elicit
 from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import DistillSpec
 from sekd.errors import ConfigError
-from sekd.stages import models
+from sekd.models import loading
 from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.distill.collate import MicroBatch
 from sekd.stages.distill.objective import Objective
-from sekd.stages.distill.supervision import MicroBatch
-
-from .conftest import Elicited, elicit
 
 LAYERS = ["block_1", "final_norm"]
 ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "replay": 1.0}
@@ -26,7 +25,7 @@ ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "re
 
 def student_of(elicited: Elicited, spec: DistillSpec, scale: float = 0.05) -> PeftModel:
     """With an adapter that changes something, unlike a fresh one."""
-    model = add_adapter(models.load_model(elicited.config.model), spec)
+    model = add_adapter(loading.load_model(elicited.config.model), spec)
     generator = torch.Generator().manual_seed(0)
     for name, weights in model.named_parameters():
         if "lora_B" in name:
@@ -150,7 +149,7 @@ def test_whatever_the_teacher_was_like(world: Path, tmp_path: Path, overrides: l
 def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
     """And at the letters of a dialogue it is the teacher, so what replay measures is zero."""
     spec = elicited.config.distill
-    model = add_adapter(models.load_model(elicited.config.model), spec)
+    model = add_adapter(loading.load_model(elicited.config.model), spec)
     lessons = elicited.lessons(replay=0.5)
     with torch.inference_mode():
         terms = Objective(model, elicited.config.model, spec, lessons.layers)(

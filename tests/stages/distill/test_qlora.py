@@ -8,26 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from elicited import Elicited
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 
 from sekd.errors import ConfigError
-from sekd.stages import models
-from sekd.stages.batches import to_device
+from sekd.models import loading
+from sekd.models.batching import to_device
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.train import train
-
-from .conftest import Elicited
 
 BLOCKS = "model.text_model.layers."
 
 
 def test_the_language_models_blocks_alone_are_quantised(elicited: Elicited) -> None:
     spec = elicited.config.model
-    plain = dict(models.load_model(spec).named_modules())
-    for name, module in models.load_model(spec, in_4bit=True).named_modules():
+    plain = dict(loading.load_model(spec).named_modules())
+    for name, module in loading.load_model(spec, in_4bit=True).named_modules():
         if not isinstance(module, nn.Linear):
             continue
         assert isinstance(module, Linear4bit) == name.startswith(BLOCKS), name
@@ -42,7 +41,7 @@ def test_the_language_models_blocks_alone_are_quantised(elicited: Elicited) -> N
 def test_only_the_adapter_learns(elicited: Elicited, kind: str) -> None:
     lora = {"rank": 4, "load_in_4bit": True} | ({kind: True} if kind != "plain" else {})
     spec = elicited.with_spec(lora=lora).distill
-    model = add_adapter(models.load_model(elicited.config.model, in_4bit=True), spec)
+    model = add_adapter(loading.load_model(elicited.config.model, in_4bit=True), spec)
     model.train()  # on the CPU bitsandbytes packs weights anew for inference, without a gradient
     lessons = elicited.lessons(replay=0.5)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
@@ -81,7 +80,7 @@ def test_the_adapter_is_a_plain_one(
     assert len(weights) == 4 * 7 * 2
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     tokens = torch.arange(20, 40)[None]
-    student = PeftModel.from_pretrained(models.load_model(config.model), str(adapter))
+    student = PeftModel.from_pretrained(loading.load_model(config.model), str(adapter))
     with torch.inference_mode():
         changed = student(input_ids=tokens).logits
         with student.disable_adapter():
@@ -95,9 +94,9 @@ def test_without_bitsandbytes_the_message_says_how_to_get_it(
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(models.metadata, "version", missing)
+    monkeypatch.setattr(loading.metadata, "version", missing)
     with pytest.raises(ConfigError, match=r"load_in_4bit: .* pip install 'sekd\[qlora\]'$"):
-        models.load_model(elicited.config.model, in_4bit=True)
+        loading.load_model(elicited.config.model, in_4bit=True)
 
 
 def test_pictures_do_not_take_the_dtype_of_quantised_weights() -> None:

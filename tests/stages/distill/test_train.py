@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from elicited import Elicited
 from safetensors.torch import load_file
 
 from sekd.config import RunConfig
 from sekd.errors import ConfigError, FatalError, SampleError
 from sekd.stages.distill import objective
 from sekd.stages.distill.train import train
-from sekd.stages.distill.trainer import ByLength
-
-from .conftest import Elicited
+from sekd.stages.distill.trainer import LengthGroupedSampler
 
 RUNTIME = {"batch_size": 2, "num_workers": 0, "logging_steps": 1, "save_steps": 1000}
 
@@ -155,7 +154,7 @@ def test_every_step_is_a_whole_global_batch(elicited: Elicited) -> None:
     lessons = elicited.lessons(replay=0.5)
     assert len(lessons) == 8
     for global_batch, num_batches in ((3, 3), (8, 1), (20, 1)):
-        sampler = ByLength(lessons, global_batch, seed=0)
+        sampler = LengthGroupedSampler(lessons, global_batch, seed=0)
         order = list(sampler)
         assert len(order) == len(sampler) == num_batches * global_batch
         counts = Counter(order)

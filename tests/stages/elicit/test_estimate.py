@@ -13,7 +13,7 @@ from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
 from sekd.stages.elicit import estimate as rehearsal
-from sekd.stages.elicit.estimate import estimate
+from sekd.stages.elicit.estimate import estimate_cost
 
 
 def load(config: RunConfig) -> Dataset:
@@ -45,10 +45,10 @@ def test_a_plan_is_what_it_takes(config_file: Path, config: RunConfig) -> None:
 
 
 def test_a_sample_stands_for_the_rest(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = estimate(config, load(config))
+    whole = estimate_cost(config, load(config))
     assert (whole.num_probed, whole.num_samples) == (30, 30)
     monkeypatch.setattr(rehearsal, "NUM_PROBED", 10)
-    part = estimate(config, load(config))
+    part = estimate_cost(config, load(config))
     assert (part.num_probed, part.num_samples) == (10, 30)
     assert part.num_tokens == pytest.approx(whole.num_tokens, rel=0.1)
     assert part.flops / part.num_tokens == pytest.approx(whole.flops / whole.num_tokens)
@@ -61,7 +61,7 @@ def test_unusable_images_are_foretold(config: RunConfig, tmp_path: Path) -> None
     table = tmp_path / "t.csv"
     spec = dataset.spec.model_copy(update={"images": None, "table": table})
     table.write_text("\n".join(["image,label", *rows]), encoding="utf-8")
-    assert estimate(config, Dataset.load("train", spec)).num_unusable == 1
+    assert estimate_cost(config, Dataset.load("train", spec)).num_unusable == 1
     table.write_text("\n".join(["image,label", rows[3]]), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"none of 1 samples can be used.*gone.png"):
-        estimate(config, Dataset.load("train", spec))
+        estimate_cost(config, Dataset.load("train", spec))

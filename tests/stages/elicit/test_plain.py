@@ -11,13 +11,13 @@ from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
 from sekd.data.signals import TeacherSample, TeacherShard
-from sekd.stages import models
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import open_pictures, reply_plainly
+from sekd.engines import Reply
+from sekd.models import loading
+from sekd.models.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
-from sekd.stages.engines import Reply
-from sekd.stages.inspect.view import view_sample
+from sekd.stages.inspect import view_sample
+from sekd.stages.walk import prepare_samples, reply_plainly
 
 CAPTION = "Describe the organism in the image."
 NUM_SAMPLES = 20
@@ -37,7 +37,7 @@ def elicit(config: RunConfig, folder: Path) -> tuple[TeacherShard, tuple[Path, .
 
 
 def replies(config: RunConfig, sample: TeacherSample) -> list[str]:
-    chat = Chat(models.load_processor(config.model), subject="organism")
+    chat = Chat(loading.load_processor(config.model), subject="organism")
     return [
         chat.decode([i for i, is_said in zip(each.token_ids, each.learned, strict=True) if is_said])
         for each in sample.transcripts[1:]
@@ -83,8 +83,8 @@ def test_a_reply_ends_where_it_is_no_word(world: Path, tmp_path: Path) -> None:
     """A placeholder in a reply would ask for another image."""
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
     dataset = Dataset.load("train", config.data["train"])
-    chat = Chat(models.load_processor(config.model), subject="organism")
-    (picture,) = open_pictures(dataset, list(dataset.samples[:1]), [])
+    chat = Chat(loading.load_processor(config.model), subject="organism")
+    (picture,) = prepare_samples(dataset, list(dataset.samples[:1]), [])
     conversation = reply_plainly(chat, picture, config.elicit.plain)
     (asked,) = next(conversation)
     word, placeholder = chat.encode("order")[0], chat.head_ids[-1]

@@ -21,14 +21,14 @@ from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ConfigError, SampleError, ShardError
-from sekd.stages.chat import Chat
-from sekd.stages.elicit import passes
+from sekd.models.chat import Chat
+from sekd.models.head import Head
+from sekd.models.loading import load_model, load_processor
+from sekd.models.states import StateFile, pack
+from sekd.stages.elicit import extractors as passes
 from sekd.stages.elicit import states as states_module
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
-from sekd.stages.elicit.storage import StateFile, pack
-from sekd.stages.head import Head
-from sekd.stages.models import load_model, load_processor
 
 NUM_SAMPLES = 7  # two batches of the config's five
 

@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sekd.analysis.cell_metrics import metrics_row
 from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
 from sekd.data.predictions import PREDICTIONS, read_predictions, scored_rows
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
+from sekd.engines import Ask
 from sekd.errors import ConfigError
 from sekd.stages.elicit.answers import dataset_fields
-from sekd.stages.engines import Ask
-from sekd.stages.evaluate.cells import Cell, CellWorker, cell_fields, cells_of
-from sekd.stages.evaluate.contenders import Contender
-from sekd.stages.evaluate.report import metrics_row
+from sekd.stages.evaluate.candidates import Candidate
+from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 
 PARADIGMS: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
 
@@ -33,7 +33,7 @@ def run(config: RunConfig, seen: Dataset, kept: Any, rules: Any, tmp_path: Path)
         keeper = kept(rules[rule])
         for name, value in engine.items():
             setattr(keeper.engine, name, value)
-        cell = Cell(Contender("base", config.model), seen, paradigm, control)
+        cell = EvaluationCell(Candidate("base", config.model), seen, paradigm, control)
         worker = CellWorker(config, cell, keeper)
         folder = tmp_path / f"{paradigm}-{control}-{rule}"
         folder.mkdir()
@@ -151,7 +151,7 @@ def test_the_matrix_is_whole_and_one_contender_comes_after_another(
     config: RunConfig, seen: Dataset
 ) -> None:
     config = spec_of(config, controls=("blind", "siblings"), paradigms=("joint", "conditioned"))
-    contenders = [Contender("base", config.model), Contender("other", config.model)]
+    contenders = [Candidate("base", config.model), Candidate("other", config.model)]
     cells = cells_of(config, contenders, [seen])
     assert [tuple(cell.names.values()) for cell in cells] == [
         (name, "seen", paradigm, control)
@@ -164,7 +164,7 @@ def test_the_matrix_is_whole_and_one_contender_comes_after_another(
 
 def test_controls_may_be_of_fewer_samples(config: RunConfig, seen: Dataset) -> None:
     config = spec_of(config, controls=("blind",), control_limit=5, paradigms=("joint",))
-    plain, blind = cells_of(config, [Contender("base", config.model)], [seen])
+    plain, blind = cells_of(config, [Candidate("base", config.model)], [seen])
     assert (len(plain.dataset.samples), len(blind.dataset.samples)) == (12, 5)
 
 
@@ -176,7 +176,7 @@ def test_a_control_that_makes_no_sense_is_left_out_with_a_word(
     config = spec_of(config, controls=("siblings",), paradigms=("joint",))
     with caplog.at_level("INFO", logger="sekd"):
         cells = cells_of(
-            config, [Contender("base", config.model)], [controlled_dataset("siblings", seen)]
+            config, [Candidate("base", config.model)], [controlled_dataset("siblings", seen)]
         )
     assert [cell.control for cell in cells] == [None]
     assert "seen is not evaluated under siblings" in caplog.text
@@ -187,7 +187,7 @@ def test_walked_datasets_have_no_questions_to_score(config: RunConfig, seen: Dat
 
     walked = replace(seen, spec=seen.spec.model_copy(update={"distractors": "walk"}))
     with pytest.raises(ConfigError, match="walk has no fixed questions to score"):
-        cells_of(config, [Contender("base", config.model)], [walked])
+        cells_of(config, [Candidate("base", config.model)], [walked])
 
 
 Change = Callable[[RunConfig], RunConfig]
@@ -202,7 +202,7 @@ IRRELEVANT: dict[str, Change] = {
 }
 
 
-def print_of(config: RunConfig, seen: Dataset, cell: Cell) -> Any:
+def print_of(config: RunConfig, seen: Dataset, cell: EvaluationCell) -> Any:
     return cell_fields(config, cell, dataset_fields(seen, ["x"] * len(seen.samples)))
 
 
@@ -210,21 +210,21 @@ def print_of(config: RunConfig, seen: Dataset, cell: Cell) -> Any:
 def test_what_a_cell_does_not_depend_on_leaves_it_finished(
     config: RunConfig, seen: Dataset, what: str
 ) -> None:
-    cell = Cell(Contender("base", config.model), seen, "joint")
+    cell = EvaluationCell(Candidate("base", config.model), seen, "joint")
     assert print_of(IRRELEVANT[what](config), seen, cell) == print_of(config, seen, cell)
 
 
 def test_what_a_cell_depends_on_makes_it_another(config: RunConfig, seen: Dataset) -> None:
-    base = Contender("base", config.model)
-    joint, walked = Cell(base, seen, "joint"), Cell(base, seen, "conditioned")
-    shuffled = Cell(base, seen, "joint", "shuffled")
+    base = Candidate("base", config.model)
+    joint, walked = EvaluationCell(base, seen, "joint"), EvaluationCell(base, seen, "conditioned")
+    shuffled = EvaluationCell(base, seen, "joint", "shuffled")
     facts = IRRELEVANT["how teachers walk"](config)
     seeded = spec_of(config, seed=9)
     prints = [
         *(print_of(config, seen, cell) for cell in (joint, walked, shuffled)),
         print_of(facts, seen, walked),
         print_of(seeded, seen, shuffled),
-        print_of(config, seen, Cell(Contender("x", config.model), seen, "joint")),
+        print_of(config, seen, EvaluationCell(Candidate("x", config.model), seen, "joint")),
         print_of(spec_of(config, engine_args={"a": 1}), seen, joint),
     ]
     assert all(a != b for i, a in enumerate(prints) for b in prints[:i])

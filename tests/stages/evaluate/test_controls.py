@@ -10,36 +10,36 @@ from PIL import Image
 from sekd.config import Control
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset, questions_of
-from sekd.stages.dialogue import Picture
 from sekd.stages.evaluate.controls import (
     controlled_dataset,
-    controlled_pictures,
+    controlled_samples,
     why_not,
 )
+from sekd.stages.walk import PreparedSample
 
 
 @pytest.fixture
-def picture(seen: Dataset) -> Picture:
+def picture(seen: Dataset) -> PreparedSample:
     sample = seen.samples[0]
-    return Picture(sample, Image.new("RGB", (56, 56)), "key", questions_of(seen, sample))
+    return PreparedSample(sample, Image.new("RGB", (56, 56)), "key", questions_of(seen, sample))
 
 
-def asked(picture: Picture, control: Control | None, seed: int = 0) -> list[list[Question]]:
-    return [list(each.questions or ()) for each in controlled_pictures(control, picture, seed)]
+def asked(picture: PreparedSample, control: Control | None, seed: int = 0) -> list[list[Question]]:
+    return [list(each.questions or ()) for each in controlled_samples(control, picture, seed)]
 
 
-def test_without_a_control_nothing_is_changed(picture: Picture) -> None:
-    assert controlled_pictures(None, picture, 0) == [picture]
+def test_without_a_control_nothing_is_changed(picture: PreparedSample) -> None:
+    assert controlled_samples(None, picture, 0) == [picture]
 
 
-def test_blind_prompts_hold_no_image(picture: Picture) -> None:
-    (unseen,) = controlled_pictures("blind", picture, 0)
+def test_blind_prompts_hold_no_image(picture: PreparedSample) -> None:
+    (unseen,) = controlled_samples("blind", picture, 0)
     prompt = unseen.prompt((1, 2))
     assert (prompt.image, prompt.image_key, prompt.token_ids) == (None, "", (1, 2))
     assert unseen.questions == picture.questions
 
 
-def test_shuffled_options_are_the_same_nodes_in_another_order(picture: Picture) -> None:
+def test_shuffled_options_are_the_same_nodes_in_another_order(picture: PreparedSample) -> None:
     (questions,) = asked(picture, "shuffled")
     for before, after in zip(picture.questions or (), questions, strict=True):
         assert after.options != before.options
@@ -47,18 +47,18 @@ def test_shuffled_options_are_the_same_nodes_in_another_order(picture: Picture) 
         assert replace(after, options=before.options) == before
 
 
-def test_the_order_follows_from_seed_and_sample(picture: Picture) -> None:
+def test_the_order_follows_from_seed_and_sample(picture: PreparedSample) -> None:
     assert asked(picture, "shuffled", 1) == asked(picture, "shuffled", 1)
     assert asked(picture, "shuffled", 1) != asked(picture, "shuffled", 2)
 
 
-def test_a_single_option_has_no_other_order(picture: Picture) -> None:
+def test_a_single_option_has_no_other_order(picture: PreparedSample) -> None:
     (question, *_) = picture.questions or ()
     alone = replace(picture, questions=[replace(question, options=question.options[:1])])
     assert asked(alone, "shuffled") == asked(alone, None)
 
 
-def test_circular_shows_every_option_under_every_letter(picture: Picture) -> None:
+def test_circular_shows_every_option_under_every_letter(picture: PreparedSample) -> None:
     rotations = asked(picture, "circular")
     assert len(rotations) == 4
     assert rotations[0] == list(picture.questions or ())

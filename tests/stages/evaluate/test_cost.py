@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sekd.analysis.cost import mean_cost, relate_to_joint
+from sekd.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
+from sekd.engines.metering import Cost, metered
 from sekd.errors import SampleError
-from sekd.stages.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
-from sekd.stages.evaluate.cost import Cost, mean_cost, metered, relate_to_joint
 
 PROMPT = Prompt((1, 2, 3), None, "")
 LETTER = Answer(0, np.zeros(2, dtype=np.float32), num_prompt_tokens=10, num_cached_tokens=4)

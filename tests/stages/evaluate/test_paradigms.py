@@ -11,27 +11,34 @@ from PIL import Image
 
 from sekd.config import ElicitSpec, ModelSpec
 from sekd.data.samples import Dataset, questions_of
+from sekd.engines import Conversation, Reply, Write, open_engine, write
 from sekd.errors import SampleError
-from sekd.stages.chat import Chat
-from sekd.stages.dialogue import Picture, open_pictures
-from sekd.stages.engines import Conversation, Reply, Write, open_engine, write
-from sekd.stages.evaluate.paradigms import Given, Letter, measure_letters, put
+from sekd.models.chat import Chat
+from sekd.stages.evaluate.paradigms import (
+    LetterPosition,
+    LevelAnswer,
+    measure_letters,
+    run_paradigm,
+)
+from sekd.stages.walk import PreparedSample, prepare_samples
 
 
 @pytest.fixture
-def picture(seen: Dataset) -> Picture:
+def picture(seen: Dataset) -> PreparedSample:
     """Levels order, family, genus, species; both tokenizers know the words."""
     sample = seen.samples[0]
-    return Picture(sample, Image.new("RGB", (56, 56)), "key", questions_of(seen, sample))
+    return PreparedSample(sample, Image.new("RGB", (56, 56)), "key", questions_of(seen, sample))
 
 
-def joint_answers(chat: Chat, dataset: Dataset, picture: Picture, text: str) -> list[Given]:
+def joint_answers(
+    chat: Chat, dataset: Dataset, picture: PreparedSample, text: str
+) -> list[LevelAnswer]:
     """What is made of a joint reply of this text."""
-    talk = put("joint", chat, dataset, picture, ElicitSpec())
+    talk = run_paradigm("joint", chat, dataset, picture, ElicitSpec())
     next(talk)
     with pytest.raises(StopIteration) as end:
         talk.send([Reply(chat.encode(text), 100, 0)])
-    answers: list[Given] = end.value.value
+    answers: list[LevelAnswer] = end.value.value
     return answers
 
 
@@ -46,7 +53,7 @@ REPLIES = {
 
 @pytest.mark.parametrize("text", REPLIES.values(), ids=REPLIES)
 def test_letters_are_found_among_the_tokens(
-    chat: Chat, seen: Dataset, picture: Picture, text: str
+    chat: Chat, seen: Dataset, picture: PreparedSample, text: str
 ) -> None:
     """By both tokenizers: for one of them "B" behind a space is another token than "B"."""
     answers = joint_answers(chat, seen, picture, text)
@@ -72,7 +79,7 @@ def test_letters_are_found_among_the_tokens(
 
 @pytest.mark.parametrize("text", ["order: b. x", "order: Z. x", "nothing at all", ""])
 def test_letters_that_are_not_there_stay_unknown(
-    chat: Chat, seen: Dataset, picture: Picture, text: str
+    chat: Chat, seen: Dataset, picture: PreparedSample, text: str
 ) -> None:
     """A small letter is an answer, but its token is not one of the options' letters."""
     answers = joint_answers(chat, seen, picture, text)
@@ -81,7 +88,7 @@ def test_letters_that_are_not_there_stay_unknown(
 
 
 def test_a_prompt_that_is_refused_leaves_the_answers_as_they_were(
-    chat: Chat, seen: Dataset, picture: Picture
+    chat: Chat, seen: Dataset, picture: PreparedSample
 ) -> None:
     answers = joint_answers(chat, seen, picture, REPLIES["as asked"])
     talk = measure_letters(picture, answers)
@@ -99,17 +106,17 @@ def test_the_greedy_letter_is_the_most_probable_one(
     spec = ModelSpec(path=str(tiny_model), dtype="float32")
     engine = open_engine("transformers", spec, words, batch_size=8, engine_args={})
 
-    def talk(picture: Picture) -> Conversation[tuple[Reply, Given]]:
+    def talk(picture: PreparedSample) -> Conversation[tuple[Reply, LevelAnswer]]:
         question, *_ = questions = picture.questions or ()
         before = words.joint_prompt(questions, seen.taxonomy.root)
         before = (*before, *words.encode(f"{question.rank}:"))
         reply = yield from write(Write(picture.prompt(before), 1, words.end_ids[0]))
         letters = words.joint_letter_ids(question)[: len(question.options)]
-        given = Given(question, 0, letter=Letter(before, letters))
+        given = LevelAnswer(question, 0, letter=LetterPosition(before, letters))
         (measured,) = yield from measure_letters(picture, [given])
         return reply, measured
 
-    outcomes = list(engine.run(talk(each) for each in open_pictures(seen, seen.samples, [])))
+    outcomes = list(engine.run(talk(each) for each in prepare_samples(seen, seen.samples, [])))
     engine.close()
     num_letters = 0
     for reply, measured in outcomes:

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 
 from sekd.cli import main
 from sekd.data.toyworld import write_world
-from sekd.stages.inspect.page import page
-from sekd.stages.inspect.text import bar
-from sekd.stages.inspect.view import OptionView, SampleView, Turn
+from sekd.report.inspect.page import page
+from sekd.report.inspect.text import bar
+from sekd.report.inspect.views import OptionView, SampleView, TurnView
 
 NUM_SAMPLES = 8
 
@@ -98,7 +98,7 @@ def test_a_page_of_the_run(run: Path, sample_id: str, tmp_path: Path) -> None:
 
 def test_a_page_escapes_names_and_does_without_an_image() -> None:
     option = OptionView("A", "<b>&gull", 0.5, 0.5, is_answer=True, is_truth=False)
-    turn = Turn(
+    turn = TurnView(
         *(1, "class<i>", "<image> which?", "A", (option,), 0.5, 1.0, 9, 0),
         top=(),
         tail_mass=None,

@@ -1,0 +1,53 @@
+"""The config of a run: its schema, how it is loaded, and messages about what is wrong with it."""
+
+from sekd.config.base import (
+    BASE,
+    SOLVER,
+    STUDENT,
+    AnswerForm,
+    Control,
+    Distance,
+    Divergence,
+    DType,
+    Paradigm,
+    StateDType,
+)
+from sekd.config.benchmark import BenchmarkSpec
+from sekd.config.dataset import DatasetSpec
+from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
+from sekd.config.elicit import ElicitSpec, PlainSpec
+from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
+from sekd.config.load import load_config, write_resolved
+from sekd.config.model import ModelSpec
+from sekd.config.runtime import ShardRuntime
+from sekd.config.schema import RunConfig
+from sekd.config.sweep import SweepSpec
+
+__all__ = [
+    "BASE",
+    "SOLVER",
+    "STUDENT",
+    "AnswerForm",
+    "BenchmarkSpec",
+    "Control",
+    "DType",
+    "DatasetSpec",
+    "Distance",
+    "DistillRuntime",
+    "DistillSpec",
+    "Divergence",
+    "ElicitSpec",
+    "EvaluateSpec",
+    "EvaluatedModel",
+    "LoraSpec",
+    "LossWeights",
+    "ModelSpec",
+    "Paradigm",
+    "PlainSpec",
+    "RunConfig",
+    "ShardRuntime",
+    "StateDType",
+    "SweepSpec",
+    "load_config",
+    "write_resolved",
+]

@@ -1,0 +1,48 @@
+"""Config section ``data``: one entry for each dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sekd.config.base import Section
+
+
+class DatasetSpec(Section):
+    """Images, their taxonomy, and how questions about them are made."""
+
+    taxonomy: Path
+    """``.json`` of leaf -> root-first path, or ``.csv`` with one column per rank."""
+    level_names: tuple[str, ...] = ()
+    """What each position of a JSON path is called, e.g. ``[kingdom, phylum]``."""
+    images: Path | None = None
+    """A folder with one folder of images per leaf. Give this or ``table``."""
+    table: Path | None = None
+    """``.csv``, ``.jsonl`` or ``.parquet`` with one row per image. Give this or ``images``."""
+    image_column: str = "image"
+    leaf_column: str = "label"
+    """Column of the leaf's label; a table without it, or an empty cell, means no label."""
+    id_column: str | None = None
+    """Column of the sample's id; its image path if not given."""
+    image_root: Path | None = None
+    """Where relative image paths of a table start; the table's own folder if not given."""
+    image_prefix: str = ""
+    """Removed from the front of a table's image paths first (paths of another machine)."""
+    split: str | None = None
+    """Keep only the rows of a table whose ``split`` column says so."""
+    distractors: Literal["random", "siblings", "walk"] = "random"
+    """Wrong options: any of the level, children of the same parent first, or (no label needed) all
+    children of the node answered so far. A benchmark row with its own choices keeps those."""
+    num_options: Annotated[int, Field(ge=2, le=26)] = 4
+    seed: int = 0
+    """Of options and their order, per sample."""
+    subject: str = "organism"
+    """What the image shows, in the words of a question: organism, dish, product ..."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.images is None) == (self.table is None):
+            raise ValueError("give either images (a folder per leaf) or table")
+        return self

@@ -1,0 +1,112 @@
+"""Read a config from YAML, apply overrides, and write it with every default filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sekd.config.distill import DistillSpec
+from sekd.config.messages import explain
+from sekd.config.schema import RunConfig
+from sekd.config.sweep import ABLATION
+from sekd.errors import ConfigError
+from sekd.io.locations import Location
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads ``5e-5`` as a number, which YAML 1.1 takes for a string.
+
+    A key written twice is an error: plain YAML keeps the last one and drops the first silently.
+    """
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for index, key in enumerate(keys):
+            if key.value in (earlier.value for earlier in keys[:index]):
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key {key.value} occurs twice", key.start_mark
+                )
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would read as a number, such as the commit ``12e4567``."""
+
+
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
+
+
+def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply ``a.b=c`` overrides (values are YAML), validate.
+
+    Relative paths of datasets and ``run_dir`` are taken from the current directory.
+
+    Raises:
+        ConfigError: one line that names the file, the key and what was wrong.
+    """
+    try:
+        content = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506  a SafeLoader
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys such as run_dir, model and data")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        # By way of JSON, where strict validation still takes lists for tuples, strings for paths.
+        config = RunConfig.model_validate_json(json.dumps(content))
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error} (write dates and the like in quotes)") from error
+    except ValidationError as error:
+        explained = "; ".join(explain(error, RunConfig))
+        raise ConfigError(f"{path}: {explained}") from error
+    for name, changes in config.sweep.variants.items():
+        if changes == ABLATION.get(name):
+            continue  # nobody asked for it; the sweep leaves it out if it does not fit
+        try:
+            config.variant(name)
+        except ValidationError as error:
+            place = ("sweep", "variants", name)
+            explained = "; ".join(explain(error, DistillSpec, place))
+            raise ConfigError(f"{path}: {explained}") from error
+    return config
+
+
+def write_resolved(config: RunConfig, path: Location) -> None:
+    """Write the config with every default filled in, as YAML."""
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    content = config.model_dump(mode="json")
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value, e.g. elicit.engine=vllm")
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {override}: {parent} has no keys below it")
+    try:
+        content[last] = yaml.load(value, _Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error

@@ -1,0 +1,23 @@
+"""Arrow columns as NumPy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def encode_column(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.StringArray]:
+    """Texts as numbers: per row the place of its text among the distinct ones, -1 for null.
+
+    All chunks share one dictionary, so that none is merged with the others' at their full length.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    else:
+        column = column.dictionary_encode()
+    if not column.num_chunks:
+        return np.empty(0, dtype=np.int64), pa.array([], pa.string())
+    indices = pa.chunked_array([chunk.indices for chunk in column.chunks])
+    codes = indices.fill_null(-1).to_numpy()
+    return codes.astype(np.int64, copy=False), column.chunk(0).dictionary.cast(pa.string())

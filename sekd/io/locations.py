@@ -1,0 +1,42 @@
+"""Where a run lives: a directory of this machine, or one of a remote store, given by its URL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from upath import UPath
+
+from sekd.io.hashing import digest
+
+Location: TypeAlias = Path | UPath
+"""A plain ``Path`` on this machine, a ``UPath`` on a remote store; both are joined by ``/``."""
+
+
+def to_location(url: str | Location) -> Location:
+    """A path (``runs/birds``) or a URL (``s3://bucket/birds``) as something to join and open.
+
+    Credentials come from the environment, as each store's own library reads them. Listings are
+    never cached: other machines write to the same place.
+    """
+    if isinstance(url, Path):
+        return url
+    path = UPath(url, use_listings_cache=False) if "://" in str(url) else UPath(url)
+    return Path(path) if isinstance(path, Path) else path
+
+
+def cache_directory() -> Path:
+    """``$XDG_CACHE_HOME/sekd``; whatever is in it may be removed at any time."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "sekd"
+
+
+def local_directory(run_dir: Location) -> Path:
+    """Directory of this machine for a run's logs and checkpoints.
+
+    It is the run directory itself, or a folder of the cache where the run is on a remote store.
+    """
+    if isinstance(run_dir, Path):
+        return run_dir
+    return cache_directory() / "runs" / digest(str(run_dir))[:16]

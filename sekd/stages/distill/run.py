@@ -1,0 +1,55 @@
+"""Distillation: from a finished elicitation to the student's adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sekd.config import RunConfig
+from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
+from sekd.data.taxonomy import Taxonomy
+from sekd.io.locations import local_directory
+from sekd.pipeline.folders import find_folder, publish_folder
+from sekd.pipeline.stage import directories, open_directory
+from sekd.stages.distill import distributed
+from sekd.stages.distill.dataset import ShardFiles
+from sekd.stages.distill.train import distill_fields, distill_spec, train
+from sekd.stages.elicit.run import finished_elicitation
+
+
+def run_distillation(config: RunConfig) -> Path:
+    """The student's adapter, trained now if it is not there."""
+
+    answers, states = finished_elicitation(config)
+    dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+    taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
+    root = config.run_dir / "distill"
+
+    def open_own() -> tuple[str, Path | None]:
+        fields = distill_fields(config, states.fingerprint, states.hashes())
+        directory = open_directory(root, fields)
+        return directory.name, find_folder(directory, "adapter")
+
+    name, adapter = distributed.broadcast_from_main(open_own)
+    if adapter is None:
+        dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
+        shards = [
+            ShardFiles(*dialogues[shard], *files)
+            for shard, files in states.groups(STATES, STATE_ROWS).items()
+        ]
+        here = local_directory(config.run_dir) / "distill" / name
+        train(config, taxonomy, shards, here)
+        adapter = distributed.broadcast_from_main(
+            lambda: publish_folder(here, root / name, "adapter")
+        )
+    distributed.destroy_process_group()
+    return adapter
+
+
+def finished_adapter(config: RunConfig) -> Path | None:
+    """The newest adapter that was trained under this config."""
+
+    for directory in directories(config.run_dir / "distill", distill_spec(config)):
+        adapter = find_folder(directory, "adapter")
+        if adapter is not None:
+            return adapter
+    return None

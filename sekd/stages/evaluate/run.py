@@ -1,0 +1,163 @@
+"""Evaluation: every cell, and the metrics, tables and rows made from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sekd.analysis.cost import COST_KEYS, mean_cost
+from sekd.analysis.results import CellResult, Evaluation
+from sekd.analysis.summary import CellRows, solve_options, summarize
+from sekd.config import RunConfig
+from sekd.data.predictions import PREDICTIONS, read_predictions
+from sekd.data.samples import Dataset
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ConfigError
+from sekd.io.files import write_atomically
+from sekd.io.locations import Location
+from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_stage
+from sekd.pipeline.stage import Stage
+from sekd.report.formats import to_markdown
+from sekd.report.table import Table
+from sekd.report.tables import cells_table
+from sekd.stages.evaluate.candidates import EngineCache, candidates_of
+from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
+from sekd.stages.fingerprints import dataset_fields, hash_images
+
+
+class Evaluated(NamedTuple):
+    """What ``metrics.json`` holds, the table of ``metrics.md``, and the cells behind them."""
+
+    content: dict[str, Any]
+    table: Table
+    results: Sequence[CellRows]
+
+    @property
+    def figures(self) -> Evaluation:
+        """The content, cell by cell."""
+
+        cells = [CellResult.of(row) for row in self.content["rows"]]
+        return Evaluation(run="", cells={cell.key: cell for cell in cells})
+
+
+def run_evaluation(
+    config: RunConfig, student: Path | None, folder: Location, *, retry_failed: bool = False
+) -> Evaluated:
+    """Run every cell of the evaluation; cells that are done are not run again.
+
+    Args:
+        student: the adapter that is evaluated under that name.
+        folder: where metrics.json, metrics.md and predictions.parquet go. The cells themselves are
+            below the run's directory, wherever these are.
+
+    Raises:
+        IncompleteError: shards of some cells are left.
+    """
+
+    spec = config.evaluate
+    datasets = evaluated_datasets(config)
+    cells = cells_of(config, candidates_of(config, student), datasets)
+    kept = EngineCache() if spec.runtime.executor == "inline" else None
+    try:
+        done = _run_cells(
+            config, cells, kept, run_settings(spec.runtime, retry_failed=retry_failed)
+        )
+    finally:
+        if kept is not None:
+            kept.close()
+    incomplete = [outcome for outcome in done if outcome.manifest is None]
+    if incomplete:
+        raise IncompleteError(incomplete)
+    results = _results(cells, [outcome.manifest for outcome in done if outcome.manifest])
+    if "taxonomy" in spec.controls:
+        results += [solve_options(dataset, spec.seed) for dataset in datasets]
+    results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
+    return _written(config, results, folder)
+
+
+def evaluated_datasets(config: RunConfig) -> list[Dataset]:
+    """The datasets of the evaluation, as many samples of each as it takes."""
+
+    spec = config.evaluate
+    datasets = [
+        Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
+    ]
+    return [dataset.first(spec.limit) for dataset in datasets] if spec.limit else datasets
+
+
+def check_evaluation(config: RunConfig) -> None:
+    """What would end an evaluation of students, said before they are trained.
+
+    Raises:
+        ConfigError: if a dataset cannot be loaded, or the joint paradigm is not measured.
+    """
+    if not evaluated_datasets(config):
+        raise ConfigError("evaluate.datasets: none is named; give labelled images")
+    if "joint" not in config.evaluate.paradigms:
+        raise ConfigError("evaluate.paradigms: joint is not among them, which students learn")
+
+
+def _run_cells(
+    config: RunConfig,
+    cells: Sequence[EvaluationCell],
+    kept: EngineCache | None,
+    settings: Mapping[str, Any],
+) -> list[Outcome]:
+    """Every cell to its end, whatever became of the others."""
+
+    fields: dict[tuple[str, int], dict[str, Any]] = {}
+    outcomes = []
+    for cell in cells:
+        dataset = cell.dataset
+        key = dataset.name, len(dataset.samples)
+        if key not in fields:
+            fields[key] = dataset_fields(dataset, hash_images(dataset))
+        ids = dataset.samples.ids.to_pylist()
+        stage = Stage.open(
+            config.run_dir / "predictions" / cell.folder,
+            cell_fields(config, cell, fields[key]),
+            partial(Plan.split, ids, config.evaluate.runtime.shard_size),
+        )
+        outcomes.append(run_stage(stage, partial(CellWorker, config, cell, kept), **settings))
+    return outcomes
+
+
+def _results(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) -> list[CellRows]:
+
+    return [
+        CellRows(
+            names=cell.names,
+            taxonomy=cell.dataset.taxonomy,
+            rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
+            num_quarantined=len(manifest.quarantined),
+            cost=mean_cost({f: manifest.figures(f) for f in COST_KEYS}, manifest.num_samples),
+        )
+        for cell, manifest in zip(cells, manifests, strict=True)
+    ]
+
+
+def _written(config: RunConfig, results: Sequence[CellRows], folder: Location) -> Evaluated:
+    """What the cells come to, also in the folder."""
+
+    learned = config.dataset(config.elicit.dataset, "elicit.dataset")
+    distilled = Taxonomy.load(learned.taxonomy, level_names=learned.level_names)
+    content = summarize(results, config.evaluate, distilled)
+    ranks = {
+        result.names["dataset"]: {n.depth: n.rank for n in result.taxonomy.nodes if n.depth}
+        for result in results
+    }
+    table = cells_table(map(CellResult.of, content["rows"]), ranks)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables([result.rows for result in results]), buffer)
+    write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
+    write_atomically(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "metrics.md", to_markdown(table))
+    return Evaluated(content, table, results)

@@ -1,1 +1,0 @@
-"""The sweep: students of one teacher side by side."""

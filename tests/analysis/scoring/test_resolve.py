@@ -1,0 +1,385 @@
+"""Anybody's predictions: two layouts, three formats, names or ids, and every fault by its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sekd.analysis.paths import NOT_PARSED, UNKNOWN
+from sekd.analysis.scoring.resolve import Answers, ScoredCell, read_answers
+from sekd.data.taxonomy import Taxonomy
+from sekd.errors import ConfigError
+
+TREE = Taxonomy.from_paths(
+    {
+        "a": ["r", "x", "a"],
+        "b": ["r", "x", "b"],
+        "c": ["r", "y", "c"],
+        "a of y": ["r", "y", "a"],
+        "z": ["r", "z"],
+    }
+)
+ROWS = [
+    ("1", 1, "x", "x"),
+    ("1", 2, "a", "c"),
+    ("2", 2, "a", ""),
+    ("2", 1, "y", "y"),
+    ("3", 1, "z", "x"),
+]
+PATHS = {"1": ("r/x r/x/a", "r/x r/y/c"), "2": ("r/y r/y/a", "r/y -"), "3": ("r/z", "r/x")}
+
+
+def shown(cell: ScoredCell) -> dict[str, tuple[str, str]]:
+    """Sample -> its right and its predicted path; "-" is not parsed, "?" unknown."""
+
+    def ids(numbers: Sequence[int]) -> str:
+        names = {NOT_PARSED: "-", UNKNOWN: "?"}
+        return " ".join(names.get(n) or cell.paths.nodes.nodes[n].id for n in numbers)
+
+    paths = cell.paths
+    rows = zip(paths.truth.tolist(), paths.prediction.tolist(), paths.num_levels, strict=True)
+    return {
+        sample: (ids(truth[:length]), ids(prediction[:length]))
+        for sample, (truth, prediction, length) in zip(
+            paths.sample_ids.to_pylist(), rows, strict=True
+        )
+    }
+
+
+def write(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    if path.suffix == ".csv":
+        lines = [",".join(names)]
+        lines += [
+            ",".join(
+                '"' + str("" if cell is None else cell).replace('"', '""') + '"' for cell in row
+            )
+            for row in rows
+        ]
+        path.write_text("\n".join(lines), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+        path.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), path)
+    return path
+
+
+def read(path: Path, **options: Any) -> Answers:
+    return read_answers(path, TREE, **options)
+
+
+def the_cell(path: Path, **options: Any) -> dict[str, tuple[str, str]]:
+    (cell,) = read(path, **options).cells
+    return shown(cell)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_row_for_each_level(tmp_path: Path, kind: str) -> None:
+    names = ["sample_id", "level", "truth", "prediction"]
+    assert the_cell(write(tmp_path / f"p.{kind}", names, ROWS)) == PATHS
+    numbered = [(int(sample), *rest) for sample, *rest in ROWS]
+    assert the_cell(write(tmp_path / f"n.{kind}", names, numbered)) == PATHS
+    ids = {"x": "r/x", "y": "r/y", "z": "r/z", "": None}
+    by_id = [
+        (
+            sample,
+            level,
+            ids.get(truth, f"{PATHS[sample][0].split()[0]}/a"),
+            ids.get(answer, "r/y/c"),
+        )
+        for sample, level, truth, answer in ROWS
+    ]
+    assert the_cell(write(tmp_path / f"i.{kind}", names, by_id)) == PATHS
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_row_for_each_path(tmp_path: Path, kind: str) -> None:
+    names = ["sample_id", "truth", "prediction"]
+    lists: list[tuple[str, Any, Any]] = [
+        ("1", ["x", "a"], ["X ", "c"]),
+        ("2", ["y", "a"], ["y", None]),
+        ("3", ["z"], ["x", "b"]),  # what lies below the truth's last level is not looked at
+    ]
+    as_json = [(i, json.dumps(truth), json.dumps(answer)) for i, truth, answer in lists]
+    assert the_cell(write(tmp_path / f"j.{kind}", names, as_json)) == PATHS
+    if kind != "csv":
+        assert the_cell(write(tmp_path / f"l.{kind}", names, lists)) == PATHS
+    from_root = [
+        (i, json.dumps(["R", *truth]), json.dumps(["r", *answer])) for i, truth, answer in lists
+    ]
+    assert the_cell(write(tmp_path / f"r.{kind}", names, from_root)) == PATHS
+    leaves = [("1", "a", "c"), ("2", "a of y", "r/y"), ("3", "r/z", "gnu"), ("4", "z", "")]
+    assert the_cell(write(tmp_path / f"n.{kind}", names, leaves)) == {
+        "1": ("r/x r/x/a", "r/y r/y/c"),
+        "2": ("r/y r/y/a", "r/y -"),
+        "3": ("r/z", "?"),
+        "4": ("r/z", "-"),
+    }
+
+
+def test_a_name_of_several_nodes_is_the_one_below_its_own_parent(tmp_path: Path) -> None:
+    def predicted(*answers: str) -> str:
+        rows = [
+            ("1", level, truth, answer)
+            for level, truth, answer in zip((1, 2), "xa", answers, strict=True)
+        ]
+        path = write(tmp_path / "p.jsonl", ["sample_id", "level", "truth", "prediction"], rows)
+        return the_cell(path)["1"][1]
+
+    assert predicted("x", "a") == "r/x r/x/a"
+    assert predicted("y", "a") == "r/y r/y/a"  # wrong, by its own path
+    assert predicted("z", "a") == "r/z r/x/a"  # not below z: the right one, off the tree
+    assert predicted("", "a") == "- r/x/a"
+
+
+def test_unknown_predictions_are_wrong_counted_and_told_with_their_lines(tmp_path: Path) -> None:
+    rows = [
+        *ROWS[:2],
+        ("2", 1, "y", "gnu"),
+        ("2", 2, "a", "x"),
+        *[(f"s{i}", 1, "z", "NA") for i in range(5)],
+    ]
+    answers = read(write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], rows))
+    (cell,) = answers.cells
+    assert shown(cell)["2"] == ("r/y r/y/a", "? ?")
+    assert cell.num_unknown == 7
+    (warning,) = answers.warnings
+    assert (
+        "counted as wrong: 7 (line 4: 'gnu' at level 1; line 5: 'x' at level 2; line 6" in warning
+    )
+    assert warning.endswith("and 4 more)")
+
+
+def test_cells_are_told_apart(tmp_path: Path) -> None:
+    names = ["model", "paradigm", "sample_id", "level", "truth", "prediction"]
+    rows = [("student", "joint", *row) for row in ROWS]
+    rows += [
+        ("base", paradigm, "1", level, truth, truth)
+        for paradigm in ("joint", "steps")
+        for level, truth in ((2, "c"), (1, "y"))
+    ]
+    path = write(tmp_path / "p.parquet", names, rows)
+    cells = {str(cell): cell for cell in read(path).cells}
+    assert list(cells) == ["student joint", "base joint", "base steps"]
+    assert shown(cells["student joint"]) == PATHS
+    assert shown(cells["base steps"]) == {"1": ("r/y r/y/c", "r/y r/y/c")}
+    (cell,) = read(path, only={"model": "base", "paradigm": "joint"}).cells
+    assert cell.names == {"model": "base", "paradigm": "joint"}
+    for only, message in (
+        ({"model": "gnu"}, "no row of model 'gnu'; there are base, student"),
+        ({"dataset": "gnu"}, "no column 'dataset'"),
+        ({"model": "student", "paradigm": "steps"}, "no row of paradigm 'steps'; there are joint"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read(path, only=only)
+
+
+def test_cells_may_come_in_any_order(tmp_path: Path) -> None:
+    cells = [("m", "one", "a"), ("n", "two", "b"), ("m", "three", "c")]
+    rows = [(model, dataset, "1", leaf, leaf) for model, dataset, leaf in cells]
+    names = ["model", "dataset", "sample_id", "truth", "prediction"]
+    for cell, (*found, leaf) in zip(
+        read(write(tmp_path / "p.csv", names, rows)).cells, cells, strict=True
+    ):
+        assert list(cell.names.values()) == found
+        assert shown(cell)["1"][0].endswith(leaf)
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    tree = Taxonomy.from_paths({"one": ["r", "Q", "q1"], "two": ["r", "q", "q2"]})
+    rows = [("1", "q1", "q"), ("2", "q2", "Q")]
+    levels = [
+        row
+        for sample, leaf, top in rows
+        for row in ((sample, 1, {"q1": "Q", "q2": "q"}[leaf], top), (sample, 2, leaf, leaf))
+    ]
+    path = write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], levels)
+    (cell,) = read_answers(path, tree).cells
+    assert shown(cell) == {"1": ("r/Q r/Q/q1", "r/q r/Q/q1"), "2": ("r/q r/q/q2", "r/Q r/q/q2")}
+
+
+def test_a_node_that_has_the_roots_name(tmp_path: Path) -> None:
+    tree = Taxonomy.from_paths({"a": ["r", "r", "a"], "b": ["r", "r", "b"]})
+    path = write(
+        tmp_path / "p.csv", ["sample_id", "truth", "prediction"], [("1", '["r", "a"]', '["r"]')]
+    )
+    (cell,) = read_answers(path, tree).cells
+    assert shown(cell) == {"1": ("r/r r/r/a", "r/r -")}
+
+
+def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
+    names = ["sample_id", "level", "truth", "prediction"]
+    rows = [("1", 0, "r", ""), ("1", 1, "z", "z")]
+    path = write(tmp_path / "p.csv", names, rows)
+    assert the_cell(path) == {"1": ("r/z", "r/z")}
+    (cell,) = read(path, score_root=True).cells
+    assert shown(cell) == {"1": ("r r/z", "- r/z")}
+    assert cell.paths.first_level == 0
+    with pytest.raises(ConfigError, match="sample '1' has no truth at level 0"):
+        read(write(tmp_path / "q.csv", names, rows[1:]), score_root=True)
+    lists = [("1", '["r", "z"]', '["r", "x"]')]
+    path = write(tmp_path / "l.csv", ["sample_id", "truth", "prediction"], lists)
+    assert the_cell(path, score_root=True) == {"1": ("r r/z", "r r/x")}
+    rootless = Taxonomy.from_paths({"a": ["x", "a"], "b": ["y", "b"]})
+    with pytest.raises(ConfigError, match="share no root"):
+        read_answers(path, rootless, score_root=True)
+
+
+FAULTS = {
+    "rows without a sample_id: 1 (line 2)": [("", 1, "z", "z")],
+    f"0 (the root) to 2: 3 (line 2: level '3'; line 3: level 'two'; line 4: level '{10**20}')": [
+        ("1", 3, "z", "z"),
+        ("1", "two", "z", "z"),
+        ("1", 10**20, "z", "z"),
+    ],
+    "rows of samples without a truth: 1 (line 2)": [("1", 1, "", "z")],
+    "that give a sample's level again: 1 (line 3: sample '1', level 1)": [
+        ("1", 1, "z", "z"),
+        ("1", 1, "z", "x"),
+    ],
+    "not in taxonomy at their level: 2 (line 2: 'zz' at level 1; did you mean 'z'?; line 3": [
+        ("1", 1, "zz", "z"),
+        ("2", 1, "gnu", "z"),
+    ],
+    "lack a level: 2 (line 2: sample '1' has no truth at level 1; line 3": [
+        ("1", 2, "a", "a"),
+        ("2", 2, "b", "a"),
+    ],
+    "a level up: 1 (line 3: 'c' at level 2 is not below 'x' at level 1)": [
+        ("1", 1, "x", "x"),
+        ("1", 2, "c", "c"),
+    ],
+    "that end above a leaf: 1 (line 2: sample '1' ends with 'x' at level 1)": [("1", 1, "x", "x")],
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_faults_that_leave_no_score_are_refused(tmp_path: Path, message: str) -> None:
+    names = ["sample_id", "level", "truth", "prediction"]
+    with pytest.raises(ConfigError) as raised:
+        read(write(tmp_path / "p.csv", names, FAULTS[message]))
+    assert message in str(raised.value)
+    assert str(raised.value).count(" (line ") == 1  # and nothing else is made of it
+
+
+def test_all_kinds_of_faults_are_told_at_once(tmp_path: Path) -> None:
+    rows = [
+        (f"{kind}{row[0]}", *row[1:]) for kind, rows in enumerate(FAULTS.values()) for row in rows
+    ]
+    names = ["sample_id", "level", "truth", "prediction"]
+    with pytest.raises(ConfigError) as raised:
+        read(write(tmp_path / "p.csv", names, rows))
+    assert str(raised.value).count(" (line ") == len(FAULTS) - 1  # every sample has an id now
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    bad = 'sample_id,level,truth,prediction\n\n"a\nb",1,z,z\n\n2,1,gnu,z\n'
+    (tmp_path / "p.csv").write_text(bad, encoding="utf-8-sig")
+    with pytest.raises(ConfigError, match=r"\(line 6: 'gnu'"):
+        read(tmp_path / "p.csv")
+    good = {"sample_id": "1", "truth": ["z"], "prediction": None}
+    lines = ["", json.dumps(good), "", json.dumps(good | {"sample_id": "2", "truth": ["gnu"]})]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\(line 4: 'gnu'"):
+        read(tmp_path / "p.jsonl")
+    path = write(tmp_path / "p.parquet", list(good), [("1", ["z"], ["z"]), ("2", ["gnu"], ["z"])])
+    with pytest.raises(ConfigError, match=r"\(row 2: 'gnu'"):
+        read(path)
+
+
+def test_a_line_break_in_a_cell_is_no_new_row(tmp_path: Path) -> None:
+    """Arrow reads a CSV in blocks of a megabyte, which must not end inside a cell."""
+    ids = [f"image\n{i}\nof a {'long' * 20} name" for i in range(20_000)]
+    rows = [(sample, "z", "z") for sample in ids]
+    path = write(tmp_path / "p.csv", ["sample_id", "truth", "prediction"], rows)
+    (cell,) = read(path).cells
+    assert cell.paths.sample_ids.to_pylist() == ids
+
+
+def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
+    rows = [
+        {"sample_id": 1, "truth": ["z"], "prediction": "r/z", "extra": {}},
+        {"sample_id": "02", "prediction": ["x", "b"], "truth": '["x", "b"]', "extra": 3},
+        {"sample_id": "2024-01-01", "prediction": None, "truth": "b"},
+    ]
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert the_cell(path) == {
+        "1": ("r/z", "r/z"),
+        "02": ("r/x r/x/b", "r/x r/x/b"),
+        "2024-01-01": ("r/x r/x/b", "- -"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.txt", "", "p.txt: predictions are .csv, .jsonl or .parquet"),
+        ("p.csv", "", "no column 'sample_id'"),
+        ("p.csv", "sample_id,truth\n1,z\n", "no column 'prediction'"),
+        ("p.csv", "sample_id,truth,prediction\n", "no row of predictions"),
+        ("p.csv", "truth,truth\n", "line 1: two columns of one name"),
+        ("p.csv", "sample_id,truth,prediction\n1,z,z\n2,z\n", "line 3: 2 cells under 3 columns"),
+        ("p.jsonl", "", "no column 'sample_id'"),
+        ("p.jsonl", '{"sample_id": 1}\n{', "line 2: not JSON"),
+        ("p.jsonl", "[]", "line 1: expected an object, got list"),
+        ("p.jsonl", '{"truth": {"a": 1}}', 'line 1: truth is {"a": 1}; give a text or a list'),
+        ("p.parquet", "PAR", "not a Parquet file"),
+        (
+            "p.jsonl",
+            '{"sample_id": 1, "level": 1, "truth": ["z"], "prediction": ["z"]}',
+            "truth is a list in a table with a column level",
+        ),
+        (
+            "p.csv",
+            "sample_id,truth,prediction\n1,z,z\n1,z,z\n",
+            r"that give a sample again: 1 \(line 3: sample '1'\)",
+        ),
+        (
+            "p.csv",
+            "sample_id,truth,prediction\n1,gnu,z\n",
+            "'gnu' at level 1; a path is a list of names or of node ids, such a list as JSON",
+        ),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read(path)
+    with pytest.raises(ConfigError, match=r"no such file|predictions are"):
+        read(tmp_path / f"absent-{name}")
+
+
+LEAVES = st.sampled_from(["r/x/a", "r/x/b", "r/y/c", "r/y/a", "r/z"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(LEAVES, LEAVES), min_size=1, max_size=8), st.randoms())
+def test_both_layouts_say_the_same(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], rng: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("p")
+    levels, paths = [], []
+    for sample, pair in enumerate(pairs):
+        truth, answer = (leaf.split("/")[1:] for leaf in pair)
+        paths.append((sample, truth, answer))
+        for level, name in enumerate(truth, start=1):
+            levels.append(
+                (sample, level, name, answer[level - 1] if level <= len(answer) else None)
+            )
+    rng.shuffle(levels)
+    by_level = the_cell(
+        write(folder / "a.jsonl", ["sample_id", "level", "truth", "prediction"], levels)
+    )
+    by_path = the_cell(write(folder / "b.parquet", ["sample_id", "truth", "prediction"], paths))
+    assert by_level == by_path

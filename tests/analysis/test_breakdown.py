@@ -1,0 +1,78 @@
+"""Subtrees and nodes: the parts say what the whole says, and which node is taken for which."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from sekd.analysis.breakdown import score_nodes, score_subtrees
+from sekd.analysis.metrics import Outcomes, score
+from sekd.analysis.paths import paths_of
+from sekd.data.taxonomy import Taxonomy
+
+Rows = Callable[[dict[str, str]], pa.Table]
+SAMPLES = {
+    "1": "a: x a",
+    "2": "a: x b",
+    "3": "a: x b",
+    "4": "a: y c",
+    "5": "a: x -",
+    "6": "c: y c",
+    "7": "z: x",
+    "8": "z: -",
+}
+
+
+def test_subtrees_hold_what_their_samples_alone_give(tree: Taxonomy, rows_of: Rows) -> None:
+    found = score_subtrees(paths_of(rows_of(SAMPLES), tree), 1, num_bootstrap=20)
+    assert [each["node"] for each in found] == ["r/x", "r/y", "r/z"]
+    assert [each["num_samples"] for each in found] == [5, 1, 2]
+    for each, leaf in zip(found, "acz", strict=True):
+        alone = {sample: text for sample, text in SAMPLES.items() if text.startswith(leaf)}
+        outcomes = Outcomes.of(paths_of(rows_of(alone), tree))
+        assert score(outcomes, num_bootstrap=20).items() <= each.items()
+    assert list(found[2]["level_accuracy"]) == ["1"]
+
+
+def test_subtrees_of_a_deeper_level_leave_out_who_does_not_reach_it(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
+    paths = paths_of(rows_of(SAMPLES), tree)
+    found = score_subtrees(paths, 2, num_bootstrap=1)
+    assert [(each["name"], each["num_samples"]) for each in found] == [("a", 5), ("c", 1)]
+    for level in (0, 3):
+        with pytest.raises(ValueError, match=f"level {level} is not scored; give 1 to 2"):
+            score_subtrees(paths, level)
+
+
+def test_nodes_with_what_they_are_taken_for(tree: Taxonomy, rows_of: Rows) -> None:
+    found = score_nodes(paths_of(rows_of(SAMPLES), tree))
+    assert json.loads(json.dumps(found)) == found
+    by_id = {each["node"]: each for each in found}
+    assert list(by_id) == ["r/x", "r/x/a", "r/y", "r/y/c", "r/z"]
+    a = by_id["r/x/a"]
+    assert a["accuracy"]["value"] == 20
+    assert (a["num_samples"], a["num_unparsed"], a["level"]) == (5, 1, 2)
+    assert a["confused_with"] == [
+        {"node": "r/x/b", "name": "b", "count": 2},
+        {"node": "r/y/c", "name": "c", "count": 1},
+    ]
+    assert by_id["r/y/c"]["confused_with"] == []
+    assert by_id["r/y/c"]["accuracy"] == {"value": 100, "low": 100, "high": 100}
+    assert by_id["r/z"]["accuracy"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_nodes_interval_is_that_of_a_bootstrap_over_its_samples(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
+    rng = random.Random(0)
+    samples = {str(i): f"z: {'z' if rng.random() < 0.3 else 'x'}" for i in range(400)}
+    paths = paths_of(rows_of(samples), tree)
+    (node,) = score_nodes(paths, num_bootstrap=4000)
+    whole = score(Outcomes.of(paths), num_bootstrap=4000)["hca"]
+    for end in ("value", "low", "high"):
+        assert node["accuracy"][end] == pytest.approx(whole[end], abs=0.3)

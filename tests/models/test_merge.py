@@ -1,0 +1,72 @@
+"""The merged student: the adapter's answers, the base's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from sekd.config import DistillSpec, LoraSpec, ModelSpec
+from sekd.io.hashing import hash_directory
+from sekd.models import loading
+from sekd.models.loading import load_model
+from sekd.models.merge import merged_model
+from sekd.stages.distill.adapter import add_adapter
+
+
+@pytest.fixture
+def spec(tiny_model: Path) -> ModelSpec:
+    return ModelSpec(path=str(tiny_model), dtype="float32")
+
+
+def save_adapter(spec: ModelSpec, folder: Path, seed: int = 0, **kind: bool) -> Path:
+    """An adapter that changes something, unlike a fresh one."""
+    torch.manual_seed(seed)
+    model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=4, alpha=8, **kind)))
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def logits(model: PreTrainedModel | PeftModel) -> torch.Tensor:
+    tokens = torch.arange(20, 40)[None]
+    with torch.inference_mode():
+        return model(input_ids=tokens).logits
+
+
+@pytest.mark.parametrize("kind", [{}, {"rslora": True}, {"dora": True}], ids=str)
+def test_the_copy_answers_like_base_and_adapter(
+    spec: ModelSpec, tmp_path: Path, kind: dict[str, bool]
+) -> None:
+    adapter = save_adapter(spec, tmp_path / "adapter", **kind)
+    base = load_model(spec)
+    without = logits(base)
+    expected = logits(PeftModel.from_pretrained(base, str(adapter)).eval())
+    copy = merged_model(spec, adapter)
+    got = logits(load_model(ModelSpec(path=str(copy), dtype="float32")))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert (expected - without).abs().max() > 0.1
+
+
+def test_only_the_weights_differ_from_the_base(spec: ModelSpec, tmp_path: Path) -> None:
+    files = hash_directory(merged_model(spec, save_adapter(spec, tmp_path / "adapter")))
+    base = hash_directory(Path(spec.path))
+    assert {path for path in base if files.get(path) != base[path]} == {"model.safetensors"}
+    assert set(files) == set(base)
+
+
+def test_it_is_made_once_for_each_content(
+    spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = save_adapter(spec, tmp_path / "adapter")
+    other = save_adapter(spec, tmp_path / "other", seed=1)
+    copy = merged_model(spec, adapter)
+    assert merged_model(spec, other) != copy
+    monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("merged again"))
+    assert merged_model(spec, adapter.rename(tmp_path / "elsewhere")) == copy
+    assert [path.name for path in copy.parent.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,145 @@
+"""The page in a real browser: Debian's chromium, driven by its chromedriver."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from evaluations import write_run
+from PIL import Image
+
+from sekd.analysis.results import Evaluation
+from sekd.report import PAGE, build_report
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
+
+
+def missing() -> str:
+    """What keeps the tests of this file from running."""
+    if importlib.util.find_spec("selenium") is None:
+        return "selenium is not installed (pip install '.[dev]')"
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+        return "no chromium (apt-get install chromium chromium-driver)"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(
+    bool(missing()) and not os.environ.get("SEKD_REQUIRE_CHROMIUM"), reason=missing()
+)
+
+
+@pytest.fixture(scope="module")
+def screenshots() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("screenshot_report", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = write_run(tmp_path_factory.mktemp("evaluated"))
+    page = run / PAGE
+    page.write_text(build_report(Evaluation.read(run))[PAGE], encoding="utf-8")
+    return page
+
+
+@pytest.fixture(scope="module")
+def driver(screenshots: ModuleType, report: Path) -> Iterator[Any]:
+    with screenshots.browser() as driver:
+        driver.get(report.as_uri())
+        yield driver
+
+
+@pytest.mark.parametrize("size", ["DESKTOP", "PHONE"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_screen_and_no_error_is_logged(
+    driver: Any, screenshots: ModuleType, report: Path, size: str, scheme: str
+) -> None:
+    screenshots.look(driver, getattr(screenshots, size), scheme)
+    driver.get(report.as_uri())
+    width = driver.execute_script("return document.documentElement.scrollWidth")
+    assert width <= getattr(screenshots, size)[0]
+    assert driver.get_log("browser") == []
+    dark = "rgb(21, 23, 26)"
+    background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (background == dark) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("size", ["DESKTOP", "PHONE"])
+def test_the_figures_are_on_the_first_screen(
+    driver: Any, screenshots: ModuleType, report: Path, size: str
+) -> None:
+    screenshots.look(driver, getattr(screenshots, size), "light")
+    driver.get(report.as_uri())
+    bottoms = driver.execute_script(
+        "return [...document.querySelectorAll('.figure .number')]"
+        ".map((each) => each.getBoundingClientRect().bottom)"
+    )
+    assert len(bottoms) == 4
+    assert max(bottoms) < getattr(screenshots, size)[1]
+
+
+def test_nothing_is_fetched(driver: Any, report: Path) -> None:
+    driver.get(report.as_uri())
+    names = driver.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+    )
+    assert [name for name in names if not name.startswith("data:")] == []
+
+
+def shown(driver: Any) -> list[tuple[str, str]]:
+    return [
+        tuple(each)
+        for each in driver.execute_script(
+            "return [...document.querySelectorAll('.case')].filter((e) => e.offsetParent)"
+            ".map((e) => [e.dataset.dataset, e.dataset.kind])"
+        )
+    ]
+
+
+def test_the_gallery_can_be_filtered(driver: Any, report: Path) -> None:
+    driver.get(report.as_uri())
+    everything = shown(driver)
+    kind = everything[-1][1]
+    assert len({name for _, name in everything}) > 1
+    driver.execute_script(
+        "const select = document.querySelector('select[name=kind]'); select.value = arguments[0];"
+        "select.dispatchEvent(new Event('input', {bubbles: true}))",
+        kind,
+    )
+    assert shown(driver) == [each for each in everything if each[1] == kind]
+    said = driver.execute_script("return document.querySelector('.filter output').value")
+    assert said == f"{len(shown(driver))} of {len(everything)} images"
+
+
+def test_without_scripts_everything_is_there(driver: Any, report: Path) -> None:
+    driver.get(report.as_uri())
+    everything = shown(driver)
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    driver.get(report.as_uri())
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert len(shown(driver)) == len(everything) == 24
+    assert driver.execute_script("return document.querySelector('.filter').offsetParent") is None
+
+
+def test_pictures_for_the_documentation(
+    screenshots: ModuleType, report: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(screenshots.main, [str(report), str(tmp_path / "images")])
+    assert result.exit_code == 0, result.output
+    pictures = {path.stem: path for path in (tmp_path / "images").glob("*.png")}
+    assert pictures.keys() == {"desktop-light", "desktop-dark", "phone", "gallery"}
+    assert Image.open(pictures["desktop-light"]).size == screenshots.DESKTOP
+    assert all(path.stat().st_size < 300_000 for path in pictures.values())

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from evaluations import PARADIGMS, prediction_rows, read, row
+
+from sekd.analysis.results import Evaluation
+from sekd.report.cases import Gallery, choose_cases
+
+RIGHT, WRONG = "r/a", "r/b"
+
+
+def results(tmp_path: Path, rows: list[dict[str, object]]) -> Evaluation:
+    """Results over these predictions, with their column ``correct``."""
+    found = read(tmp_path, *(row(dataset=name) for name in {str(r["dataset"]) for r in rows}))
+    for each in rows:
+        known = each["truth"] is not None
+        each["correct"] = each["prediction"] == each["truth"] if known else None
+    return Evaluation(found.run, found.cells, predictions=pa.Table.from_pylist(rows))
+
+
+def answers(sample: str, dataset: str = "birds", **right: bool | None) -> list[dict[str, object]]:
+    """One level of one sample; a cell such as ``base_joint`` is right, wrong or unparsed."""
+    return [
+        {
+            "model": cell.split("_")[0],
+            "dataset": dataset,
+            "paradigm": cell.split("_")[1],
+            "sample_id": sample,
+            "level": 1,
+            "rank": "order",
+            "truth": RIGHT,
+            "prediction": {True: RIGHT, False: WRONG, None: None}[is_right],
+        }
+        for cell, is_right in right.items()
+    ]
+
+
+def choose(found: Evaluation, **limits: int) -> Gallery:
+    gallery = choose_cases(found, **limits)
+    assert gallery is not None
+    return gallery
+
+
+@pytest.mark.parametrize(
+    ("base", "student", "teacher", "kind"),
+    [
+        (False, True, True, "repaired"),
+        (None, True, True, "repaired"),
+        (False, True, False, "beyond the teacher"),
+        (True, False, True, "broken"),
+        (True, None, False, "broken"),
+        (False, False, True, "missed"),
+        (False, False, False, "teacher wrong"),
+        (True, True, False, "right before and after"),
+    ],
+)
+def test_kinds(
+    tmp_path: Path, base: bool | None, student: bool | None, teacher: bool, kind: str
+) -> None:
+    rows = answers("1", base_joint=base, student_joint=student, base_conditioned=teacher)
+    (case,) = choose(results(tmp_path, rows)).cases
+    assert case.kind.name == kind
+
+
+def test_kinds_without_a_student_and_without_a_teacher(tmp_path: Path) -> None:
+    alone = answers("1", base_joint=False, base_conditioned=True)
+    assert choose(results(tmp_path, alone)).cases[0].kind.name == "only step by step"
+    untaught = answers("1", base_joint=True, student_joint=False)
+    assert choose(results(tmp_path, untaught)).cases[0].kind.name == "broken"
+    assert choose_cases(results(tmp_path, answers("1", base_joint=True))) is None
+
+
+def test_the_choice_does_not_hang_on_the_order_of_the_rows(tmp_path: Path) -> None:
+    rows = prediction_rows({"a": ["r", "x", "a"], "b": ["r", "y", "b"]}, ("base", "student"), 80)
+    shuffled = list(rows)
+    random.Random(1).shuffle(shuffled)
+    first, second = (choose(results(tmp_path, each), limit=12) for each in (rows, shuffled))
+    assert [case.sample_id for case in first.cases] == [case.sample_id for case in second.cases]
+    assert first.cases == second.cases
+    other = choose(results(tmp_path, rows), limit=12, seed=1)
+    assert {case.sample_id for case in other.cases} != {case.sample_id for case in first.cases}
+
+
+def test_no_kind_and_no_dataset_crowds_out_another(tmp_path: Path) -> None:
+    rows = []
+    for index in range(100):
+        rows += answers(
+            f"{index:03d}", base_joint=False, student_joint=index > 2, base_conditioned=True
+        )
+    rows += answers("x", "food", base_joint=True, student_joint=False, base_conditioned=True)
+    gallery = choose(results(tmp_path, rows), limit=8)
+    kinds = Counter((case.dataset, case.kind.name) for case in gallery.cases)
+    assert kinds == {("birds", "missed"): 3, ("birds", "repaired"): 4, ("food", "broken"): 1}
+    counts = {kind.name: count for kind, count in gallery.counts}
+    assert counts == {"repaired": 97, "broken": 1, "missed": 3}  # of all, not of those shown
+
+
+def test_a_sample_that_one_role_did_not_answer_is_no_case(tmp_path: Path) -> None:
+    rows = answers("1", base_joint=False, student_joint=True, base_conditioned=True)
+    rows += answers("2", base_joint=False, student_joint=True)
+    assert [case.sample_id for case in choose(results(tmp_path, rows)).cases] == ["1"]
+
+
+def test_paths_in_reading_order_level_by_level(tmp_path: Path) -> None:
+    rows = prediction_rows({"a": ["r", "x%", "a/b"], "b": ["r", "y", "b"]}, ("student", "base"), 4)
+    case = choose(results(tmp_path, rows[::-1])).cases[0]
+    models = ("base", "student")
+    assert [(w.model, w.paradigm) for w in case.walks] == [
+        (m, p) for m in models for p in PARADIGMS
+    ]
+    assert all([step.rank for step in walk.steps] == ["order", "species"] for walk in case.walks)
+    assert list(case.truth) in (["x%", "a/b"], ["y", "b"])
+
+
+def test_unparsed_and_unlabelled_levels_are_neither_right_nor_wrong(tmp_path: Path) -> None:
+    rows = answers("1", base_joint=None, student_joint=True, base_conditioned=True)
+    below = [each | {"level": 2, "truth": None} for each in rows]
+    case = choose(results(tmp_path, rows + below)).cases[0]
+    assert [step.state for step in case.walks[0].steps] == ["unparsed", "unparsed"]
+    assert [step.state for step in case.walks[1].steps] == ["right", "unlabelled"]
+    assert list(case.truth) == ["a", ""]
+    assert case.kind.name == "repaired"

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from evaluations import read, row, whole_metrics
+from rich.console import Console
+
+from sekd.analysis.metrics import Estimate
+from sekd.report.controls import controls_table
+from sekd.report.formats import (
+    interval_text,
+    number,
+    shown,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
+from sekd.report.table import Column, Table
+from sekd.report.tables import all_tables, cells_table, in_order
+
+RANKS = {"birds": {1: "order", 2: "species"}}
+
+
+def named(name: str) -> Table:
+    """A table of one row with that name in it."""
+    columns = [Column("model", "model"), Column("hca", "HCA", has_interval=True)]
+    return Table("t", "title", columns, 1, [[name, Estimate(12.34, 10.0, 15.0)]], [1])
+
+
+def test_all_formats_show_the_same(tmp_path: Path) -> None:
+    results = read(tmp_path, row("student", hca=33.33))
+    table = cells_table(in_order(results), RANKS)
+    page = io.StringIO()
+    Console(file=page, width=140).print(to_terminal(table))
+    for text in (page.getvalue(), to_markdown(table), to_latex(table)):
+        for cell in ("birds", "student", "joint", "33.3", "38.3", "order", "species", "unparsed"):
+            assert cell in text
+    assert len({line.count("|") for line in to_markdown(table).strip().splitlines()}) == 1
+
+
+def test_csv_is_exact_and_has_the_interval(tmp_path: Path) -> None:
+    results = read(tmp_path, row(hca=33.333333))
+    (line,) = csv.DictReader(io.StringIO(to_csv(cells_table(in_order(results), RANKS))))
+    assert float(line["hca"]) == 33.333333
+    assert float(line["hca_low"]) == pytest.approx(30.333333)
+    assert float(line["level_accuracy_2_high"]) == 73.0
+    assert line["num_samples"] == "24"
+
+
+def test_a_zero_shot_dataset_is_told_to_people_and_named_to_machines(tmp_path: Path) -> None:
+    table = cells_table(in_order(read(tmp_path, row(zero_shot=True))), RANKS)
+    assert "| birds (zero-shot) | base |" in to_markdown(table)
+    assert to_csv(table).splitlines()[1].startswith("birds,base,")
+
+
+def test_csv_keeps_names_as_they_are() -> None:
+    name = 'a "quoted", name\nof | two lines'
+    (line,) = csv.DictReader(io.StringIO(to_csv(named(name)), newline=""))
+    assert line["model"] == name
+
+
+def test_markdown_escapes_what_would_be_markup() -> None:
+    text = to_markdown(named("a|b *c* [d](e) <b> `f` \\ g\nh"))
+    assert r"| a\|b \*c\* \[d\](e) \<b\> \`f\` \\ g h |" in text
+
+
+def test_latex_escapes_what_would_be_a_command() -> None:
+    text = to_latex(named(r"50% of $x_1 & {y} # ~ ^ \input{z}"))
+    assert (
+        r"50\% of \$x\_1 \& \{y\} \# \textasciitilde{} \textasciicircum{} "
+        r"\textbackslash{}input\{z\}"
+    ) in text
+    assert "10.0--15.0" in text
+
+
+def test_the_terminal_takes_brackets_as_they_are() -> None:
+    page = io.StringIO()
+    Console(file=page, width=80).print(to_terminal(named("[bold]x[/bold]")))
+    assert "[bold]x[/bold]" in page.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(-0.04, False, "0.0"), (-1.25, False, "\u22121.2"), (0.04, True, "0.0"), (3.0, True, "+3.0")],
+)
+def test_numbers(value: float, signed: bool, text: str) -> None:
+    assert number(value, signed=signed) == text
+
+
+def test_a_small_probability_is_never_shown_as_zero() -> None:
+    column = Column("p", "p", digits=4, is_probability=True)
+    assert [shown(p, column) for p in (0.25, 0.0001, 0.00004)] == ["0.2500", "0.0001", "<0.0001"]
+
+
+def test_intervals() -> None:
+    assert interval_text(Estimate(5, 1, 9)) == "1.0\u20139.0"
+    assert interval_text(Estimate(5, -1, 9), signed=True) == "\u22121.0 to +9.0"
+
+
+def test_controls_stand_right_below_what_they_qualify(tmp_path: Path) -> None:
+    rows = whole_metrics()["rows"]
+    rows.insert(3, rows.pop(6))  # even where a file has the control first
+    results = read(tmp_path, *rows)
+    keys = [cell.key for cell in in_order(results)]
+    assert [(k.model, k.paradigm, k.control) for k in keys][2:6] == [
+        ("base", "conditioned", "none"),
+        ("base", "conditioned", "blind"),
+        ("student", "joint", "none"),
+        ("student", "joint", "blind"),
+    ]
+
+
+def test_the_table_of_controls(tmp_path: Path) -> None:
+    results = read(tmp_path, *whole_metrics()["rows"])
+    text = to_markdown(controls_table(results))
+    assert (
+        "| birds | student | joint | 70.0 | 67.0\u201373.0 | 15.0 | 12.0\u201318.0 | 58.2 |" in text
+    )
+
+
+def test_what_is_not_there_has_no_column(tmp_path: Path) -> None:
+    results = read(tmp_path, row())
+    tables = {table.name: table for table in all_tables(results) if table.has_figures}
+    assert "control" not in [column.key for column in tables["cells"].columns]
+    assert tables.keys() == {"cells", "path_metrics", "levels"}
+    assert not controls_table(results).has_figures
+
+
+def test_levels_of_other_names_are_numbered(tmp_path: Path) -> None:
+    ranks = {"birds": {1: "order", 2: "species"}, "food": {1: "order", 2: "dish", 3: "sort"}}
+    table = cells_table(in_order(read(tmp_path, row())), ranks)
+    headings = [column.heading for column in table.columns]
+    assert headings[-5:] == ["leaf", "order", "L2", "unparsed", "n"]

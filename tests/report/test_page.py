@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluations import HOSTILE, rate, row, whole_metrics, write_run
+
+from sekd.analysis.results import Evaluation, StageRecord
+from sekd.report import PAGE, build_report
+from sekd.report.thumbnails import MAX_SIDE
+
+
+class Elements(HTMLParser):
+    """Every tag with its attributes, and all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(run: Path) -> str:
+    return build_report(Evaluation.read(run))[PAGE]
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    elements = Elements(page)
+    assert len(elements.of("script")) == 1  # our own
+    assert all("onerror" not in attributes for _, attributes in elements.tags)
+    assert not any((each["src"] or "").startswith("x") for each in elements.of("img"))
+    for names in HOSTILE.values():
+        for name in names[1:]:
+            assert name in elements.text
+    assert "</style><script>alert(3)</script>" in elements.text  # the model's path, in the config
+
+
+def test_nothing_comes_from_outside(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    elements = Elements(page)
+    for tag, attributes in elements.tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:"), (tag, value)
+    assert not re.search(r"url\(|@import|https?://", page)
+    (policy,) = [m["content"] for m in elements.of("meta") if m.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+
+
+def test_the_first_screen_says_it_all(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    top = Elements(page[: page.index("<main>")]).text
+    for said in ("Gained", "+60.0", "Kept", "Lost", "\u221220.0", "Cost", "without a human label"):
+        assert said in top
+
+
+def test_pictures_are_small_and_inside(tmp_path: Path) -> None:
+    pictures = Elements(page_of(write_run(tmp_path))).of("img")
+    assert len(pictures) == 24
+    for each in pictures:
+        assert (each["width"], each["height"]) == (str(MAX_SIDE), str(MAX_SIDE * 3 // 4))
+        assert (each["src"] or "").startswith("data:image/webp;base64,")
+
+
+def test_a_picture_that_is_gone_or_broken_is_a_placeholder(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    elements = Elements(page_of(run))
+    assert len(elements.of("img")) == 22
+    assert elements.text.count("cannot be read any more") == 2
+
+
+def test_a_sample_that_left_the_dataset_is_a_placeholder(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    table = tmp_path / "images.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    assert Elements(page_of(run)).text.count("not in the dataset any more") == 1
+
+
+def test_a_dataset_that_is_gone_costs_the_pictures_only(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "taxonomy.json").unlink()
+    elements = Elements(page_of(run))
+    assert not elements.of("img")
+    assert elements.text.count("dataset not found") == 24
+
+
+def sections(run: Path) -> set[str]:
+    return {str(each["id"]) for each in Elements(page_of(run)).of("section") if "id" in each}
+
+
+ALL = {
+    "cells", "controls", "depth", "first-error", "agreement", "confidence", "cost", "cases",
+    "origin",
+}  # fmt: skip
+
+
+def without(key: str) -> dict[str, Any]:
+    metrics = whole_metrics()
+    for each in metrics["rows"]:
+        each.pop(key, None)
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("metrics", "missing"),
+    [
+        (whole_metrics(), set()),
+        (without("cost"), {"cost"}),
+        (without("diagnosis"), {"first-error", "confidence"}),
+        (whole_metrics() | {"comparisons": []}, {"agreement"}),
+        ({"rows": whole_metrics()["rows"][:6]}, {"controls", "agreement"}),
+    ],
+    ids=["whole", "no cost", "no diagnosis", "no comparisons", "no controls"],
+)
+def test_what_is_not_there_is_not_shown(
+    tmp_path: Path, metrics: dict[str, Any], missing: set[str]
+) -> None:
+    run = write_run(tmp_path)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert sections(run) == ALL - missing
+
+
+def test_metrics_alone_are_a_report(tmp_path: Path) -> None:
+    flat = row(level_accuracy={"1": None}, accuracy_given_parent_correct={}, tice=None)
+    (tmp_path / "metrics.json").write_text(json.dumps({"rows": [flat]}))
+    assert sections(tmp_path) == {"cells", "origin"}
+
+
+def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    metrics = whole_metrics()
+    for each in metrics["rows"]:
+        each["accuracy_given_parent_correct"] = {"2": rate(75.0), "3": rate(60.0)}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = page_of(run)
+    elements = Elements(page)
+    papers = [each for each in elements.of("figure") if each["class"] == "paper"]
+    assert len(papers) == 2
+    assert elements.text.count("the paper's own: ") == 2
+    assert "aria-label=\"Accuracy in percent by level, the paper's own: base" in page
+
+
+def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    (drawing,) = re.findall(r'aria-label="(HCA in percent with[^"]*)"', page)
+    assert (
+        "base 10.0 (7.0\u201313.0); student 70.0 (67.0\u201373.0); blind: student 15.0" in drawing
+    )
+
+
+@pytest.mark.parametrize(
+    ("zero_shot", "said"),
+    [(False, "taught"), (True, "zero-shot: not all of it was taught"), (None, "")],
+)
+def test_taught_and_other_taxonomies_are_told_apart(
+    tmp_path: Path, zero_shot: bool | None, said: str
+) -> None:
+    run = write_run(tmp_path)
+    metrics = whole_metrics()
+    for each in metrics["rows"]:
+        each["zero_shot"] = zero_shot
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = page_of(run)
+    assert f"<td>{said}</td></tr>" in page[page.index('id="origin"') :]
+    assert ("birds (zero-shot)" in Elements(page).text) == bool(zero_shot)
+
+
+def test_what_it_took_to_teach(tmp_path: Path) -> None:
+    made = [StageRecord("answers", "f1", {}, 4000, 2), StageRecord("predictions/birds-base", "f2")]
+    results = Evaluation.read(write_run(tmp_path), made)
+    assert "4,000 images walked once" in build_report(results)[PAGE]
+
+
+def test_tables_in_three_formats(tmp_path: Path) -> None:
+    files = build_report(Evaluation.read(write_run(tmp_path)))
+    names = ("cells", "differences", "path_metrics", "levels", "first_error", "calibration",
+             "confusions", "cost", "controls")  # fmt: skip
+    expected = {f"report/{name}.{suffix}" for name in names for suffix in ("md", "csv", "tex")}
+    assert files.keys() == expected | {PAGE}
+    assert r"\<i\>gull\</i\>" in files["report/confusions.md"]
+
+
+def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    assert build_report(Evaluation.read(run)) == build_report(Evaluation.read(run))

@@ -1,0 +1,422 @@
+"""Benchmarks: what lmms-eval wrote is read, paired and told apart from what it did not write."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sekd.analysis.benchmark import BenchmarkResults, compare_benchmarks, pair, paired_interval
+from sekd.config import BenchmarkSpec, ModelSpec, RunConfig
+from sekd.errors import ConfigError, ShardError
+from sekd.io.hashing import digest
+from sekd.report.benchmark import benchmark_markdown, render_table
+from sekd.stages.benchmark.fields import benchmark_fields
+from sekd.stages.benchmark.lmms_eval import LmmsEval, arguments, last_error
+
+BENCHMARK = Path(__file__).parents[2] / "benchmark"
+KEY = ("vqa", "acc", "none")
+
+
+def results(
+    figure: float,
+    values: Sequence[Any],
+    *,
+    ids: Sequence[Any] | None = None,
+    better: bool | None = True,
+) -> BenchmarkResults:
+    """One task with one metric, whose samples have these values."""
+    ids = range(len(values)) if ids is None else ids
+    samples = [{"doc_id": i, "acc": value} for i, value in zip(ids, values, strict=True)]
+    return BenchmarkResults(
+        figures={KEY: figure},
+        higher_is_better={("vqa", "acc"): better},
+        num_samples={"vqa": len(values)},
+        samples={"vqa": samples},
+    )
+
+
+def row(base: BenchmarkResults, student: BenchmarkResults | None) -> dict[str, Any]:
+    (only,) = compare_benchmarks(base, student, num_bootstrap=500, seed=0)
+    return only
+
+
+# What lmms-eval 0.7.3 wrote for the tiny model and its student on 30 drawn pictures.
+
+
+def recorded(model: str) -> BenchmarkResults:
+    return BenchmarkResults.load(BENCHMARK / "recorded" / model)
+
+
+def test_recorded_results_are_read() -> None:
+    base = recorded("base")
+    assert base.figures == {("drawn_order", "accuracy", "none"): 0.5}
+    assert base.higher_is_better == {("drawn_order", "accuracy"): True}
+    assert base.num_samples == {"drawn_order": 30}
+    assert len(base.samples["drawn_order"]) == 30
+
+
+def test_recorded_results_are_compared() -> None:
+    found = row(recorded("base"), recorded("student"))
+    assert (found["base"], found["student"]) == (0.5, pytest.approx(1 / 3))
+    assert found["change"] == pytest.approx(-1 / 6)
+    assert found["low"] < found["change"] < found["high"] < 0
+    assert (found["verdict"], found["no_interval"]) == ("loss", None)
+
+
+def test_the_order_of_the_samples_does_not_matter() -> None:
+    base, student = recorded("base"), recorded("student")
+    turned = BenchmarkResults(
+        student.figures,
+        student.higher_is_better,
+        student.num_samples,
+        {task: list(reversed(rows)) for task, rows in student.samples.items()},
+    )
+    assert row(base, turned) == row(base, student)
+
+
+def test_the_base_alone_has_no_change() -> None:
+    found = row(recorded("base"), None)
+    assert found["base"] == 0.5
+    assert found["student"] is found["change"] is found["low"] is found["no_interval"] is None
+
+
+@pytest.mark.parametrize("damage", ["{", '{"results": []}', '{"higher_is_better": {}}'])
+def test_damaged_results_are_named(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "results.json").write_text(damage)
+    with pytest.raises(ShardError, match=r"results\.json: not what lmms-eval writes"):
+        BenchmarkResults.load(tmp_path)
+
+
+def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
+    entries = {"alias": "vqa", "acc,none": 0.5, "acc_stderr,none": 0.1, "samples": 8}
+    entries |= {"acc_stderr_clt,none": 0.1, "submission,none": None, "cider,strict": "N/A"}
+    content = {"results": {"vqa": entries, "all": {"alias": "all", "acc,strict": 50.0}}}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    figures = BenchmarkResults.load(tmp_path).figures
+    assert figures == {KEY: 0.5, ("all", "acc", "strict"): 50.0}
+
+
+# Scores behind a figure: only where their mean is the figure.
+
+
+@pytest.mark.parametrize(
+    ("base", "student"),
+    [
+        pytest.param(results(0.5, [0, 1]), results(1.0, [1, 1]), id="numbers"),
+        pytest.param(results(0.5, [False, True]), results(1.0, [True, True]), id="booleans"),
+        pytest.param(results(50.0, [0, 1]), results(100.0, [1, 1]), id="percent"),
+        pytest.param(
+            results(50.0, [{"id": "a", "right": False}, {"id": "b", "right": True}]),
+            results(100.0, [{"id": "a", "right": True}, {"id": "b", "right": True}]),
+            id="an entry of a dictionary",
+        ),
+        pytest.param(
+            results(33.33, [0, 1, 0]), results(66.67, [1, 1, 0]), id="rounded to two digits"
+        ),
+    ],
+)
+def test_scores_are_found(base: BenchmarkResults, student: BenchmarkResults) -> None:
+    pairing = pair(base, student, KEY)
+    assert pairing.reason is None
+    assert pairing.base is not None
+    assert pairing.student is not None
+    assert pairing.base.mean() == pytest.approx(base.figures[KEY], abs=0.01)
+    assert pairing.student.mean() == pytest.approx(student.figures[KEY], abs=0.01)
+    assert row(base, student)["low"] is not None
+
+
+@pytest.mark.parametrize(
+    ("base", "student", "reason"),
+    [
+        (results(0.7, [0, 1]), results(1.0, [1, 1]), "not a mean over samples"),
+        (results(0.5, [0, 1]), results(0.7, [1, 1]), "not a mean over samples"),
+        (results(0.5, ["A", "B"]), results(1.0, ["A", "A"]), "not a mean over samples"),
+        (results(0.5, [0, None]), results(1.0, [1, 1]), "not a mean over samples"),
+        (results(0.5, [0, 1]), results(1.0, [1, 1], ids=[0, 2]), "saw other samples"),
+        (results(0.5, [0, 1]), results(1.0, [1]), "saw other samples"),
+        (results(0.5, [0, 1], ids=[1, 1]), results(1.0, [1, 1]), "more than once"),
+        (
+            results(0.5, [{"x": 0, "y": 1}, {"x": 1, "y": 0}]),
+            results(1.0, [{"x": 1, "y": 1}, {"x": 1, "y": 1}]),
+            "several scores",
+        ),
+    ],
+)
+def test_no_interval_has_a_reason(
+    base: BenchmarkResults, student: BenchmarkResults, reason: str
+) -> None:
+    found = row(base, student)
+    assert reason in found["no_interval"]
+    assert found["low"] is found["high"] is found["verdict"] is None
+    assert found["change"] == pytest.approx(student.figures[KEY] - base.figures[KEY])
+
+
+def test_a_group_has_a_figure_and_no_samples() -> None:
+    sides = [BenchmarkResults({KEY: figure}, {}, {}, {}) for figure in (0.5, 0.6)]
+    found = row(*sides)
+    assert found["no_interval"] == "only the aggregate is known"
+    assert (found["num_samples"], found["higher_is_better"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("better", "verdict"), [(True, "gain"), (False, "loss"), (None, None)], ids=str
+)
+def test_the_task_says_which_way_is_better(better: bool | None, verdict: str | None) -> None:
+    low, high = [0.0] * 20, [1.0] * 20
+    assert row(results(0, low, better=better), results(1, high))["verdict"] == verdict
+
+
+def test_a_change_that_may_be_none_is_unclear() -> None:
+    found = row(results(0.5, [0, 1] * 5), results(0.5, [1, 0] * 5))
+    assert found["low"] < 0 < found["high"]
+    assert found["verdict"] == "unclear"
+
+
+# The interval.
+
+scores = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=30)
+
+
+@given(base=scores, shift=st.sampled_from([-0.5, 0.0, 0.125]))
+def test_a_change_of_all_samples_alike_is_certain(base: list[float], shift: float) -> None:
+    low, high = paired_interval(np.array(base), np.array(base) + shift, num_bootstrap=20, seed=0)
+    assert low == high == pytest.approx(shift)
+
+
+@given(base=scores, seed=st.integers(0, 99), data=st.data())
+def test_the_interval_is_inside_the_changes(base: list[float], seed: int, data: Any) -> None:
+    student = data.draw(
+        st.lists(scores.map(lambda s: s[0]), min_size=len(base), max_size=len(base))
+    )
+    changes = np.array(student) - np.array(base)
+    low, high = paired_interval(np.array(base), np.array(student), num_bootstrap=50, seed=seed)
+    assert changes.min() - 1e-9 <= low <= high <= changes.max() + 1e-9
+
+
+def test_the_interval_is_that_of_drawing_samples() -> None:
+    rng = np.random.default_rng(0)
+    base, student = rng.integers(0, 2, 200), rng.integers(0, 3, 200) > 0
+    changes = student.astype(float) - base
+    means = changes[rng.integers(0, 200, (20000, 200))].mean(axis=1)
+    expected = np.percentile(means, [2.5, 97.5])
+    got = paired_interval(base.astype(float), student.astype(float), num_bootstrap=20000, seed=1)
+    np.testing.assert_allclose(got, expected, atol=0.006)
+
+
+def test_pairing_is_what_narrows_it() -> None:
+    base = np.array([0.0, 1.0] * 50)
+    student = base.copy()
+    student[:4] = 1.0
+    low, high = paired_interval(base, student, num_bootstrap=1000, seed=0)
+    assert 0 <= low < 0.02 < high < 0.06  # two independent samples would give about +- 0.14
+
+
+# The table.
+
+
+def test_the_table_says_what_there_is() -> None:
+    rows = compare_benchmarks(recorded("base"), recorded("student"), num_bootstrap=100, seed=0)
+    rows += compare_benchmarks(
+        results(40.0, ["a"], better=False), results(30.0, ["b"]), num_bootstrap=9, seed=0
+    )
+    header, _, first, second = benchmark_markdown(rows).splitlines()
+    assert header == "| task | metric | samples | base | student | change | 95 % |  |"
+    assert first.startswith("| drawn_order | accuracy | 30 | 0.5 | 0.3333 | -0.167 | -0.")
+    assert first.endswith("| loss |")
+    assert second == (
+        "| vqa | acc (lower is better) | 1 | 40 | 30 | -10 |  | "
+        "no interval: not a mean over samples |"
+    )
+    assert render_table(rows).row_count == 2
+
+
+# The process.
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    path = tmp_path / "python"
+    path.write_text(f"#!{sys.executable}\n" + (BENCHMARK / "fake_lmms_eval.py").read_text("utf-8"))
+    path.chmod(0o755)
+    return path
+
+
+def run(python: Path, task: str, folder: Path, tell: Callable[[str], None]) -> None:
+    spec, model = BenchmarkSpec(python=python), ModelSpec(path="tiny")
+    LmmsEval.find(python).run(task, Path("model"), spec, model, folder, tell)
+
+
+def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
+    run(python, "vqa", tmp_path / "results", lambda _: None)
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["results.json", "samples-vqa.jsonl"]
+    assert BenchmarkResults.load(tmp_path / "results").figures == {KEY: 0.5}
+    assert not (tmp_path / "results.tmp").exists()
+
+
+def test_a_failure_without_an_exit_code_is_one(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAILS", "vqa")
+    told: list[str] = []
+    with pytest.raises(ShardError) as error:
+        run(python, "vqa", tmp_path / "results", told.append)
+    assert str(error.value) == "lmms-eval wrote no results: RuntimeError: no such data"
+    assert not (tmp_path / "results").exists()
+    assert told == ["replies:   0%|          | 0/6 [00:00<?, ?it/s]"]
+    monkeypatch.delenv("FAKE_FAILS")
+    run(python, "vqa", tmp_path / "results", told.append)  # what the failed one left is no harm
+
+
+def test_a_killed_process_is_a_failure(python: Path, tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="was killed by signal 6"):
+        run(python, "killed", tmp_path / "results", lambda _: None)
+
+
+def test_a_person_who_stops_it_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(python, "hangs", tmp_path / "results", stop)
+    deadline = time.monotonic() + 10  # a killed process is there until it has been reaped
+    while running(str(python)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(str(python))
+
+
+def running(command: str) -> list[str]:
+    lines = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path))
+    return [line.decode() for line in lines if command in line.decode(errors="replace")]
+
+
+def readable(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False
+
+
+def test_a_python_without_lmms_eval_says_how_to_get_it(tmp_path: Path) -> None:
+    if importlib.util.find_spec("lmms_eval") is not None:
+        pytest.skip("lmms-eval is installed beside these tests")
+    with pytest.raises(ConfigError, match=r"no lmms-eval there.*pip install lmms-eval==0\.7\.3"):
+        LmmsEval.find(None)
+    with pytest.raises(ConfigError, match=r"nowhere: not a working python"):
+        LmmsEval.find(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["Traceback (most recent call last):", "ValueError: bad", "  1%|  | 0/6"],
+            "ValueError: b",
+        ),
+        (["torch.OutOfMemoryError: CUDA out of memory", "done"], "torch.OutOfMemoryError: CUDA"),
+        (["x.py: error: argument --limit: invalid"], "x.py: error: argument --limit"),
+        (["KeyError: 1", "Errors so far: none"], "KeyError: 1"),
+        ([], "it printed nothing"),
+    ],
+)
+def test_the_last_error_is_told(lines: list[str], expected: str) -> None:
+    assert last_error(lines).startswith(expected)
+
+
+def model_args(options: Sequence[str]) -> dict[str, str]:
+    value = options[options.index("--model_args") + 1]
+    return dict(part.split("=", 1) for part in value.split(","))
+
+
+def test_base_and_student_get_the_same_settings() -> None:
+    spec = BenchmarkSpec(limit=5, num_fewshot=2, batch_size=4, seed=7)
+    model = ModelSpec(path="tiny", dtype="float32")
+    one = arguments("vqa", Path("/base"), spec, model, Path("/out"))
+    other = arguments("vqa", Path("/student"), spec, model, Path("/out"))
+    assert [part.replace("/base", "/student") for part in one] == other
+    for option, value in (("--limit", "5"), ("--num_fewshot", "2"), ("--batch_size", "4")):
+        assert one[one.index(option) + 1] == value
+    assert one[one.index("--seed") + 1] == "7"
+    assert "--log_samples" in one
+    assert "--include_path" not in one
+    expected = {"pretrained": "/base", "trust_remote_code": "False", "dtype": "float32"}
+    assert model_args(one) == expected
+
+
+def test_other_classes_get_what_they_know() -> None:
+    model = ModelSpec(path="tiny", processor_args={"max_pixels": 1, "min_pixels": 1})
+    vllm = BenchmarkSpec(model="vllm", model_args={"gpu_memory_utilization": 0.5})
+    assert model_args(arguments("vqa", Path("/m"), vllm, model, Path("/out"))) == {
+        "model": "/m",
+        "trust_remote_code": "False",
+        "gpu_memory_utilization": "0.5",
+    }
+    qwen = BenchmarkSpec(model="qwen2_5_vl")
+    assert model_args(arguments("vqa", Path("/m"), qwen, model, Path("/out"))) == {
+        "pretrained": "/m"
+    }
+    own = arguments("vqa", Path("/m"), BenchmarkSpec(), model, Path("/out"))
+    assert 'processor_args={"max_pixels": 1, "min_pixels": 1}' in own[own.index("--model_args") + 1]
+
+
+@pytest.mark.parametrize(
+    ("model", "output", "named"), [("/a,b", "/out", "pretrained"), ("/a", "/o,ut", "run_dir")]
+)
+def test_a_comma_would_cut_an_argument(model: str, output: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=f"would cut {named}="):
+        arguments("vqa", Path(model), BenchmarkSpec(), ModelSpec(path="tiny"), Path(output))
+
+
+# The fingerprint.
+
+
+def test_what_changes_the_figures_is_in_the_fingerprint(config: RunConfig, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    (tasks / "__pycache__").mkdir(parents=True)
+    (tasks / "own.yaml").write_text("task: own")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "weights").write_text("1")
+    spec = BenchmarkSpec(tasks=("vqa",), include_path=tasks)
+
+    def fingerprint(
+        task: str = "vqa", identity: str = "m", adapter: Path | None = None, **changes: Any
+    ) -> str:
+        own = spec.model_copy(update=changes)
+        run = config.model_copy(update={"benchmark": own})
+        return digest(benchmark_fields(run, task, {"content": identity}, adapter, {"torch": "2"}))
+
+    first = fingerprint()
+    changed: list[dict[str, Any]] = [
+        {"task": "gqa"},
+        {"identity": "other"},
+        {"adapter": adapter},
+        {"limit": 3},
+        {"model": "vllm"},
+        {"model_args": {"fps": 1}},
+        {"num_fewshot": 1},
+        {"batch_size": 2},
+        {"seed": 1},
+        {"include_path": None},
+    ]
+    prints = [fingerprint(**change) for change in changed]
+    assert len({first, *prints}) == 1 + len(changed)
+    for same in ({"tasks": ("vqa", "gqa")}, {"python": Path("p")}, {"num_bootstrap": 5}):
+        assert fingerprint(**same) == first
+    (tasks / "__pycache__" / "own.pyc").write_text("compiled meanwhile")
+    assert fingerprint() == first
+    with_adapter = fingerprint(adapter=adapter)
+    (adapter / "weights").write_text("2")
+    assert fingerprint(adapter=adapter) != with_adapter
+    (tasks / "own.yaml").write_text("task: own\nlimit: 3")
+    assert fingerprint() != first
