@@ -309,7 +309,7 @@ def joint(lessons: DistillDataset) -> list[JointExample]:
 
 
 def text_of(lesson: JointExample, chat: Chat) -> dict[str, Any]:
-    ids, start = lesson.transcript.token_ids, lesson.transcript.learned.index(True)
+    ids, start = lesson.transcript.token_ids, lesson.transcript.is_target.index(True)
     prompt, completion = (
         chat.tokenizer.decode(some, skip_special_tokens=False)
         for some in (ids[:start], ids[start:])

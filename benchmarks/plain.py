@@ -45,7 +45,7 @@ def replies(
 
     written = {}
     for sample_id, transcript in engine.run(talks()):
-        pairs = zip(transcript.token_ids, transcript.learned, strict=True)
+        pairs = zip(transcript.token_ids, transcript.is_target, strict=True)
         written[sample_id] = chat.decode([token for token, is_said in pairs if is_said]).split()
     engine.close()
     return written

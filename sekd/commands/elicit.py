@@ -38,15 +38,15 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
 
 def _report_elicited(elicited: Elicited, as_json: bool) -> None:
     answers, states = elicited
-    num_prompt_tokens = sum(answers.figures("num_prompt_tokens"))
-    num_cached_tokens = sum(answers.figures("num_cached_tokens"))
+    num_prompt_tokens = sum(answers.stats("num_prompt_tokens"))
+    num_cached_tokens = sum(answers.stats("num_cached_tokens"))
     summary = {
         "num_samples": answers.num_samples,
         "num_quarantined": len(answers.quarantined),
-        "num_answers": sum(answers.figures("num_answers")),
+        "num_answers": sum(answers.stats("num_answers")),
         "num_prompt_tokens": num_prompt_tokens,
         "num_cached_tokens": num_cached_tokens,
-        "parity_max": max(states.figures("parity_max")),
+        "parity_max": max(states.stats("parity_max")),
         "answers": str(answers.directory),
         "states": str(states.directory),
     }

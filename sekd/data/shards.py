@@ -39,4 +39,4 @@ class ShardResult:
     files: Mapping[str, Path]
     num_done: int
     quarantined: Sequence[Quarantined] = ()
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)

@@ -120,7 +120,7 @@ class TeacherTranscript:
     """Token ids, with one image placeholder, and which of them the model wrote."""
 
     token_ids: tuple[int, ...]
-    learned: tuple[bool, ...]
+    is_target: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def write_samples(samples: Sequence[TeacherSample], folder: Path) -> dict[str, P
             "image": sample.image,
             "image_sha256": sample.image_sha256,
             "token_ids": transcript.token_ids,
-            "learned": transcript.learned,
+            "learned": transcript.is_target,
         }
         for sample in samples
         for number, transcript in enumerate(sample.transcripts)

@@ -32,31 +32,31 @@ class Transcript:
     Attributes:
         token_ids: with one image placeholder.
         positions: index in ``token_ids`` of each answer's letter, level by level.
-        learned: per token, whether the model is to write it (letters, names, ends of turn).
+        is_target: per token, whether the model is to write it (letters, names, ends of turn).
     """
 
     token_ids: TokenIds = ()
     positions: tuple[int, ...] = ()
-    learned: tuple[bool, ...] = ()
+    is_target: tuple[bool, ...] = ()
 
     def with_context(self, token_ids: TokenIds) -> Transcript:
         """Followed by what somebody else said."""
-        return self._followed_by(token_ids, learned=False)
+        return self._followed_by(token_ids, is_target=False)
 
     def with_target(self, token_ids: TokenIds) -> Transcript:
         """Followed by what the model said."""
-        return self._followed_by(token_ids, learned=True)
+        return self._followed_by(token_ids, is_target=True)
 
     def with_answer(self, letter_id: int) -> Transcript:
         """Followed by the letter of an answer."""
         here = (*self.positions, len(self.token_ids))
-        return Transcript((*self.token_ids, letter_id), here, (*self.learned, True))
+        return Transcript((*self.token_ids, letter_id), here, (*self.is_target, True))
 
-    def _followed_by(self, token_ids: TokenIds, *, learned: bool) -> Transcript:
+    def _followed_by(self, token_ids: TokenIds, *, is_target: bool) -> Transcript:
         return Transcript(
             (*self.token_ids, *token_ids),
             self.positions,
-            (*self.learned, *[learned] * len(token_ids)),
+            (*self.is_target, *[is_target] * len(token_ids)),
         )
 
 

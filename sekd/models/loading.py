@@ -49,7 +49,7 @@ def model_directory(spec: ModelSpec) -> Path:
         ) from error
 
 
-def identity(spec: ModelSpec) -> dict[str, Any]:
+def model_identity(spec: ModelSpec) -> dict[str, Any]:
     """What of a model changes the numbers: its files' content, dtype and processor arguments."""
     directory = model_directory(spec)
     is_snapshot = directory.parent.name == "snapshots"  # named by the commit: content-addressed

@@ -35,7 +35,7 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     content = {
         "version": MERGE_VERSION,
         "peft": metadata.version("peft"),
-        "model": loading.identity(spec),
+        "model": loading.model_identity(spec),
         "adapter": hash_directory(adapter),
     }
     folder = cache_directory() / "merged" / digest(content)[:16]

@@ -97,7 +97,7 @@ class Attempt:
             files=files,
             num_done=result.num_done,
             quarantined=[asdict(sample) for sample in result.quarantined],
-            figures=dict(result.figures),
+            figures=dict(result.stats),
         )
 
     def fail(self, error: Exception) -> None:

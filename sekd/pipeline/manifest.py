@@ -65,7 +65,7 @@ class Manifest:
         """SHA-256 of every file, in order of shards and roles."""
         return [str(e["sha256"]) for shard in self.content["shards"] for e in shard["files"]]
 
-    def figures(self, name: str) -> list[Any]:
+    def stats(self, name: str) -> list[Any]:
         """One measured figure of every shard that has it."""
         figures = [shard["figures"] for shard in self.content["shards"]]
         return [measured[name] for measured in figures if name in measured]

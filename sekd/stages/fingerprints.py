@@ -19,7 +19,7 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
     """What of the model, its template and our words goes into every fingerprint."""
     chat_template = loading.load_processor(spec).chat_template or ""
     return {
-        "model": loading.identity(spec),
+        "model": loading.model_identity(spec),
         "chat_template": hashlib.sha256(str(chat_template).encode()).hexdigest(),
         "prompts": PROMPT_VERSION,
     }

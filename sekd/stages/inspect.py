@@ -77,7 +77,7 @@ def _texts(
     start = 0
     for position in positions:
         stop = position
-        while stop < len(transcript.learned) and transcript.learned[stop]:
+        while stop < len(transcript.is_target) and transcript.is_target[stop]:
             stop += 1
         ids = transcript.token_ids
         yield decode(ids[start:position]), decode(ids[position:stop])

@@ -66,7 +66,7 @@ def run(
 
 def check(outcome: Outcome) -> None:
     assert outcome.manifest is not None
-    assert outcome.manifest.figures("index") == list(range(8))
+    assert outcome.manifest.stats("index") == list(range(8))
     assert outcome.manifest.num_samples == 8
     assert len(outcome.manifest.quarantined) == 8
     assert not list(verify_stage(outcome.stage.directory))
@@ -148,6 +148,6 @@ def test_each_worker_has_devices_of_its_own(
     executor = open_executor(ShardRuntime(executor="process", workers=2, gpus_per_worker=2))
     outcome = run_stage(stage, Fake(pause=0.1), max_attempts=1, executor=executor)
     assert outcome.manifest is not None
-    assert set(outcome.manifest.figures("devices")) == {"4,5", "6,7"}
+    assert set(outcome.manifest.stats("devices")) == {"4,5", "6,7"}
     with pytest.raises(ConfigError, match="need 6 devices"):
         open_executor(ShardRuntime(executor="process", workers=3, gpus_per_worker=2))

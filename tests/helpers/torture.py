@@ -158,7 +158,7 @@ def check(root: Location, expected: str) -> list[str]:
 def content(directory: Location) -> str:
     """What readers see, as a hash."""
     manifest = Manifest.load(directory)
-    return digest([manifest.hashes(), manifest.quarantined, manifest.figures("index")])
+    return digest([manifest.hashes(), manifest.quarantined, manifest.stats("index")])
 
 
 def undisturbed(folder: Path) -> str:

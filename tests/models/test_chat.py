@@ -58,8 +58,8 @@ def test_what_is_learned_is_what_the_model_writes(
         transcript = chat.joint_transcript(questions, ANSWERS, taxonomy.root)
     else:
         transcript = chat.close(walk(chat, questions, taxonomy)[-1], ANSWERS[-1])
-    assert all(transcript.learned[position] for position in transcript.positions)
-    pairs = zip(transcript.token_ids, transcript.learned, strict=True)
+    assert all(transcript.is_target[position] for position in transcript.positions)
+    pairs = zip(transcript.token_ids, transcript.is_target, strict=True)
     written = [token for token, learned in pairs if learned]
     text = "".join(chat.decode(written).split())
     names = [q.options[a].name.replace(" ", "") for q, a in zip(questions, ANSWERS, strict=True)]
@@ -77,8 +77,8 @@ def test_a_joint_transcript_continues_its_prompt(
     prompt = chat.joint_prompt(questions, taxonomy.root)
     transcript = chat.joint_transcript(questions, ANSWERS, taxonomy.root)
     assert transcript.token_ids[: len(prompt)] == prompt
-    assert not any(transcript.learned[: len(prompt)])
-    assert all(transcript.learned[len(prompt) :])
+    assert not any(transcript.is_target[: len(prompt)])
+    assert all(transcript.is_target[len(prompt) :])
     for question, answer, position in zip(questions, ANSWERS, transcript.positions, strict=True):
         assert transcript.token_ids[position] == chat.joint_letter_ids(question)[answer]
     assert len(transcript.token_ids) - len(prompt) <= chat.max_joint_tokens(questions)

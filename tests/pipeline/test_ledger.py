@@ -227,7 +227,7 @@ def test_nothing_is_committed_where_committing_fails(
     result = {
         "missing file": ShardResult({"a": inside, "b": attempt.folder / "b"}, 2),
         "elsewhere": ShardResult({"a": elsewhere}, 2),
-        "not JSON": ShardResult({"a": inside}, 2, figures={"model": object()}),
+        "not JSON": ShardResult({"a": inside}, 2, stats={"model": object()}),
     }[fault]
     with pytest.raises((OSError, ValueError, TypeError)):
         attempt.commit(result)

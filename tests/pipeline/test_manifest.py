@@ -58,8 +58,8 @@ def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
     assert manifest.groups("answers", "states") == {
         i: (file(i, "answers"), file(i, "states")) for i in (0, 1)
     }
-    assert manifest.figures("seconds") == [0.5, 1.5, 2.5]
-    assert manifest.figures("parity") == [0.1]
+    assert manifest.stats("seconds") == [0.5, 1.5, 2.5]
+    assert manifest.stats("parity") == [0.1]
     names = ["0/answers", "0/states", "1/answers", "1/states", "2/answers"]
     files = [file(int(name[0]), name[2:]) for name in names]
     assert manifest.hashes() == [hash_file(path) for path in files]

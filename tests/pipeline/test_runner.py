@@ -357,7 +357,7 @@ def content(root: Path) -> dict[str, Any]:
         "num_samples": manifest.num_samples,
         "quarantined": manifest.quarantined,
         "hashes": manifest.hashes(),
-        "figures": manifest.figures("index"),
+        "figures": manifest.stats("index"),
         "files": {
             role: {shard: path.read_bytes() for shard, path in manifest.files(role).items()}
             for role in ("answers", "states")

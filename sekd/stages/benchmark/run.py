@@ -54,7 +54,7 @@ def run_benchmark(config: RunConfig) -> Benchmarked:
         adapters["student"] = adapter
     else:
         logger.info("no finished student for this config: the base alone")
-    identity = loading.identity(config.model)
+    identity = loading.model_identity(config.model)
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for task in spec.tasks:

@@ -144,10 +144,10 @@ class DistillCollator:
             level_weights = self._level_weights if isinstance(lesson, JointExample) else ()
             shares = _shares(len(transcript.positions), level_weights)
             at_letters = dict(zip(transcript.positions, shares, strict=True))
-            num_learned = sum(transcript.learned)
+            num_learned = sum(transcript.is_target)
             num_other = num_learned - len(at_letters)
             for position, token in enumerate(transcript.token_ids):
-                if transcript.learned[position]:
+                if transcript.is_target[position]:
                     rows.append(row)
                     positions.append(position + batch.shifts[row] - 1)
                     targets.append(token)

@@ -219,7 +219,7 @@ class DistillDataset(Dataset[Example]):
         with_answers = {answer.transcript for answer in sample.answers}
         plain = [each for n, each in enumerate(sample.transcripts) if n not in with_answers]
         transcript = rng.choice(plain)
-        return Transcript(transcript.token_ids, (), transcript.learned)
+        return Transcript(transcript.token_ids, (), transcript.is_target)
 
     def _dialogue(self, sample: TeacherSample, rng: random.Random) -> Transcript:
         """The teacher's walk with its options in another order; one step where each has a prompt.

@@ -60,7 +60,7 @@ def distill_fields(
         "stage": "distill",
         "version": DISTILL_VERSION,
         "spec": distill_spec(config),
-        "model": loading.identity(config.model),
+        "model": loading.model_identity(config.model),
         "peft": metadata.version("peft"),
         **({"bitsandbytes": loading.bitsandbytes_version()} if in_4bit else {}),
         "states": {"fingerprint": states_fingerprint, "files": state_hashes},

@@ -119,7 +119,7 @@ class AnswersWorker:
             files=files,
             num_done=len(done),
             quarantined=quarantined,
-            figures={
+            stats={
                 "seconds": time.monotonic() - started,
                 "num_answers": len(answers),
                 "num_prompt_tokens": sum(answer.num_prompt_tokens for answer in answers),
@@ -166,7 +166,7 @@ class AnswersWorker:
             image=str(sample.image),
             image_sha256=dialogue.picture.image_key,
             transcripts=tuple(
-                TeacherTranscript(transcript.token_ids, transcript.learned)
+                TeacherTranscript(transcript.token_ids, transcript.is_target)
                 for transcript in dialogue.transcripts
             ),
             answers=answers,

@@ -77,9 +77,9 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
             f"data.{dataset.name}: none of {len(probe.samples)} samples can be used; the first is "
             f"{result.quarantined[0].sample_id}: {result.quarantined[0].reason}"
         )
-    num_prompt_tokens = result.figures["num_prompt_tokens"]
-    num_tokens = num_prompt_tokens - result.figures["num_cached_tokens"]
-    num_answers = result.figures["num_answers"]
+    num_prompt_tokens = result.stats["num_prompt_tokens"]
+    num_tokens = num_prompt_tokens - result.stats["num_cached_tokens"]
+    num_answers = result.stats["num_answers"]
     width, num_parameters = _size(config)
     state_bytes = getattr(torch, config.elicit.state_dtype).itemsize * width
     num_bytes += num_answers * len(config.elicit.layers) * state_bytes

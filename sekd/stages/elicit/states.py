@@ -48,7 +48,7 @@ def states_fields(
         "stage": "states",
         "version": STATES_VERSION,
         "spec": states_spec(config),
-        "model": loading.identity(config.model),
+        "model": loading.model_identity(config.model),
         "engine": engine_version(config.elicit.states_engine),
         "answers": {"fingerprint": answers_fingerprint, "files": answer_hashes},
     }
@@ -118,7 +118,7 @@ class StatesWorker:
             files=files,
             num_done=len(done),
             quarantined=list(quarantined.values()),
-            figures={"seconds": time.monotonic() - started, **parity},
+            stats={"seconds": time.monotonic() - started, **parity},
         )
 
     def close(self) -> None:

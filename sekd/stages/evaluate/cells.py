@@ -203,7 +203,7 @@ class CellWorker:
             files={PREDICTIONS: path},
             num_done=len(done),
             quarantined=quarantined,
-            figures={"seconds": seconds, **cost.to_json()},
+            stats={"seconds": seconds, **cost.to_json()},
         )
 
     def close(self) -> None:

@@ -138,7 +138,7 @@ def _results(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) -> 
             taxonomy=cell.dataset.taxonomy,
             rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
             num_quarantined=len(manifest.quarantined),
-            cost=mean_cost({f: manifest.figures(f) for f in COST_KEYS}, manifest.num_samples),
+            cost=mean_cost({f: manifest.stats(f) for f in COST_KEYS}, manifest.num_samples),
         )
         for cell, manifest in zip(cells, manifests, strict=True)
     ]

@@ -46,7 +46,7 @@ def test_a_dialogue_is_replayed_in_other_orders_with_the_same_answers(elicited: 
     orders = set()
     for lesson in dialogues:
         stored, transcript = lesson.sample.transcripts[0], lesson.transcript
-        assert transcript.learned == stored.learned
+        assert transcript.is_target == stored.is_target
         for position, answer in zip(transcript.positions, lesson.sample.answers, strict=True):
             name = answer.answer.rpartition("/")[2]
             said = elicited.chat.decode(transcript.token_ids[position : position + 3])

@@ -39,7 +39,9 @@ def elicit(config: RunConfig, folder: Path) -> tuple[TeacherShard, tuple[Path, .
 def replies(config: RunConfig, sample: TeacherSample) -> list[str]:
     chat = Chat(loading.load_processor(config.model), subject="organism")
     return [
-        chat.decode([i for i, is_said in zip(each.token_ids, each.learned, strict=True) if is_said])
+        chat.decode(
+            [i for i, is_said in zip(each.token_ids, each.is_target, strict=True) if is_said]
+        )
         for each in sample.transcripts[1:]
     ]
 
@@ -51,7 +53,7 @@ def test_the_teacher_replies_in_its_own_words(world: Path, tmp_path: Path) -> No
         (reply,) = replies(config, sample)
         names = [node.rpartition("/")[2] for node in (a.truth or "" for a in sample.answers)]
         assert f"order : {names[0]}" in reply  # captions are what the tiny model was trained on
-        assert sample.transcripts[1].learned[-1]  # the end of its turn is its own word
+        assert sample.transcripts[1].is_target[-1]  # the end of its turn is its own word
         assert {answer.transcript for answer in sample.answers} == {0}
     assert samples.with_plain_replies() == set(samples.sample_ids)
     # The state pass and sekd inspect take the dialogue alone.
@@ -76,7 +78,7 @@ def test_none_is_asked_where_it_is_off(world: Path, tmp_path: Path, off: dict[st
 def test_a_long_reply_is_cut_without_an_end(world: Path, tmp_path: Path) -> None:
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]", max_new_tokens=3)
     samples, _, _ = elicit(config, tmp_path)
-    assert sum(samples[0].transcripts[1].learned) == 3
+    assert sum(samples[0].transcripts[1].is_target) == 3
 
 
 def test_a_reply_ends_where_it_is_no_word(world: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_styles_and_orders(
     worker = AnswersWorker(config, Dataset.load("train", config.data["train"]))
     answered = worker.process(shard, tmp_path / "answers", ignore)
     result = run_states(config, answered, shard)
-    assert result.figures["parity_max"] < 1e-3
+    assert result.stats["parity_max"] < 1e-3
     for sample in signals.TeacherShard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     ):
@@ -277,7 +277,7 @@ def test_what_stands_behind_the_head(
 
 
 def test_parity_is_recorded(config: RunConfig, answered: ShardResult, shard: Shard) -> None:
-    figures = run_states(config, answered, shard).figures
+    figures = run_states(config, answered, shard).stats
     assert figures["parity_mean"] <= figures["parity_max"] < 1e-3
     assert figures["parity_top1"] == 1.0
     assert 0 < figures["storage_max"] < 0.1  # of bfloat16
@@ -327,7 +327,7 @@ def test_another_chat_template_fails_the_shard(
             positions.append(len(ids))
             ends = chat.end_ids if token == chat.end_ids[0] else ()
             ids += [token, *ends]
-            learned += [transcript.learned[place]] * (1 + len(ends))
+            learned += [transcript.is_target[place]] * (1 + len(ends))
         answers = [
             dataclasses.replace(answer, position=positions[answer.position])
             for answer in sample.answers
@@ -416,7 +416,7 @@ def test_an_adapter_answers_and_is_seen_in_the_states(
     adapted = with_elicit(config, adapter=adapter)
     with_adapter = answers_with(adapted, shard, tmp_path / "adapted")
     result = run_states(adapted, with_adapter, shard)
-    assert result.figures["parity_max"] < 1e-3
+    assert result.stats["parity_max"] < 1e-3
     states = load_file(result.files[signals.STATES])
     of_base = load_file(run_states(config, answered, shard).files[signals.STATES])
     for layer, state in states.items():
@@ -436,7 +436,7 @@ def test_vllm_gives_the_states_with_an_adapter(
     expected = run_states(adapted, with_adapter, shard)
     states = load_file(expected.files[signals.STATES])["final_norm"]
     result = run_states(with_elicit(adapted, states_engine="vllm"), with_adapter, shard)
-    assert result.figures["parity_max"] < 1e-3
+    assert result.stats["parity_max"] < 1e-3
     got = load_file(result.files[signals.STATES])["final_norm"]
     torch.testing.assert_close(got, states, atol=1e-3, rtol=1e-3)
 
@@ -457,7 +457,7 @@ def test_vllm_gives_the_same_final_states(
     states = load_file(expected.files[signals.STATES])["final_norm"]
     rows = signals.read_state_rows(expected.files[signals.STATE_ROWS])
     result = run_states(with_elicit(only_final, states_engine="vllm"), answered, shard)
-    assert result.figures["parity_max"] < 1e-3
+    assert result.stats["parity_max"] < 1e-3
     got = load_file(result.files[signals.STATES])
     assert set(got) == {"final_norm"}
     torch.testing.assert_close(got["final_norm"], states, atol=1e-3, rtol=1e-3)

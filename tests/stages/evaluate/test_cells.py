@@ -53,21 +53,21 @@ def test_costs_add_up_to_the_requests(
     _, result, engine = run(paradigm, control)
     asked = engine.runs[0]
     assert (
-        result.figures["calls"]
+        result.stats["calls"]
         == len(asked)
         == 12 * {"joint": 1}.get(paradigm, 4) * (4 if control else 1)
     )
     prompts = sum(len(request.prompt.token_ids) for request in asked)
-    assert result.figures["cached_tokens"] == 3 * len(asked)
-    assert result.figures["prefill_tokens"] == prompts - 3 * len(asked)
+    assert result.stats["cached_tokens"] == 3 * len(asked)
+    assert result.stats["prefill_tokens"] == prompts - 3 * len(asked)
     if paradigm != "joint":
-        assert result.figures["decode_tokens"] == len(asked)
+        assert result.stats["decode_tokens"] == len(asked)
 
 
 def test_what_is_measured_in_joint_replies_costs_nothing(run: Any) -> None:
     rows, result, engine = run("joint", None)
     written, measured = engine.runs
-    assert result.figures["calls"] == len(written) == 12
+    assert result.stats["calls"] == len(written) == 12
     assert len(measured) == 12 * 4
     assert all(isinstance(request, Ask) for request in measured)
     assert rows["option_logprobs"].null_count == 0
@@ -140,7 +140,7 @@ def test_a_refused_sample_is_set_aside_alone(run: Any, seen: Dataset) -> None:
     (quarantined,) = result.quarantined
     assert result.num_done == 11
     assert quarantined.sample_id not in rows["sample_id"].to_pylist()
-    assert result.figures["calls"] == 11 * 16
+    assert result.stats["calls"] == 11 * 16
 
 
 def spec_of(config: RunConfig, **changes: Any) -> RunConfig:
