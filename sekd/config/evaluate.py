@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sekd.config.base import (
     BASE,
@@ -32,6 +32,8 @@ class EvaluatedModel(Section):
     dtype: DType = "bfloat16"
     trust_remote_code: bool = False
     processor_args: dict[str, Any] = {}
+    chat_template_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
+    """As ``model.chat_template_args``."""
     adapter: Path | None = None
     """Directory of a PEFT adapter to answer with, e.g. that of another run's student."""
 

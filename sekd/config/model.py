@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from sekd.config.base import DType, Section
 
 
@@ -22,3 +24,6 @@ class ModelSpec(Section):
     decoder_blocks: str | None = None
     """Module path of the language model's list of blocks, e.g. ``model.language_model.layers``.
     Only for a model where it is not found; the error lists what to choose from."""
+    chat_template_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
+    """Variables for the model's chat template, e.g. ``{enable_thinking: false}``. Set them where a
+    template has a switch whose default does not fit; the model's documentation names them."""

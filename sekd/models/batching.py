@@ -81,14 +81,21 @@ class Batcher:
                 raise ValueError("a prompt must begin with the chat's image_prefix_ids")
             text_ids = torch.tensor(row_ids[len(prefix_ids) :], dtype=torch.int64)
             is_token = prefixes["attention_mask"][index].bool()
-            shifts.append(int(is_token.sum()) - len(prefix_ids))
+            bos_ids = self._missing_bos(prefix_ids, prefixes["input_ids"][index][is_token])
+            shifts.append(len(bos_ids) + int(is_token.sum()) - len(prefix_ids))
             # The prefix is followed by text: its mask is one, its token type is zero.
             text = {"input_ids": text_ids, "attention_mask": torch.ones_like(text_ids)}
+            bos = {"input_ids": bos_ids, "attention_mask": torch.ones_like(bos_ids)}
             for name, values in prefixes.items():
                 if values.shape != prefixes["input_ids"].shape:
                     continue  # pixels, for instance
-                text_values = text.get(name, torch.zeros_like(text_ids))
-                row = torch.cat([values[index][is_token], text_values])
+                row = torch.cat(
+                    [
+                        bos.get(name, torch.zeros_like(bos_ids)),
+                        values[index][is_token],
+                        text.get(name, torch.zeros_like(text_ids)),
+                    ]
+                )
                 rows.setdefault(name, []).append(row)
         lengths = tuple(len(row) for row in rows["input_ids"])
         padded = {
@@ -101,6 +108,17 @@ class Batcher:
             for name, values in rows.items()
         }
         return Batch({**prefixes, **padded}, tuple(shifts), lengths)
+
+    def _missing_bos(self, prefix_ids: TokenIds, expanded_ids: Tensor) -> Tensor:
+        """The special tokens in front of a prompt that its expansion by the processor lacks.
+
+        Processors are asked to add none, because one that adds them may add others at the end.
+        """
+        bos_ids = self._chat.prefix_ids
+        if not bos_ids or prefix_ids[: len(bos_ids)] != bos_ids:
+            bos_ids = ()
+        has_them = tuple(expanded_ids[: len(bos_ids)].tolist()) == bos_ids
+        return torch.tensor(() if has_them else bos_ids, dtype=torch.int64)
 
     @property
     def _pad_id(self) -> int:

@@ -1,30 +1,33 @@
-"""Render conversations to token ids with the model's own processor and chat template.
+"""Conversations as token ids, for any model with a processor and a chat template.
 
-A dialogue is append-only in *token ids*: the ids of each turn are those of the turn before plus new
-ones. So an engine can reuse its prefix cache, and one teacher-forced pass sees what the engine saw.
-The ids hold **one** image placeholder; each engine expands it as its model needs.
+The token ids of every prompt and transcript are those of its whole text, as the model's tokenizer
+would make them (:mod:`sekd.models.encoding`). A dialogue only grows at its end, so its prompts
+share their beginnings: an engine can reuse its prefix cache, and one teacher-forced pass over the
+last transcript sees what the engine saw turn by turn. The ids hold **one** image placeholder; each
+engine expands it as its model needs.
 
-The position of each answer letter is known by construction. A :class:`Chat` checks when it is made
-that each letter is one token.
+The place of an answer's letter is known in the text, and its token is checked by its id: a
+:class:`Chat` checks when it is made that each letter is one token, and every transcript is checked
+when it is closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
-from sekd.config import AnswerForm
+from sekd.config import AnswerForm, ModelSpec
 from sekd.data.questions import LETTERS, Question
-from sekd.data.taxonomy import Node
+from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 from sekd.models import prompts
+from sekd.models.encoding import Span, TextEncoder, TokenIds
+from sekd.models.loading import load_processor
+from sekd.models.template import ChatTemplate
 
-TokenIds = tuple[int, ...]
-_Messages = tuple[dict[str, Any], ...]
-
-_ENCODE_CACHE_SIZE = 1 << 16
+__all__ = ["Chat", "DialogueTurn", "TokenIds", "Transcript", "load_chat"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,6 @@ class Transcript:
         """Append tokens that the model writes."""
         return self._extended(token_ids, is_target=True)
 
-    def with_answer(self, letter_id: int) -> Transcript:
-        """Append the letter of an answer, which the model writes, and record its position."""
-        positions = (*self.positions, len(self.token_ids))
-        return Transcript((*self.token_ids, letter_id), positions, (*self.is_target, True))
-
     def _extended(self, token_ids: TokenIds, *, is_target: bool) -> Transcript:
         return Transcript(
             (*self.token_ids, *token_ids),
@@ -63,42 +61,38 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class _Answer:
+    """An answer in a text: where its letter and all of its words are, and the letter's token."""
+
+    letter: int
+    words: Span
+    letter_id: int
+
+
+@dataclass(frozen=True)
 class DialogueTurn:
-    """A dialogue that ends with ``question``: the next token is the letter of its answer."""
-
-    question: Question
-    transcript: Transcript
-    messages: _Messages = field(repr=False)
-    text: str = field(repr=False)
-
-    @property
-    def token_ids(self) -> TokenIds:
-        """All tokens of the dialogue, this turn included."""
-        return self.transcript.token_ids
-
-
-class _LetterTokens(NamedTuple):
-    """How the tokenizer writes a text that ends with an answer letter.
+    """A dialogue that ends with ``question``: the next token is the letter of its answer.
 
     Attributes:
-        prefix_ids: tokens of the text before the letter.
-        letter_ids: one token for each of the 26 letters.
+        token_ids: all tokens of the dialogue up to there.
     """
 
-    prefix_ids: TokenIds
-    letter_ids: TokenIds
+    question: Question
+    token_ids: TokenIds
+    text: str = field(repr=False)
+    answers: tuple[_Answer, ...] = field(repr=False, default=())
 
 
 class Chat:
     """Renders dialogues and joint prompts with a model's own chat template.
 
     Args:
-        processor: a processor of transformers, with ``chat_template``, ``tokenizer`` and
-            ``image_token``.
+        processor: a processor of transformers, with a ``tokenizer`` and a chat template.
         subject: what the images show; questions use this word.
         answer: how the model's answer is written in a dialogue: "B" or "B. chordata".
         with_image: ``False`` leaves the image out of every prompt, to see how the model answers
             without it.
+        template_args: variables for the chat template, e.g. ``{"enable_thinking": False}``.
 
     Raises:
         ConfigError: if the model has no chat template, the template does not show exactly one image
@@ -110,7 +104,8 @@ class Chat:
         image_prefix_ids: token ids of ``image_prefix_text``.
         special_ids: ids of the tokens that are not text: special tokens and the image placeholder.
         letter_ids: token id of each of the 26 letters, at the start of an answer in a dialogue.
-        end_ids: token ids that the template puts behind the model's words.
+        end_ids: token ids that the template puts behind the model's words; empty for some models.
+        stop_id: token id that ends what the model writes.
     """
 
     def __init__(
@@ -120,189 +115,229 @@ class Chat:
         subject: str,
         answer: AnswerForm = "letter_and_name",
         with_image: bool = True,
+        template_args: Mapping[str, Any] | None = None,
     ) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.subject = subject
         self.with_image = with_image
         self._has_names = answer == "letter_and_name"
-        self.name = str(getattr(self.tokenizer, "name_or_path", "") or "the model")
-        if not (getattr(processor, "chat_template", None) or self.tokenizer.chat_template):
-            raise ConfigError(
-                f"{self.name}: the model has no chat template; take an instruction-tuned model, "
-                "or put a chat_template.jinja into its directory"
-            )
-        image_token = str(getattr(processor, "image_token", "<image>"))
-        # The text "x" stands for any question and any answer.
-        prompt, messages = self._open_conversation("x")
-        self.image_prefix_text = self._find_image_prefix(prompt, image_token)
-        self.image_prefix_ids = self.encode(self.image_prefix_text)
-        self.special_ids = {*self.tokenizer.all_special_ids, *self.encode(image_token)}
-        self.letter_ids = self._letter_tokens(prompt).letter_ids
-        closed = self._render((*messages, _assistant_message("x")), is_open=False)
-        self._end_of_turn = closed[len(prompt + "x") :]
-        self.end_ids = self.encode(self._end_of_turn)
-        self._joint_letter_tokens: dict[str, _LetterTokens] = {}
-        self._encode_cached = lru_cache(_ENCODE_CACHE_SIZE)(self.encode)
+        self._template = ChatTemplate(processor, arguments=template_args, with_image=with_image)
+        self._encoder = TextEncoder(self.tokenizer)
+        self.name = self._template.name
+        prompt = self._template.open("x")
+        image_end = prompt.find(self._template.image_token) + len(self._template.image_token)
+        self.image_prefix_text = prompt[:image_end] if with_image else ""
+        self.image_prefix_ids = self._encoder.encode(self.image_prefix_text)
+        self.special_ids = {
+            *self.tokenizer.all_special_ids,
+            *self._encoder.encode_part(self._template.image_token),
+        }
+        self.letter_ids = self._letter_ids(prompt + self._template.answer_lead)
+        self.end_ids = self._encoder.encode_part(self._template.end) if self._template.end else ()
+        self.stop_id = self._find_stop()
+        self._joint_letter_ids: dict[str, TokenIds] = {}
+
+    @property
+    def prefix_ids(self) -> TokenIds:
+        """The special tokens that the tokenizer puts in front of a text that lacks them."""
+        return self._encoder.prefix_ids
 
     def encode(self, text: str) -> TokenIds:
-        """Encode a piece of rendered text, in which special tokens are spelled out."""
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        """Encode a piece of text by itself, without special tokens in front."""
+        return self._encoder.encode_part(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode token ids to text without special tokens."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
 
+    def refuse_special_names(self, taxonomy: Taxonomy) -> None:
+        """Refuse a taxonomy with a name that the model would not read as text.
+
+        Raises:
+            ConfigError: naming the first node whose name or rank holds the image placeholder or a
+                special token.
+        """
+        for node in taxonomy.nodes:
+            for text in (node.name, node.rank):
+                token = next((token for token in self._special_tokens if token in text), None)
+                if token is not None:
+                    raise ConfigError(
+                        f"{taxonomy.source}: the name {text!r} holds {token!r}, which is a special "
+                        f"token of {self.name} and no text; write it in another way"
+                    )
+
     # The teacher's dialogue
 
     def first_turn(self, question: Question, facts: Sequence[Node]) -> DialogueTurn:
         """Open a dialogue with the image, the facts that are known beforehand, and one question."""
-        prompt = prompts.single_question(question, facts, self.subject)
-        text, messages = self._open_conversation(prompt)
-        return DialogueTurn(question, Transcript().with_context(self.encode(text)), messages, text)
+        text = self._template.open(prompts.single_question(question, facts, self.subject))
+        return DialogueTurn(question, self._prompt_ids(text), text)
 
     def next_turn(self, turn: DialogueTurn, answer: int, question: Question) -> DialogueTurn:
         """Append option ``answer`` of the last question as the model's answer, and ``question``."""
-        prompt = prompts.next_question(question)
-        messages = (
-            *turn.messages,
-            self._answer_message(turn, answer),
-            _user_message(_text_part(prompt)),
-        )
-        text = self._render(messages, is_open=True)
-        return DialogueTurn(question, self._extend_transcript(turn, answer, text), messages, text)
+        behind = self._template.reopen(prompts.next_question(question))
+        text, answers = self._with_answer(turn, answer, behind)
+        return DialogueTurn(question, self._prompt_ids(text), text, answers)
 
     def close(self, turn: DialogueTurn, answer: int) -> Transcript:
-        """End the dialogue with option ``answer`` of the last question."""
-        messages = (*turn.messages, self._answer_message(turn, answer))
-        return self._extend_transcript(turn, answer, self._render(messages, is_open=False))
-
-    def _answer_message(self, turn: DialogueTurn, answer: int) -> dict[str, Any]:
-        return _assistant_message(LETTERS[answer] + self._answer_suffix(turn, answer))
-
-    def _answer_suffix(self, turn: DialogueTurn, answer: int) -> str:
-        return prompts.answer_suffix(turn.question.options[answer]) if self._has_names else ""
-
-    def _extend_transcript(self, turn: DialogueTurn, answer: int, text: str) -> Transcript:
-        """Extend the transcript of ``turn`` to that of ``text``: its text, the answer, and more.
+        """End the dialogue with option ``answer`` of the last question.
 
         Raises:
-            ConfigError: if ``text`` does not begin with the text of ``turn`` and the answer.
+            ConfigError: if the tokens before the last answer are not those that the model read.
         """
-        suffix = self._answer_suffix(turn, answer)
-        answered = turn.text + LETTERS[answer] + suffix
-        if not text.startswith(answered):
-            raise ConfigError(
-                f"{self.name}: the chat template rewrites earlier turns when one is added (not "
-                f"found again: {answered[-60:]!r}), so a dialogue cannot grow by appending"
-            )
-        rest = text[len(answered) :]
-        end = self._end_of_turn if rest.startswith(self._end_of_turn) else ""
-        transcript = turn.transcript.with_answer(self.letter_ids[answer])
-        transcript = transcript.with_target(self._encode_cached(suffix + end))
-        return transcript.with_context(self.encode(rest.removeprefix(end)))
+        transcript = self._transcript(*self._with_answer(turn, answer, self._template.end))
+        if transcript.token_ids[: transcript.positions[-1]] != turn.token_ids:
+            raise self._merged(turn.text[-8:])
+        return transcript
 
     def plain_prompt(self, text: str) -> TokenIds:
         """Render the image and a text, up to where the model begins to write."""
-        return self.encode(self._open_conversation(text)[0])
+        return self._encoder.encode(self._template.open(text))
+
+    def _with_answer(
+        self, turn: DialogueTurn, answer: int, behind: str
+    ) -> tuple[str, tuple[_Answer, ...]]:
+        """Append an answer and what is behind it; returns the text and all answers in it.
+
+        The model itself writes the end of its turn, as far as ``behind`` begins with it.
+        """
+        node = turn.question.options[answer]
+        suffix = prompts.answer_suffix(node) if self._has_names else ""
+        letter = len(turn.text + self._template.answer_lead)
+        text = turn.text + self._template.answer_lead + LETTERS[answer] + suffix
+        words = (letter, len(text) + _common_length(self._template.end, behind))
+        answers = (*turn.answers, _Answer(letter, words, self.letter_ids[answer]))
+        return text + behind, answers
+
+    def _prompt_ids(self, text: str) -> TokenIds:
+        """Encode a prompt as it stands in front of an answer's letter."""
+        token_ids = self._encoder.encode(text + self._template.answer_lead + LETTERS[0])
+        if token_ids[-1] != self.letter_ids[0]:
+            raise self._merged(text[-8:] + LETTERS[0])
+        return token_ids[:-1]
 
     # The student's joint prompt
 
     def joint_prompt(self, questions: Sequence[Question], root: Node) -> TokenIds:
         """Render all questions in one turn, up to where the model begins to write."""
-        text, _ = self._open_conversation(prompts.joint_questions(questions, root, self.subject))
-        return self.encode(text)
+        return self._encoder.encode(self._joint_text(questions, root))
 
     def joint_transcript(
         self, questions: Sequence[Question], answers: Sequence[int], root: Node
     ) -> Transcript:
         """Render the joint prompt and one line per answer: option ``answers[i]`` of question i."""
-        transcript = Transcript().with_context(self.joint_prompt(questions, root))
+        text = self._joint_text(questions, root)
+        places = []
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
-            prefix_ids, letter_ids = self._joint_letters(question)
-            line_end = self._end_of_turn if number == len(questions) else "\n"
-            suffix = prompts.answer_suffix(question.options[answer]) + line_end
-            transcript = transcript.with_target(prefix_ids).with_answer(letter_ids[answer])
-            transcript = transcript.with_target(self._encode_cached(suffix))
-        return transcript
+            start = len(text)
+            text += self._template.answer_lead if number == 1 else ""
+            text += f"{prompts.answer_prefix(question)} "
+            letter = len(text)
+            text += LETTERS[answer] + prompts.answer_suffix(question.options[answer])
+            text += self._template.end if number == len(questions) else "\n"
+            letter_id = self.joint_letter_ids(question)[answer]
+            places.append(_Answer(letter, (start, len(text)), letter_id))
+        return self._transcript(text, places)
 
     def joint_letter_ids(self, question: Question) -> TokenIds:
         """Token ids of the letters in a joint answer's line; " B" may not be the token "B"."""
-        return self._joint_letters(question).letter_ids
+        prefix = prompts.answer_prefix(question)
+        if prefix not in self._joint_letter_ids:
+            self._joint_letter_ids[prefix] = self._letter_ids(f"{prefix} ")
+        return self._joint_letter_ids[prefix]
 
     def max_joint_tokens(self, questions: Sequence[Question]) -> int:
         """Limit for a joint answer: twice the longest well-formed one, and 32 tokens more."""
         longest = 0
         for question in questions:
             suffixes = [self.encode(prompts.answer_suffix(node)) for node in question.options]
-            longest += len(self._joint_letters(question).prefix_ids) + max(map(len, suffixes))
-            longest += 2  # the letter and the end of the line
+            longest += len(self.encode(f"{prompts.answer_prefix(question)} {LETTERS[0]}"))
+            longest += max(map(len, suffixes)) + 1  # the end of the line
         return 2 * longest + 32
 
-    def _joint_letters(self, question: Question) -> _LetterTokens:
-        prefix = prompts.answer_prefix(question)
-        if prefix not in self._joint_letter_tokens:
-            self._joint_letter_tokens[prefix] = self._letter_tokens(prefix + " ")
-        return self._joint_letter_tokens[prefix]
+    def _joint_text(self, questions: Sequence[Question], root: Node) -> str:
+        return self._template.open(prompts.joint_questions(questions, root, self.subject))
 
-    # Rendering
+    # Tokens
 
-    def _find_image_prefix(self, prompt: str, image_token: str) -> str:
-        """Return ``prompt`` up to its image placeholder, or an empty text without an image.
+    def _transcript(self, text: str, answers: Sequence[_Answer]) -> Transcript:
+        """Encode a text with its answers, whose letters must be the tokens that are expected."""
+        spans = [answer.words for answer in answers]
+        letters = [(answer.letter, answer.letter + 1) for answer in answers]
+        encoded = self._encoder.encode_with_places(text, _borders([*spans, *letters], text))
+        positions = tuple(encoded.index_of(answer.letter) for answer in answers)
+        for answer, position in zip(answers, positions, strict=True):
+            if encoded.token_ids[position] != answer.letter_id:
+                raise self._merged(text[answer.letter - 8 : answer.letter + 8])
+        return Transcript(encoded.token_ids, positions, encoded.is_within(spans))
 
-        Raises:
-            ConfigError: if there is not exactly one placeholder, or one without an image.
-        """
-        num_placeholders = prompt.count(image_token)
-        num_images = 1 if self.with_image else 0
-        if num_placeholders != num_images:
-            raise ConfigError(
-                f"{self.name}: the chat template shows {num_placeholders} image placeholders "
-                f"({image_token!r}) for {num_images} image"
-            )
-        if not self.with_image:
-            return ""
-        return prompt[: prompt.index(image_token)] + image_token
-
-    def _letter_tokens(self, prefix: str) -> _LetterTokens:
-        """Find the tokens of ``prefix`` in front of a letter, and of each letter behind it.
+    def _letter_ids(self, before: str) -> TokenIds:
+        """Find the token of each of the 26 letters behind a text.
 
         Raises:
             ConfigError: if a letter is not one token of its own.
         """
-        encoded = [self.encode(prefix + letter) for letter in LETTERS]
-        prefix_ids = encoded[0][:-1]
+        encoded = [self._encoder.encode(before + letter) for letter in LETTERS]
         letter_ids = tuple(token_ids[-1] for token_ids in encoded)
-        has_one_prefix = all(token_ids[:-1] == prefix_ids for token_ids in encoded)
+        has_one_prefix = all(token_ids[:-1] == encoded[0][:-1] for token_ids in encoded)
         if not has_one_prefix or len(set(letter_ids)) < len(letter_ids):
             raise ConfigError(
                 f"{self.name}: the tokenizer does not write each letter A to Z behind "
-                f"{prefix[-40:]!r} as one token of its own"
+                f"{before[-40:]!r} as one token of its own"
             )
-        return _LetterTokens(prefix_ids, letter_ids)
+        return letter_ids
 
-    def _open_conversation(self, text: str) -> tuple[str, _Messages]:
-        """Render the image and a text; returns the rendered prompt and its messages."""
-        image = [{"type": "image"}] if self.with_image else []
-        messages = (_user_message(*image, _text_part(text)),)
-        return self._render(messages, is_open=True), messages
-
-    def _render(self, messages: _Messages, *, is_open: bool) -> str:
-        """Render messages; with ``is_open`` the model's turn has begun at the end of the text."""
-        return str(
-            self.processor.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=is_open
+    def _find_stop(self) -> int:
+        """Return the first special token of the end of a turn, or else the end of sequence."""
+        ends = [token for token in self.end_ids if token in self.special_ids]
+        eos_id = self.tokenizer.eos_token_id
+        if not ends and eos_id is None:
+            raise ConfigError(
+                f"{self.name}: neither the chat template nor the tokenizer (eos_token) says with "
+                "which token the model's turn ends"
             )
+        return int(ends[0] if ends else eos_id)
+
+    @cached_property
+    def _special_tokens(self) -> Iterable[str]:
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        special = [str(token) for token in added if getattr(token, "special", True)]
+        return [self._template.image_token, *self.tokenizer.all_special_tokens, *special]
+
+    def _merged(self, text: str) -> ConfigError:
+        return ConfigError(
+            f"{self.name}: the tokenizer merges an answer's letter with the text around it "
+            f"({text!r}), so the answer is no token of its own"
         )
 
 
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
+def _common_length(one: str, other: str) -> int:
+    """Number of characters at the start that two texts share."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _user_message(*parts: dict[str, Any]) -> dict[str, Any]:
-    return {"role": "user", "content": list(parts)}
+def _borders(spans: Iterable[Span], text: str) -> list[int]:
+    return sorted({min(border, len(text)) for span in spans for border in span})
 
 
-def _assistant_message(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": [_text_part(text)]}
+def load_chat(
+    spec: ModelSpec,
+    *,
+    subject: str,
+    answer: AnswerForm = "letter_and_name",
+    with_image: bool = True,
+) -> Chat:
+    """Load a model's processor, and make a chat of it as the config of the model says.
+
+    Raises:
+        ConfigError: if the processor cannot be loaded, and as :class:`Chat`.
+    """
+    return Chat(
+        load_processor(spec),
+        subject=subject,
+        answer=answer,
+        with_image=with_image,
+        template_args=spec.chat_template_args,
+    )

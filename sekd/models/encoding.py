@@ -1,0 +1,129 @@
+"""Token ids of a whole rendered text, and which of them stand for a part of it.
+
+A text is always encoded as a whole, as the tokenizer itself would do it. Encoded piece by piece, a
+SentencePiece tokenizer writes a space in front of every piece ("C . cock" for "C. cock").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sekd.errors import ConfigError
+
+TokenIds = tuple[int, ...]
+Span = tuple[int, int]
+"""Start and end (exclusive) of a part of a text, in characters."""
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids of a text.
+
+    Attributes:
+        token_ids: one id per token, special tokens of the tokenizer in front included.
+        starts, ends: per token, the characters of the text that it stands for; both are 0 for a
+            token that stands for none.
+    """
+
+    token_ids: TokenIds
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def index_of(self, character: int) -> int:
+        """Return the index of the token that holds a character of the text.
+
+        Raises:
+            LookupError: if no token does.
+        """
+        for index, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            if start <= character < end:
+                return index
+        raise LookupError(f"no token holds character {character}")
+
+    def is_within(self, spans: Sequence[Span]) -> tuple[bool, ...]:
+        """Return for every token whether its last character lies in one of the spans."""
+        return tuple(
+            end > 0 and any(first < end <= last for first, last in spans) for end in self.ends
+        )
+
+
+class TextEncoder:
+    """Encodes rendered texts with the model's tokenizer.
+
+    As in transformers' own ``apply_chat_template``, the special tokens that a tokenizer puts in
+    front of a text (``<s>``) are added unless the template has written them already.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+
+    Attributes:
+        prefix_ids: the special tokens that the tokenizer puts in front of a text.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._has_offsets = bool(getattr(tokenizer, "is_fast", False))
+        self.prefix_ids = self._find_prefix()
+
+    def encode(self, text: str) -> TokenIds:
+        """Encode a whole text."""
+        return (*self._prefix_of(text), *self.encode_part(text))
+
+    def encode_part(self, text: str) -> TokenIds:
+        """Encode a text without special tokens in front; for texts that are looked at alone."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_with_places(self, text: str, borders: Sequence[int]) -> EncodedText:
+        """Encode a whole text, and say which characters each token stands for.
+
+        Args:
+            borders: the characters between which parts of the text begin and end. A tokenizer
+                without offsets (one that is written in Python) is asked at these borders only, and
+                its tokens are known by the part that they lie in.
+
+        Raises:
+            ConfigError: if such a tokenizer has a token that crosses a border.
+        """
+        if self._has_offsets:
+            encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            starts, ends = zip(*encoded["offset_mapping"], strict=True)
+            token_ids = tuple(encoded["input_ids"])
+        else:
+            token_ids = self.encode_part(text)
+            starts, ends = self._places_by_prefix(text, token_ids, borders)
+        prefix_ids = self._prefix_of(text)
+        nowhere = (0,) * len(prefix_ids)
+        return EncodedText((*prefix_ids, *token_ids), (*nowhere, *starts), (*nowhere, *ends))
+
+    def _places_by_prefix(
+        self, text: str, token_ids: TokenIds, borders: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        starts: list[int] = []
+        ends: list[int] = []
+        before, last = 0, 0
+        for border in sorted({*borders, len(text)} - {0}):
+            part = self.encode_part(text[:border])
+            if token_ids[: len(part)] != part:
+                raise ConfigError(
+                    f"the tokenizer writes one token across {text[border - 8 : border + 8]!r}, so "
+                    "the tokens of an answer cannot be told from those around it"
+                )
+            starts += [last] * (len(part) - before)
+            ends += [border] * (len(part) - before)
+            before, last = len(part), border
+        return tuple(starts), tuple(ends)
+
+    def _prefix_of(self, text: str) -> TokenIds:
+        bos_token = getattr(self._tokenizer, "bos_token", None)
+        has_prefix = bos_token is not None and text.startswith(str(bos_token))
+        return () if has_prefix or not text else self.prefix_ids
+
+    def _find_prefix(self) -> TokenIds:
+        alone = self.encode_part("x")
+        whole = tuple(self._tokenizer.encode("x", add_special_tokens=True))
+        for start in range(len(whole) - len(alone) + 1):
+            if whole[start : start + len(alone)] == alone:
+                return whole[:start]
+        return ()

@@ -1,0 +1,186 @@
+"""Render conversations as text with the model's own chat template.
+
+A chat that grows turn by turn holds three kinds of text: the generation prompt, the words that the
+model wrote, and what the template puts between these words and the next generation prompt. A
+template may render earlier turns in another way when a turn is added (Qwen3 drops the reasoning of
+earlier turns, LLaVA-OneVision writes a space where its generation prompt writes none). So a
+conversation is built from these three kinds of text, and earlier text is never rendered again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from sekd.errors import ConfigError, in_one_line
+
+_TEXT, _ANSWER = "QUESTION", "ANSWER"
+"""They stand for a question and for the model's words, to find where a template puts them."""
+
+_OPEN_REASONING = re.compile(r"(<(think|thinking|reasoning)>|\[(THINK)\])\s*$")
+"""A generation prompt that ends so makes the model reason before it answers."""
+
+_PLACEHOLDERS = ("image_token", "boi_token", "image_placeholder")
+"""Attributes of a processor that may name the placeholder which its template writes for an image.
+Gemma 3 writes its begin-of-image token and replaces that by image tokens."""
+
+_DEFAULT_PLACEHOLDER = "<image>"
+
+
+class ChatTemplate:
+    """The chat template of a model, applied to text that is not tokenized yet.
+
+    Args:
+        processor: a processor of transformers, with a ``tokenizer``.
+        arguments: variables for the template, e.g. ``{"enable_thinking": False}``.
+        with_image: ``False`` leaves the image out of every conversation.
+
+    Raises:
+        ConfigError: if there is no chat template, it cannot render a conversation, or it does not
+            show exactly one image placeholder.
+
+    Attributes:
+        name: the model's name, for messages.
+        source: the text of the template.
+        image_token: the placeholder that stands for the image.
+        answer_lead: the spaces between the generation prompt and the first word of the model:
+            LLaVA-1.5's prompt ends with ``ASSISTANT:`` and its answer begins with a space.
+        end: what the template puts behind the model's last words; empty for some templates.
+    """
+
+    def __init__(
+        self, processor: Any, *, arguments: Mapping[str, Any] | None = None, with_image: bool = True
+    ) -> None:
+        tokenizer = processor.tokenizer
+        self.name = str(getattr(tokenizer, "name_or_path", "") or "the model")
+        self.source = chat_template_of(processor)
+        if not self.source:
+            raise ConfigError(
+                f"{self.name}: the model has no chat template; take an instruction-tuned model, "
+                "or put a chat_template.jinja into its directory"
+            )
+        self._processor = processor
+        self._arguments = dict(arguments or {})
+        self._with_image = with_image
+        self._takes_strings = False
+        self.image_token = _DEFAULT_PLACEHOLDER
+        prompt = self._find_content_form()
+        self._reasoning_end, self.answer_lead = self._before_answer(prompt)
+        self.end = self._behind_answer([self._user(_TEXT), _assistant(_ANSWER)], is_open=False)
+
+    def open(self, text: str) -> str:
+        """Render the image and a text, up to where the model begins to write."""
+        return self._render([self._user(text)], is_open=True) + self._reasoning_end
+
+    def reopen(self, text: str) -> str:
+        """Render what follows the model's words when the user goes on with ``text``.
+
+        That is the end of the model's turn, the user's turn, and the next generation prompt.
+        """
+        messages = [self._user(_TEXT), _assistant(_ANSWER), self._user(text, is_first=False)]
+        return self._behind_answer(messages, is_open=True) + self._reasoning_end
+
+    def _find_content_form(self) -> str:
+        """Find out whether the template takes a list of parts or a string; returns a prompt.
+
+        Raises:
+            ConfigError: if it takes neither, or the image placeholder does not occur exactly once.
+        """
+        failures = []
+        num_images = 1 if self._with_image else 0
+        for takes_strings, image_token in product((False, True), self._placeholders()):
+            self._takes_strings, self.image_token = takes_strings, image_token
+            try:
+                prompt = self._render([self._user(_TEXT)], is_open=True)
+            except ConfigError as error:
+                failures.append(str(error))
+                continue
+            num_placeholders = prompt.count(image_token)
+            if prompt.count(_TEXT) == 1 and num_placeholders == num_images:
+                return prompt
+            failures.append(
+                f"{self.name}: the chat template shows {num_placeholders} image placeholders "
+                f"({image_token!r}) for {num_images} image"
+            )
+        raise ConfigError(failures[0])
+
+    def _placeholders(self) -> list[str]:
+        named = [getattr(self._processor, name, None) for name in _PLACEHOLDERS]
+        return [str(token) for token in named if token] or [_DEFAULT_PLACEHOLDER]
+
+    def _before_answer(self, prompt: str) -> tuple[str, str]:
+        """Return what must follow the generation prompt before the answer, and the answer's lead.
+
+        The first is the end of a reasoning block that the template opens or writes. The model's
+        answer is then the first word behind it.
+        """
+        closed = self._render([self._user(_TEXT), _assistant(_ANSWER)], is_open=False)
+        before = closed[: self._answer_place(closed)]
+        rest = before.removeprefix(prompt) if before.startswith(prompt) else ""
+        lead = rest[len(rest.rstrip(" ")) :]
+        forced = rest.removesuffix(lead) if lead else rest
+        is_left_open = _OPEN_REASONING.search(prompt + forced)
+        if is_left_open:
+            tag = is_left_open[2]
+            forced += f"\n</{tag}>\n\n" if tag else f"[/{is_left_open[3]}]"
+        return forced, lead
+
+    def _behind_answer(self, messages: list[dict[str, Any]], *, is_open: bool) -> str:
+        rendered = self._render(messages, is_open=is_open)
+        return rendered[self._answer_place(rendered) + len(_ANSWER) :]
+
+    def _answer_place(self, rendered: str) -> int:
+        place = rendered.rfind(_ANSWER)
+        if place < 0:
+            raise ConfigError(
+                f"{self.name}: the chat template does not show what the assistant said; sekd needs "
+                "a template for conversations of several turns"
+            )
+        return place
+
+    def _user(self, text: str, *, is_first: bool = True) -> dict[str, Any]:
+        has_image = self._with_image and is_first
+        if self._takes_strings:
+            content: Any = f"{self.image_token}\n{text}" if has_image else text
+        else:
+            image = [{"type": "image"}] if has_image else []
+            content = [*image, {"type": "text", "text": text}]
+        return {"role": "user", "content": content}
+
+    def _render(self, messages: list[dict[str, Any]], *, is_open: bool) -> str:
+        """Render messages; with ``is_open`` the model's turn has begun at the end of the text."""
+        if self._takes_strings:
+            messages = [{**message, "content": _as_string(message)} for message in messages]
+        owner = self._processor if hasattr(self._processor, "apply_chat_template") else None
+        if owner is None or not getattr(owner, "chat_template", None):
+            owner = self._processor.tokenizer  # its template lies in tokenizer_config.json alone
+        try:
+            rendered = owner.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=is_open, **self._arguments
+            )
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.name}: the chat template cannot render a conversation: {in_one_line(error)}"
+            ) from error
+        return str(rendered)
+
+
+def chat_template_of(processor: Any) -> str:
+    """Return the template's text: the processor's, or else its tokenizer's; empty without one."""
+    template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
+    if isinstance(template, Mapping):  # several by name, of which "default" is used
+        template = template.get("default")
+    return str(template or "")
+
+
+def _assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+def _as_string(message: Mapping[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
