@@ -69,20 +69,20 @@ class ChatTemplate:
         self._takes_strings = False
         self.image_token = _DEFAULT_PLACEHOLDER
         prompt = self._find_content_form()
-        self._reasoning_end, self.answer_lead = self._before_answer(prompt)
-        self.end = self._behind_answer([self._user(_TEXT), _assistant(_ANSWER)], is_open=False)
+        self._forced_start, self.answer_lead = self._before_answer(prompt)
+        self.end = self._behind_answer([self._user(_TEXT), self._answer()], is_open=False)
 
     def open(self, text: str) -> str:
         """Render the image and a text, up to where the model begins to write."""
-        return self._render([self._user(text)], is_open=True) + self._reasoning_end
+        return self._render([self._user(text)], is_open=True) + self._forced_start
 
     def reopen(self, text: str) -> str:
         """Render what follows the model's words when the user goes on with ``text``.
 
         That is the end of the model's turn, the user's turn, and the next generation prompt.
         """
-        messages = [self._user(_TEXT), _assistant(_ANSWER), self._user(text, is_first=False)]
-        return self._behind_answer(messages, is_open=True) + self._reasoning_end
+        messages = [self._user(_TEXT), self._answer(), self._user(text, is_first=False)]
+        return self._behind_answer(messages, is_open=True) + self._forced_start
 
     def _find_content_form(self) -> str:
         """Find out whether the template takes a list of parts or a string; returns a prompt.
@@ -115,10 +115,11 @@ class ChatTemplate:
     def _before_answer(self, prompt: str) -> tuple[str, str]:
         """Return what must follow the generation prompt before the answer, and the answer's lead.
 
-        The first is the end of a reasoning block that the template opens or writes. The model's
+        The first is what the template writes in front of an answer that is given to it: the end of
+        a reasoning block that its generation prompt opens, or the header of a channel. The model's
         answer is then the first word behind it.
         """
-        closed = self._render([self._user(_TEXT), _assistant(_ANSWER)], is_open=False)
+        closed = self._render([self._user(_TEXT), self._answer()], is_open=False)
         before = closed[: self._answer_place(closed)]
         rest = before.removeprefix(prompt) if before.startswith(prompt) else ""
         lead = rest[len(rest.rstrip(" ")) :]
@@ -142,6 +143,17 @@ class ChatTemplate:
             )
         return place
 
+    def _answer(self) -> dict[str, Any]:
+        """The message that stands for the model's words, in the form that the template takes."""
+        as_parts = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+        as_string = {"role": "assistant", "content": _ANSWER}
+        if self._takes_strings:
+            return as_string
+        # A template that takes strings from the assistant prints a list as Python shows it.
+        rendered = self._render([self._user(_TEXT), as_parts], is_open=False)
+        is_printed = f"'text': '{_ANSWER}'" in rendered or _ANSWER not in rendered
+        return as_string if is_printed else as_parts
+
     def _user(self, text: str, *, is_first: bool = True) -> dict[str, Any]:
         has_image = self._with_image and is_first
         if self._takes_strings:
@@ -153,8 +165,6 @@ class ChatTemplate:
 
     def _render(self, messages: list[dict[str, Any]], *, is_open: bool) -> str:
         """Render messages; with ``is_open`` the model's turn has begun at the end of the text."""
-        if self._takes_strings:
-            messages = [{**message, "content": _as_string(message)} for message in messages]
         owner = self._processor if hasattr(self._processor, "apply_chat_template") else None
         if owner is None or not getattr(owner, "chat_template", None):
             owner = self._processor.tokenizer  # its template lies in tokenizer_config.json alone
@@ -175,12 +185,3 @@ def chat_template_of(processor: Any) -> str:
     if isinstance(template, Mapping):  # several by name, of which "default" is used
         template = template.get("default")
     return str(template or "")
-
-
-def _assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
-
-
-def _as_string(message: Mapping[str, Any]) -> str:
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
