@@ -1,6 +1,6 @@
 """Executors: they decide where a stage's shards are processed, and by how many workers.
 
-To add an executor, write its class in a module of its own, add a line to :data:`_EXECUTORS`, and
+To add an executor, write its class in a module of its own, add a line to :data:`EXECUTORS`, and
 add its name to ``runtime.executor`` in ``sekd/config/runtime.py``.
 """
 
@@ -13,7 +13,7 @@ from sekd.config import ShardRuntime
 from sekd.errors import ConfigError
 from sekd.pipeline.executors.base import Executor
 
-_EXECUTORS: Mapping[str, tuple[str, str]] = {
+EXECUTORS: Mapping[str, tuple[str, str]] = {
     "inline": ("sekd.pipeline.executors.inline", "InlineExecutor"),
     "process": ("sekd.pipeline.executors.process", "ProcessExecutor"),
     "ray": ("sekd.pipeline.executors.ray", "RayExecutor"),
@@ -28,7 +28,7 @@ def open_executor(runtime: ShardRuntime) -> Executor:
         ConfigError: if there are too few devices, or the executor's library is not installed.
     """
     name = runtime.executor
-    module_name, class_name = _EXECUTORS[name]
+    module_name, class_name = EXECUTORS[name]
     try:
         module = import_module(module_name)
     except ImportError as error:
