@@ -6,7 +6,6 @@ wrong with one image (missing, truncated) is a ``SampleError`` when that sample'
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sekd.config import DatasetSpec
 from sekd.data.questions import Question, given_questions, labelled_questions
@@ -24,7 +22,6 @@ from sekd.data.sources.rows import Choices, Rows
 from sekd.data.sources.table import read_rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
-from sekd.io.hashing import hash_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,51 +226,3 @@ def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:
         num_options=spec.num_options,
         seed=spec.seed,
     )
-
-
-def read_image(path: Path) -> Image.Image:
-    """The whole image as RGB, turned upright by its EXIF orientation.
-
-    Raises:
-        SampleError: if it is missing, truncated, no image, so large that it may be a bomb, or of
-            pixels that have no white (32-bit integers, floats).
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such image") from error
-    except UnidentifiedImageError as error:
-        raise SampleError(f"{path}: not an image") from error
-    except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
-        raise SampleError(f"{path}: cannot be read: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB in 8 bits; unlike PIL's own conversion, brighter values are scaled and not cut at 255."""
-    if image.mode == "I;16":
-        image = image.point(lambda value: value * (1 / 256))
-    elif image.mode.startswith(("I", "F")):
-        raise ValueError(f"pixels of mode {image.mode} have no known white; save it in 8 bits")
-    return image.convert("RGB")
-
-
-def read_unchanged(path: Path, sha256: str) -> Image.Image:
-    """:func:`read_image`, of a file that must still have this hash.
-
-    Raises:
-        SampleError: also if the file was changed.
-    """
-    if image_sha256(path) != sha256:
-        raise SampleError(f"{path}: not the image that the teacher saw; run sekd elicit again")
-    return read_image(path)
-
-
-def image_sha256(path: Path) -> str | None:
-    """Hex SHA-256 of the file, ``None`` if it cannot be read."""
-    try:
-        return hash_file(path)
-    except OSError:
-        return None
