@@ -248,8 +248,10 @@ def _csv_columns(path: Path, names: Sequence[str], encoded: Collection[str]) -> 
             ),
         )
     except pa.ArrowInvalid as error:
-        for _ in _csv_chunks(path):  # which names the line, where there is a malformed one
-            pass
+        # Python's reader names the line, where there is a malformed one.
+        num_rows = sum(len(chunk.numbers) for chunk in _csv_chunks(path))
+        if not num_rows:  # Arrow refuses a header without a line break
+            return pa.table({name: pa.array([], types[name]) for name in names})
         raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from error
 
 

@@ -70,13 +70,14 @@ class TruthChecks:
         first_missing = np.argmin(self._has_truth, axis=1)
         is_gap = np.zeros_like(self._has_truth)
         is_gap[samples, first_missing] = ~self._is_whole
-        last_row = self._grid.row.max(axis=1, initial=-1, keepdims=True)
+        # The missing level has no row of its own: the sample's last row is named instead.
+        rows = np.repeat(self._grid.last_row[:, None], is_gap.shape[1], axis=1)
         self._faults.add(
             "samples that lack a level",
-            np.broadcast_to(last_row, is_gap.shape),  # the missing level itself has no row
+            rows,
             is_gap,
             lambda sample, column: (
-                f"sample {self._sample_id(sample)!r} has no truth at level "
+                f"{self._describe_sample(sample)} has no truth at level "
                 f"{column + self._grid.first_level}"
             ),
         )
@@ -108,13 +109,12 @@ class TruthChecks:
             self._grid.row,
             ends_early,
             lambda sample, column: (
-                f"sample {self._sample_id(sample)!r} ends with "
-                f"{self._describe_truth(sample, column)}"
+                f"{self._describe_sample(sample)} ends with {self._describe_truth(sample, column)}"
             ),
         )
 
     def _describe_truth(self, sample: int, column: int) -> str:
         return self._grid.describe(self._grid.truth, sample, column)
 
-    def _sample_id(self, sample: int) -> str:
-        return str(self._grid.sample_ids[sample].as_py())
+    def _describe_sample(self, sample: int) -> str:
+        return f"sample {self._grid.sample_ids[sample].as_py()!r}"

@@ -33,6 +33,7 @@ class TextGrid:
         cells: the distinct values of the cell columns, by column.
         cell: int64[N], index in ``cells``.
         row: int64[N, L], the file's row, from 0; ``NO_ROW`` where there is none.
+        last_row: int64[N], the last of each sample's rows, the root's included.
         truth: int64[N, L], index in ``texts``, or ``EMPTY``.
         prediction: int64[N, L], index in ``texts``, or ``EMPTY``.
         texts: distinct texts, none of them empty.
@@ -44,6 +45,7 @@ class TextGrid:
     cells: Sequence[Mapping[str, str]]
     cell: IntArray
     row: IntArray
+    last_row: IntArray
     truth: IntArray
     prediction: IntArray
     texts: Sequence[str]

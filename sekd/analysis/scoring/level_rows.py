@@ -67,11 +67,13 @@ def grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: Faul
         is_repeated,
         lambda row: f"sample {table['sample_id'][row].as_py()!r}, level {level_of_row[row]}",
     )
+    row_of_level = _take_rows(rows, row_at, NO_ROW)
     return TextGrid(
         sample_ids=sample_ids.take(pa.array(id_of_sample)),
         cells=cells,
         cell=cell_of_sample,
-        row=_take_rows(rows, row_at, NO_ROW),
+        row=row_of_level,
+        last_row=row_of_level.max(axis=1),
         truth=_take_rows(truth_of_row, row_at, EMPTY),
         prediction=_take_rows(prediction_of_row, row_at, EMPTY),
         texts=texts.texts,

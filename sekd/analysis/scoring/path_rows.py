@@ -50,6 +50,7 @@ def grid_of_paths(table: pa.Table, taxonomy: Taxonomy, faults: Faults) -> TextGr
         cells=cells,
         cell=cell_of_row,
         row=np.repeat(rows[:, None], num_levels, axis=1),
+        last_row=rows,
         truth=truth.by_level(from_root),
         prediction=prediction.by_level(from_root),
         texts=texts.texts,

@@ -266,6 +266,13 @@ FAULTS = {
 }
 
 
+def test_a_sample_of_the_root_alone_lacks_a_level(tmp_path: Path) -> None:
+    names = ["sample_id", "level", "truth", "prediction"]
+    path = write(tmp_path / "p.csv", names, [("1", 0, "r", "r"), ("2", 1, "z", "z")])
+    with pytest.raises(ConfigError, match=r"\(line 2: sample '1' has no truth at level 1\)"):
+        read(path)
+
+
 @pytest.mark.parametrize("message", FAULTS)
 def test_faults_that_leave_no_score_are_refused(tmp_path: Path, message: str) -> None:
     names = ["sample_id", "level", "truth", "prediction"]
@@ -331,6 +338,7 @@ def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
         ("p.csv", "", "no column 'sample_id'"),
         ("p.csv", "sample_id,truth\n1,z\n", "no column 'prediction'"),
         ("p.csv", "sample_id,truth,prediction\n", "no row of predictions"),
+        ("p.csv", "sample_id,truth,prediction", "no row of predictions"),
         ("p.csv", "truth,truth\n", "line 1: two columns of one name"),
         ("p.csv", "sample_id,truth,prediction\n1,z,z\n2,z\n", "line 3: 2 cells under 3 columns"),
         ("p.jsonl", "", "no column 'sample_id'"),
