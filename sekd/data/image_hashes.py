@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sekd.data.samples import Samples, image_sha256
+from sekd.data.images import image_sha256
+from sekd.data.samples import Samples
 from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory

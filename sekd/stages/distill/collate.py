@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sekd.data.samples import read_unchanged
+from sekd.data.images import read_unchanged
 from sekd.errors import FatalError
 from sekd.models.batching import Batch, Batcher
 from sekd.stages.distill.dataset import Example, JointExample, ReplayExample
