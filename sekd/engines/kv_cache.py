@@ -75,7 +75,9 @@ class PrefixKVCache:
         """For the first forward pass over a batch padded on the right."""
         cache = DynamicCache(config=model.config.get_text_config())
         rows = [
-            CachedRow(owner, prompt.token_ids, len(chat.head_ids) if prompt.image else 0, shift)
+            CachedRow(
+                owner, prompt.token_ids, len(chat.image_prefix_ids) if prompt.image else 0, shift
+            )
             for (owner, prompt), shift in zip(prompts, batch.shifts, strict=True)
         ]
         return cls(cache, rows, batch.inputs["attention_mask"].bool().to(model.device))

@@ -28,8 +28,7 @@ from sekd.engines.base import (
 )
 from sekd.engines.kv_cache import PrefixKVCache, common_length, is_reusable
 from sekd.errors import SampleError
-from sekd.models.batch_size import BatchSize
-from sekd.models.batching import Batcher, to_device
+from sekd.models.batching import AdaptiveBatchSize, Batcher, to_device
 from sekd.models.chat import Chat
 from sekd.models.hooks import logits_at
 from sekd.models.loading import forward_accepts, free_memory, load_model
@@ -61,7 +60,7 @@ class TransformersEngine:
         self, spec: ModelSpec, chat: Chat, *, adapter: Path | None, batch_size: int
     ) -> None:
         self._chat = chat
-        self._batch = BatchSize(batch_size)
+        self._batch = AdaptiveBatchSize(batch_size)
         base = load_model(spec)
         self._lm_head = base.get_output_embeddings()
         self._batcher = Batcher(chat, with_token_types=forward_accepts(base, "mm_token_type_ids"))

@@ -33,7 +33,7 @@ def chat(spec: ModelSpec) -> Chat:
 def talk(chat: Chat, number: int) -> Conversation[tuple[int, list[Answer] | str]]:
     """Two requests that share an image, then one that goes on from the first."""
     image = Image.new("RGB", (56, 56), (25 * number, 100, 50))
-    head = chat.head_ids + chat.encode("what is the order of the organism ?")
+    head = chat.image_prefix_ids + chat.encode("what is the order of the organism ?")
 
     def put(text: str) -> Ask:
         ids = head + chat.encode(text) * (1 + number % 3)
@@ -118,7 +118,7 @@ def test_a_batch_holds_prompts_of_like_length(
 
     def single(number: int) -> Conversation[None]:
         image = Image.new("RGB", (56, 56))
-        ids = chat.head_ids + chat.encode("A . B") * number
+        ids = chat.image_prefix_ids + chat.encode("A . B") * number
         yield from ask([Ask(Prompt(ids, image, str(number)), chat.letter_ids[:2])])
 
     def talks() -> Iterator[Conversation[None]]:

@@ -24,7 +24,7 @@ from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.batching import Batcher, to_device
 from sekd.models.chat import Chat, TokenIds
-from sekd.models.head import Head
+from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
 
 # Shapes: N answers of a batch, D hidden size.
@@ -56,7 +56,7 @@ class StateExtractor(Protocol):
         head: reads distributions off final states.
     """
 
-    head: Head
+    head: LMHead
 
     def run(self, passages: Sequence[TranscriptRow]) -> dict[str, Tensor]:
         """Layer -> states [N, D] of all answers in order, ``final_norm`` always among them.
@@ -87,7 +87,7 @@ class HookExtractor:
         chat = Chat(loading.load_processor(config.model), subject=dataset.subject)
         base = loading.load_model(config.model)
         self._lm_head = base.get_output_embeddings()
-        self.head = Head(base)
+        self.head = LMHead(base)
         self._batcher = Batcher(
             chat, with_token_types=loading.forward_accepts(base, "mm_token_type_ids")
         )
@@ -137,7 +137,7 @@ class VllmExtractor:
                 f"layers: [{FINAL_NORM}], or states_engine: transformers"
             )
         # Of the model of transformers only lm_head is kept: weights are mapped, not read.
-        self.head = Head(loading.load_model(config.model, "cpu"))
+        self.head = LMHead(loading.load_model(config.model, "cpu"))
         loading.free_memory()
         self._encoder = VllmEncoder(
             config.model,

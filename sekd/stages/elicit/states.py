@@ -27,9 +27,9 @@ from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
 from sekd.engines import engine_version
 from sekd.errors import ShardError
 from sekd.models import loading
-from sekd.models.batch_size import BatchSize
+from sekd.models.batching import AdaptiveBatchSize
 from sekd.models.hooks import FINAL_NORM
-from sekd.models.states import StateFile, pack, write_states
+from sekd.models.states import StateFile, pack_states, write_states
 from sekd.stages.elicit.answers import answers_spec
 from sekd.stages.elicit.extractors import StateExtractor, TranscriptRow, open_extractor
 from sekd.stages.elicit.parity import ParityGate
@@ -84,7 +84,7 @@ class StatesWorker:
         spec = config.elicit
         self._spec = spec
         self._answers = answers
-        self._batch = BatchSize(spec.runtime.batch_size)
+        self._batch = AdaptiveBatchSize(spec.runtime.batch_size)
         self._gate = ParityGate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
         self._pass: StateExtractor = open_extractor(config)
 
@@ -108,7 +108,7 @@ class StatesWorker:
             signals.STATES: folder / "states.safetensors",
             signals.STATE_ROWS: folder / "rows.parquet",
         }
-        tensors = pack(states, self._spec.state_dtype)
+        tensors = pack_states(states, self._spec.state_dtype)
         write_states(tensors, files[signals.STATES])
         signals.write_state_rows(rows, files[signals.STATE_ROWS])
         answers = [each.answer for each in in_order]
@@ -153,7 +153,7 @@ class StatesWorker:
     def _run(self, passages: Sequence[TranscriptRow]) -> list[_AnswerStates]:
         states = self._pass.run(passages)
         answers = [answer for passage in passages for answer in passage.answers]
-        seen = self._pass.head.read(
+        seen = self._pass.head.distributions(
             states[FINAL_NORM],
             [answer.letter_ids for answer in answers],
             top_k=self._spec.top_k,
@@ -184,7 +184,7 @@ class StatesWorker:
         if FINAL_NORM not in stored:
             return None
         ids = [answer.letter_ids for answer in answers]
-        logprobs = self._pass.head.read(stored[FINAL_NORM], ids, top_k=1).logprobs
+        logprobs = self._pass.head.distributions(stored[FINAL_NORM], ids, top_k=1).logprobs
         return [values.numpy() for values in logprobs]
 
 

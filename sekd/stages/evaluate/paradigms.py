@@ -20,7 +20,7 @@ from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat, TokenIds
-from sekd.models.prompts import Found, find_joint_answers
+from sekd.models.prompts import ParsedAnswer, find_joint_answers
 from sekd.stages.walk import PreparedSample, walk
 
 
@@ -85,14 +85,14 @@ def _joint(
 
 
 def _letter(
-    chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, found: Found
+    chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, found: ParsedAnswer
 ) -> LetterPosition | None:
     """The letter's token: one that is a letter's, and whose text ends where the letter does."""
     for letter_ids in (chat.joint_letter_ids(question), chat.letter_ids):
         for index, token in enumerate(reply):
             if (
                 token == letter_ids[found.choice]
-                and len(chat.decode(reply[: index + 1])) == found.place + 1
+                and len(chat.decode(reply[: index + 1])) == found.offset + 1
             ):
                 return LetterPosition(
                     (*prompt, *reply[:index]), letter_ids[: len(question.options)]

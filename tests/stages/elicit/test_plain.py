@@ -89,7 +89,7 @@ def test_a_reply_ends_where_it_is_no_word(world: Path, tmp_path: Path) -> None:
     (picture,) = prepare_samples(dataset, list(dataset.samples[:1]), [])
     conversation = reply_plainly(chat, picture, config.elicit.plain)
     (asked,) = next(conversation)
-    word, placeholder = chat.encode("order")[0], chat.head_ids[-1]
+    word, placeholder = chat.encode("order")[0], chat.image_prefix_ids[-1]
     with pytest.raises(StopIteration) as ended:
         conversation.send([Reply((word, word, placeholder, word), 0, 0)])
     (transcript,) = ended.value.value

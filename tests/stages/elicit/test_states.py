@@ -22,9 +22,9 @@ from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ConfigError, SampleError, ShardError
 from sekd.models.chat import Chat
-from sekd.models.head import Head
+from sekd.models.head import LMHead
 from sekd.models.loading import load_model, load_processor
-from sekd.models.states import StateFile, pack
+from sekd.models.states import StateFile, pack_states
 from sekd.stages.elicit import extractors as passes
 from sekd.stages.elicit import states as states_module
 from sekd.stages.elicit.answers import AnswersWorker
@@ -238,7 +238,7 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
     """No tensor of all rows by all tokens is made: 4,000 rows of a vocabulary of 50,000."""
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
     lm_head = torch.nn.Linear(8, 50_000, bias=False)
-    head = Head(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
+    head = LMHead(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
     states = torch.randn(4_000, 8)
     largest = 0
 
@@ -251,7 +251,7 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
             return result
 
     with Watch():
-        seen = head.read(states, [(5, 7)] * 4_000, top_k=3)
+        seen = head.distributions(states, [(5, 7)] * 4_000, top_k=3)
     assert largest <= 1 << 22
     expected = lm_head(states[-1]).log_softmax(-1)
     torch.testing.assert_close(seen.logprobs[-1], expected[[5, 7]])
@@ -271,7 +271,7 @@ def test_what_stands_behind_the_head(
 ) -> None:
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
     lm_head = torch.nn.Linear(4, 9, bias=False)
-    head = Head(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
+    head = LMHead(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
     states = 5 * torch.randn(3, 4)
     torch.testing.assert_close(head.logits(states), expected(lm_head(states)))
 
@@ -369,9 +369,9 @@ def test_a_state_from_before_the_norm_fails_the_shard(
     """The pass itself is right, but what it stores as final_norm is the last block's output."""
 
     def before_the_norm(states: dict[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
-        return pack({"final_norm": states["block_3"], "block_3": states["block_3"]}, dtype)
+        return pack_states({"final_norm": states["block_3"], "block_3": states["block_3"]}, dtype)
 
-    monkeypatch.setattr(states_module, "pack", before_the_norm)
+    monkeypatch.setattr(states_module, "pack_states", before_the_norm)
     with pytest.raises(ShardError, match="stored final states do not give back what the state"):
         run_states(with_elicit(config, layers=("block_3", "final_norm")), answered, shard)
 
