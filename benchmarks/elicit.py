@@ -33,7 +33,8 @@ from random_vlm import (
 
 from sekd.config import RunConfig
 from sekd.data import signals
-from sekd.data.samples import Dataset, read_unchanged
+from sekd.data.images import read_unchanged
+from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
 from sekd.engines import Answer, Ask, Conversation, Engine, open_engine
 from sekd.models import loading

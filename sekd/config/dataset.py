@@ -21,6 +21,9 @@ class DatasetSpec(Section):
     """A folder with one folder of images per leaf. Give this or ``table``."""
     table: Path | None = None
     """``.csv``, ``.jsonl`` or ``.parquet`` with one row per image. Give this or ``images``."""
+    layout: str | None = Field(default=None, exclude_if=lambda layout: layout is None)
+    """Name of the layout of the files below ``images``, one of sekd.data.sources; the default is
+    ``folder`` for ``images`` and ``table`` for ``table``."""
     image_column: str = "image"
     leaf_column: str = "label"
     """Column of the leaf's label; a table without it, or an empty cell, means no label."""

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sekd.data.samples import Samples, image_sha256
+from sekd.data.images import image_sha256
+from sekd.data.samples import Samples
+from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
 
@@ -88,10 +90,8 @@ class ImageHashes:
         new = pa.table(columns, schema=_SCHEMA)
         is_old = pc.is_in(self._known["image"], new["image"].combine_chunks())
         table = pa.concat_tables([self._known.filter(pc.invert(is_old)), new])
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        pq.write_table(table, temporary)
-        temporary.replace(self._path)
+        with replace_atomically(self._path) as temporary:
+            pq.write_table(table, temporary)
 
 
 def _read(path: Path) -> pa.Table:

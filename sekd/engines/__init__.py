@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from sekd.config import ModelSpec
+from sekd.config import EngineName, ModelSpec
 from sekd.engines.base import (
     Answer,
     Ask,
@@ -35,9 +35,6 @@ __all__ = [
     "open_engine",
     "write",
 ]
-
-
-EngineName = Literal["transformers", "vllm"]
 
 
 def engine_version(name: EngineName) -> dict[str, str]:

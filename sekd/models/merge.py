@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import uuid
 from importlib import metadata
 from pathlib import Path
 
 from peft import PeftModel
 
 from sekd.config import ModelSpec
+from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.locations import cache_directory
 from sekd.models import loading
@@ -43,20 +43,18 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     if folder.is_dir():
         return folder
     logger.info("merging the adapter into a copy of the base: %s", folder)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
-        student = PeftModel.from_pretrained(loading.load_model(spec, "cpu"), str(adapter))
-        student.merge_and_unload(safe_merge=True).save_pretrained(temporary)
-        # The base's files replace those that transformers writes beside the weights: load_model
-        # drops generation settings, and other programs may read a rewritten config differently.
-        base = loading.model_directory(spec)
-        shutil.copytree(base, temporary, ignore=_ignore_weights, dirs_exist_ok=True)
-        temporary.rename(folder)
+        with replace_atomically(folder) as temporary:
+            student = PeftModel.from_pretrained(loading.load_model(spec, "cpu"), str(adapter))
+            student.merge_and_unload(safe_merge=True).save_pretrained(temporary)
+            # The base's files replace those that transformers writes beside the weights: load_model
+            # drops generation settings, and other programs may read a rewritten config differently.
+            base = loading.model_directory(spec)
+            shutil.copytree(base, temporary, ignore=_ignore_weights, dirs_exist_ok=True)
     except OSError:
         if not folder.is_dir():  # otherwise another process was faster
             raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         loading.free_memory()
     return folder
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sekd.config import ElicitSpec, PlainSpec
+from sekd.data.images import image_sha256, read_image
 from sekd.data.questions import Question, walk_question
-from sekd.data.samples import Dataset, Sample, image_sha256, questions_of, read_image
+from sekd.data.samples import Dataset, Sample, questions_of
 from sekd.data.shards import Quarantined
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.engines import Answer, Ask, Conversation, Prompt, Write, ask, write

@@ -38,7 +38,7 @@ class Elicited:
         )
         return self.config.model_copy(update={"distill": spec})
 
-    def lessons(self, **changes: object) -> DistillDataset:
+    def dataset(self, **changes: object) -> DistillDataset:
         spec = self.with_spec(**changes).distill
         return DistillDataset([self.shard], self.taxonomy, self.chat, spec)
 

@@ -203,7 +203,7 @@ def learned(spec: ModelSpec, world: Path, tmp_path_factory: pytest.TempPathFacto
     elicited = elicit(world, tmp_path_factory.mktemp("signals"), f"model.path={spec.path}")
     with_types = forward_accepts(load_model(spec), "mm_token_type_ids")
     collate = DistillCollator(Batcher(elicited.chat, with_token_types=with_types))
-    return elicited, collate(list(elicited.lessons(replay=0.5)))
+    return elicited, collate(list(elicited.dataset(replay=0.5)))
 
 
 def pictures() -> list[Image.Image]:

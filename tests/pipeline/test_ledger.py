@@ -39,7 +39,7 @@ def play(ledger: Ledger, *events: str) -> None:
         elif event == "failed":
             attempt.fail(ShardError(attempt.name))
         else:
-            attempt.let_go()
+            attempt.release()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_status_follows_from_the_records(
 
 def test_states_come_in_the_order_asked_for(ledger: Ledger) -> None:
     play(ledger, "done")
-    ledger.begin(3).let_go()
+    ledger.begin(3).release()
     states = ledger.states([Shard(i, ("x",)) for i in (3, 17, 1)])
     assert [state.status for state in states] == ["lost", "done", "pending"]
 
@@ -132,10 +132,10 @@ def test_names_may_outgrow_their_digits(ledger: Ledger, shard: int) -> None:
     assert attempt.name == f"{shard}-1000"
     commit(attempt)
     last = ledger.begin(shard)
-    last.let_go()
+    last.release()
     assert last.number == 1001  # after 1000 by number, not by name
     other = ledger.begin(shard % 100_000)
-    other.let_go()
+    other.release()
     assert other.number == 1  # whose name ends like the other's
     big, small = ledger.states([Shard(shard, ("x",)), Shard(shard % 100_000, ("x",))])
     assert (big.status, big.num_attempts) == ("done", 1001)
@@ -231,5 +231,5 @@ def test_nothing_is_committed_where_committing_fails(
     }[fault]
     with pytest.raises((OSError, ValueError, TypeError)):
         attempt.commit(result)
-    attempt.let_go()
+    attempt.release()
     assert ledger.states([SHARD])[0].status == "lost"

@@ -60,7 +60,7 @@ def test_round_trip(ids: list[str], shard_size: int, data: st.DataObject) -> Non
 
 
 def test_a_shard_may_cross_a_group_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sekd.pipeline.plan._ROWS_PER_GROUP", 3)
+    monkeypatch.setattr("sekd.pipeline.plan._ROWS_PER_BATCH", 3)
     plan = Plan((Shard(3, ("a", "b")), Shard(123_456, tuple("cdefghijk"))))
     assert Plan.from_parquet(plan.to_parquet()) == plan
 

@@ -15,7 +15,7 @@ from sekd.io.files import create_exclusively, names_in, remove, write_atomically
 from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.folders import find_folder, publish_folder
-from sekd.pipeline.gc import find_garbage
+from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
@@ -105,11 +105,11 @@ def test_damage_on_a_store_is_found_and_mended(place: Location) -> None:
 
 def test_an_attempt_that_dies_leaves_nothing_that_counts(place: Location) -> None:
     stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
-    stage.ledger.begin(0).let_go()
+    stage.ledger.begin(0).release()
     outcome = run(place, Fake())
     assert outcome.manifest is not None
     assert outcome.manifest.attempts == [(0, 2), (1, 1), (2, 1), (3, 1)]
-    assert not Ledger(stage.directory).unended()
+    assert not Ledger(stage.directory).unfinished()
 
 
 def test_a_folder_is_there_when_its_record_is(place: Location, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_failed_shard_does_not_stop_the_others(root: Path) -> None:
 
 def test_attempts_are_used_up_over_runs(root: Path) -> None:
     ledger = open_stage(root).ledger
-    ledger.begin(0).let_go()  # and died: a sample that kills its worker must not do so for ever
+    ledger.begin(0).release()  # and died: a sample that kills its worker must not do so for ever
     worker = FakeWorker({0: ShardError("no luck"), 1: ShardError("nor here")})
     assert list(run(root, worker, max_attempts=2).exhausted) == [0]
     assert list(run(root, worker, max_attempts=2).exhausted) == [0, 1]
@@ -120,7 +120,7 @@ def test_attempts_are_used_up_over_runs(root: Path) -> None:
 
 
 def test_a_lost_shard_is_said_to_be_lost(root: Path) -> None:
-    open_stage(root).ledger.begin(0).let_go()
+    open_stage(root).ledger.begin(0).release()
     outcome = run(root, FakeWorker(), max_attempts=1)
     assert outcome.failed == {0: "the process died on it"}
     assert (list(outcome.exhausted), outcome.num_run) == ([0], 3)

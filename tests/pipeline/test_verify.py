@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import Fake
 
-from sekd.pipeline.gc import find_garbage
+from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
@@ -105,7 +105,7 @@ def test_garbage_is_what_nothing_refers_to(tmp_path: Path) -> None:
     lost = ledger.begin(2)
     (lost.folder / "half").write_bytes(b"x" * 100)
     assert not any("00002-002" in str(each.path) for each in find_garbage(directory))  # running
-    lost.let_go()
+    lost.release()
     (directory / "attempts" / ".00002-003.end.json.0f.tmp").write_text("{")
     garbage = {each.path.name.rpartition("-")[0]: each for each in find_garbage(directory)}
     assert garbage["00002-002"].num_bytes == 100

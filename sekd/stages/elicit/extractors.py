@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import RunConfig
-from sekd.data.samples import read_unchanged
+from sekd.data.images import read_unchanged
 from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
 from sekd.errors import ConfigError

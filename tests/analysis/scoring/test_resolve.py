@@ -14,7 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.analysis.paths import NOT_PARSED, UNKNOWN
-from sekd.analysis.scoring.resolve import Answers, ScoredCell, read_answers
+from sekd.analysis.scoring.resolve import (
+    ResolvedCell,
+    ResolvedPredictions,
+    resolve_predictions,
+)
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 
@@ -37,7 +41,7 @@ ROWS = [
 PATHS = {"1": ("r/x r/x/a", "r/x r/y/c"), "2": ("r/y r/y/a", "r/y -"), "3": ("r/z", "r/x")}
 
 
-def shown(cell: ScoredCell) -> dict[str, tuple[str, str]]:
+def shown(cell: ResolvedCell) -> dict[str, tuple[str, str]]:
     """Sample -> its right and its predicted path; "-" is not parsed, "?" unknown."""
 
     def ids(numbers: Sequence[int]) -> str:
@@ -73,8 +77,8 @@ def write(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Pa
     return path
 
 
-def read(path: Path, **options: Any) -> Answers:
-    return read_answers(path, TREE, **options)
+def read(path: Path, **options: Any) -> ResolvedPredictions:
+    return resolve_predictions(path, TREE, **options)
 
 
 def the_cell(path: Path, **options: Any) -> dict[str, tuple[str, str]]:
@@ -203,7 +207,7 @@ def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
         for row in ((sample, 1, {"q1": "Q", "q2": "q"}[leaf], top), (sample, 2, leaf, leaf))
     ]
     path = write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], levels)
-    (cell,) = read_answers(path, tree).cells
+    (cell,) = resolve_predictions(path, tree).cells
     assert shown(cell) == {"1": ("r/Q r/Q/q1", "r/q r/Q/q1"), "2": ("r/q r/q/q2", "r/Q r/q/q2")}
 
 
@@ -212,7 +216,7 @@ def test_a_node_that_has_the_roots_name(tmp_path: Path) -> None:
     path = write(
         tmp_path / "p.csv", ["sample_id", "truth", "prediction"], [("1", '["r", "a"]', '["r"]')]
     )
-    (cell,) = read_answers(path, tree).cells
+    (cell,) = resolve_predictions(path, tree).cells
     assert shown(cell) == {"1": ("r/r r/r/a", "r/r -")}
 
 
@@ -231,7 +235,7 @@ def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
     assert the_cell(path, score_root=True) == {"1": ("r r/z", "r r/x")}
     rootless = Taxonomy.from_paths({"a": ["x", "a"], "b": ["y", "b"]})
     with pytest.raises(ConfigError, match="share no root"):
-        read_answers(path, rootless, score_root=True)
+        resolve_predictions(path, rootless, score_root=True)
 
 
 FAULTS = {
@@ -260,6 +264,13 @@ FAULTS = {
     ],
     "that end above a leaf: 1 (line 2: sample '1' ends with 'x' at level 1)": [("1", 1, "x", "x")],
 }
+
+
+def test_a_sample_of_the_root_alone_lacks_a_level(tmp_path: Path) -> None:
+    names = ["sample_id", "level", "truth", "prediction"]
+    path = write(tmp_path / "p.csv", names, [("1", 0, "r", "r"), ("2", 1, "z", "z")])
+    with pytest.raises(ConfigError, match=r"\(line 2: sample '1' has no truth at level 1\)"):
+        read(path)
 
 
 @pytest.mark.parametrize("message", FAULTS)
@@ -327,12 +338,17 @@ def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
         ("p.csv", "", "no column 'sample_id'"),
         ("p.csv", "sample_id,truth\n1,z\n", "no column 'prediction'"),
         ("p.csv", "sample_id,truth,prediction\n", "no row of predictions"),
+        ("p.csv", "sample_id,truth,prediction", "no row of predictions"),
         ("p.csv", "truth,truth\n", "line 1: two columns of one name"),
         ("p.csv", "sample_id,truth,prediction\n1,z,z\n2,z\n", "line 3: 2 cells under 3 columns"),
         ("p.jsonl", "", "no column 'sample_id'"),
         ("p.jsonl", '{"sample_id": 1}\n{', "line 2: not JSON"),
         ("p.jsonl", "[]", "line 1: expected an object, got list"),
-        ("p.jsonl", '{"truth": {"a": 1}}', 'line 1: truth is {"a": 1}; give a text or a list'),
+        (
+            "p.jsonl",
+            '{"sample_id": 1, "prediction": "z", "truth": {"a": 1}}',
+            'line 1: truth is {"a": 1}; give a text or a list',
+        ),
         ("p.parquet", "PAR", "not a Parquet file"),
         (
             "p.jsonl",

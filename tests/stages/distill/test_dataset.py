@@ -19,7 +19,7 @@ from sekd.stages.distill.dataset import JointExample, ReplayExample
 def test_replay_is_a_share_of_the_sequences(
     elicited: Elicited, replay: float, replayed: int
 ) -> None:
-    kinds = Counter(type(lesson) for lesson in elicited.lessons(replay=replay))
+    kinds = Counter(type(lesson) for lesson in elicited.dataset(replay=replay))
     assert (kinds[JointExample], kinds[ReplayExample]) == (NUM_SAMPLES, replayed)
 
 
@@ -37,7 +37,7 @@ def test_every_skill_is_replayed_as_often_as_any_other(elicited: Elicited) -> No
 
 
 def replayed(elicited: Elicited) -> list[ReplayExample]:
-    lessons = elicited.lessons(replay=0.9)
+    lessons = elicited.dataset(replay=0.9)
     return [lesson for lesson in lessons if isinstance(lesson, ReplayExample)]
 
 
@@ -57,7 +57,7 @@ def test_a_dialogue_is_replayed_in_other_orders_with_the_same_answers(elicited: 
 
 
 def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
-    lessons = list(elicited.lessons(replay=0.5))
+    lessons = list(elicited.dataset(replay=0.5))
     batch = elicited.collate(lessons)
     for part in (batch.joint, batch.replay):
         assert part is not None
@@ -84,7 +84,7 @@ def test_every_target_is_the_token_behind_its_state(elicited: Elicited) -> None:
 
 
 def test_levels_weigh_as_asked(elicited: Elicited) -> None:
-    lessons = list(elicited.lessons(replay=0.0))
+    lessons = list(elicited.dataset(replay=0.0))
     batch = elicited.collate(lessons, (3.0, 0.0))
     assert batch.joint is not None
     at = batch.joint.learned
@@ -94,7 +94,7 @@ def test_levels_weigh_as_asked(elicited: Elicited) -> None:
 
 def test_levels_do_not_weigh_on_what_is_replayed(elicited: Elicited) -> None:
     """A question by itself has one letter, whatever its level, and a mean of its own."""
-    lessons = [each for each in elicited.lessons(replay=0.9) if isinstance(each, ReplayExample)]
+    lessons = [each for each in elicited.dataset(replay=0.9) if isinstance(each, ReplayExample)]
     batch = elicited.collate(lessons, (0.0, 3.0))
     assert batch.replay is not None
     at = batch.replay.learned
@@ -105,13 +105,13 @@ def test_levels_do_not_weigh_on_what_is_replayed(elicited: Elicited) -> None:
 
 def test_nothing_is_replayed_for_a_term_without_weight(elicited: Elicited) -> None:
     """A batch of such sequences alone would have no loss at all."""
-    lessons = elicited.lessons(replay=0.75, losses={"replay": 0.0})
+    lessons = elicited.dataset(replay=0.75, losses={"replay": 0.0})
     assert [type(lesson) for lesson in lessons] == [JointExample] * NUM_SAMPLES
 
 
 def test_options_are_shuffled_anew_in_each_epoch(elicited: Elicited) -> None:
     """And a letter keeps meaning its node: the prompt shows the node's name behind its letter."""
-    lessons, chat = elicited.lessons(replay=0.0), elicited.chat
+    lessons, chat = elicited.dataset(replay=0.0), elicited.chat
     seen = set()
     for epoch in range(4):
         lessons.set_epoch(epoch)
@@ -128,7 +128,7 @@ def test_options_are_shuffled_anew_in_each_epoch(elicited: Elicited) -> None:
 
 
 def test_a_shifted_letter_fails_with_its_sample(elicited: Elicited) -> None:
-    lesson = elicited.lessons(replay=0.0)[2]
+    lesson = elicited.dataset(replay=0.0)[2]
     first, *rest = lesson.transcript.positions
     moved = dataclasses.replace(lesson.transcript, positions=(first - 1, *rest))
     with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: token \d+ .* letter"):
@@ -136,7 +136,7 @@ def test_a_shifted_letter_fails_with_its_sample(elicited: Elicited) -> None:
 
 
 def test_letters_of_another_question_fail_with_their_sample(elicited: Elicited) -> None:
-    lesson = elicited.lessons(replay=0.0)[1]
+    lesson = elicited.dataset(replay=0.0)[1]
     assert isinstance(lesson, JointExample)
     others = tuple(tuple(token + 100 for token in ids) for ids in lesson.letter_ids)
     with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: .* letter"):
@@ -156,14 +156,14 @@ def test_an_image_that_takes_other_room_fails_with_its_sample(
         return dataclasses.replace(batch, shifts=tuple(shift + 1 for shift in batch.shifts))
 
     monkeypatch.setattr(Batcher, "__call__", shifted)
-    lesson = elicited.lessons(replay=0.0)[0]
+    lesson = elicited.dataset(replay=0.0)[0]
     with pytest.raises(FatalError, match=rf"sample {lesson.sample.sample_id}: token"):
         elicited.collate([lesson])
 
 
 def test_the_truth_can_be_learned_instead(elicited: Elicited) -> None:
     off = {"soft": 0.0, "feature": 0.0}
-    lessons = elicited.lessons(replay=0.0, labels="truth", losses=off)
+    lessons = elicited.dataset(replay=0.0, labels="truth", losses=off)
     for lesson in lessons:
         assert isinstance(lesson, JointExample)
         for answer, position, ids in zip(
@@ -175,7 +175,7 @@ def test_the_truth_can_be_learned_instead(elicited: Elicited) -> None:
 
 def test_an_unknown_truth_is_named(elicited: Elicited) -> None:
     off = {"soft": 0.0, "feature": 0.0}
-    lessons = elicited.lessons(replay=0.0, labels="truth", losses=off)
+    lessons = elicited.dataset(replay=0.0, labels="truth", losses=off)
     sample = lessons[0].sample
     unlabelled = dataclasses.replace(sample.answers[1], truth=None)
     with pytest.raises(FatalError, match=rf"sample {sample.sample_id}, level 2: .*None"):
@@ -189,20 +189,20 @@ def test_truth_takes_no_soft_term(elicited: Elicited) -> None:
 
 def test_samples_of_a_doubtful_teacher_are_left_out(elicited: Elicited) -> None:
     """By the least confident of a sample's answers, for joint prompts and for replay."""
-    samples = {lesson.sample.sample_id: lesson.sample for lesson in elicited.lessons(replay=0.0)}
+    samples = {lesson.sample.sample_id: lesson.sample for lesson in elicited.dataset(replay=0.0)}
     lowest = {
         sample_id: min(answer.confidence for answer in sample.answers)
         for sample_id, sample in samples.items()
     }
     second = sorted(lowest.values())[1]
     limit = (sorted(lowest.values())[0] + second) / 2
-    left = {lesson.sample.sample_id for lesson in elicited.lessons(min_confidence=limit)}
+    left = {lesson.sample.sample_id for lesson in elicited.dataset(min_confidence=limit)}
     assert left == {sample_id for sample_id, least in lowest.items() if least >= second}
 
 
 def test_no_confident_sample_is_an_error(elicited: Elicited) -> None:
     with pytest.raises(ConfigError, match="min_confidence: 1 leaves no sample"):
-        elicited.lessons(min_confidence=1.0)
+        elicited.dataset(min_confidence=1.0)
 
 
 def test_prompts_of_the_facts_style_are_replayed_one_by_one(world: Path, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_prompts_of_the_facts_style_are_replayed_one_by_one(world: Path, tmp_pat
     assert sum("known facts ( None )" in text for text in texts) == len(texts) / 2
     known = {
         f"order : {order} , family : {family} )"
-        for sample in (lesson.sample for lesson in elicited.lessons(replay=0.0))
+        for sample in (lesson.sample for lesson in elicited.dataset(replay=0.0))
         for order, family in [[each.answer.rpartition("/")[2] for each in sample.answers[:2]]]
     }
     assert any(fact in text for fact in known for text in texts)

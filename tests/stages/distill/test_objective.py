@@ -110,7 +110,7 @@ def reference_terms(model: PeftModel, batch: MicroBatch, spec: DistillSpec) -> d
 def test_terms_equal_those_of_full_logits(elicited: Elicited, settings: dict[str, object]) -> None:
     spec = elicited.with_spec(**{"losses": ALL} | settings | {"replay": 0.5}).distill
     model = student_of(elicited, spec)
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     batch = elicited.collate(list(lessons), spec.losses.levels)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
     with torch.inference_mode():
@@ -137,7 +137,7 @@ def test_terms_equal_those_of_full_logits(elicited: Elicited, settings: dict[str
 def test_whatever_the_teacher_was_like(world: Path, tmp_path: Path, overrides: list[str]) -> None:
     elicited = elicit(world, tmp_path, *overrides)
     spec = elicited.with_spec(losses=ALL).distill
-    model, lessons = student_of(elicited, spec), elicited.lessons(replay=0.5)
+    model, lessons = student_of(elicited, spec), elicited.dataset(replay=0.5)
     batch = elicited.collate(list(lessons))
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
     with torch.inference_mode():
@@ -150,7 +150,7 @@ def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
     """And at the letters of a dialogue it is the teacher, so what replay measures is zero."""
     spec = elicited.config.distill
     model = add_adapter(loading.load_model(elicited.config.model), spec)
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     with torch.inference_mode():
         terms = Objective(model, elicited.config.model, spec, lessons.layers)(
             model, elicited.collate(list(lessons))
@@ -162,7 +162,7 @@ def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
 def test_terms_without_weight_are_not_computed(elicited: Elicited) -> None:
     spec = elicited.with_spec(losses={"soft": 0.0, "feature": 0.0, "replay": 0.0}).distill
     model = student_of(elicited, spec)
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     with torch.inference_mode():
         terms = Objective(model, elicited.config.model, spec, lessons.layers)(
             model, elicited.collate(list(lessons))
@@ -174,7 +174,7 @@ def test_top_k_stands_in_where_no_final_state_is_stored(elicited: Elicited) -> N
     """50 of 342 entries and a tail: below the exact divergence, and close to it."""
     spec = elicited.with_spec(losses={"feature": 0.0}).distill
     model = student_of(elicited, spec)
-    batch = elicited.collate(list(elicited.lessons(replay=0.0)))
+    batch = elicited.collate(list(elicited.dataset(replay=0.0)))
     assert batch.joint is not None
     assert batch.joint.signals is not None
     without = dataclasses.replace(
@@ -193,7 +193,7 @@ def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None
     lora = {"rank": 4} | ({kind: True} if kind != "plain" else {})
     spec = elicited.with_spec(losses=ALL, lora=lora).distill
     model = student_of(elicited, spec)
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
     objective.weighted(objective(model, elicited.collate(list(lessons)))).backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}

@@ -43,7 +43,7 @@ def test_only_the_adapter_learns(elicited: Elicited, kind: str) -> None:
     spec = elicited.with_spec(lora=lora).distill
     model = add_adapter(loading.load_model(elicited.config.model, in_4bit=True), spec)
     model.train()  # on the CPU bitsandbytes packs weights anew for inference, without a gradient
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     objective = Objective(model, elicited.config.model, spec, lessons.layers)
     objective.weighted(objective(model, elicited.collate(list(lessons)))).backward()
     learning = {name for name, weights in model.named_parameters() if weights.grad is not None}

@@ -29,7 +29,7 @@ def short(elicited: Elicited, **changes: object) -> RunConfig:
 
 
 def sample_ids(elicited: Elicited) -> set[str]:
-    return {lesson.sample.sample_id for lesson in elicited.lessons(replay=0.0)}
+    return {lesson.sample.sample_id for lesson in elicited.dataset(replay=0.0)}
 
 
 def trained(elicited: Elicited, directory: Path, **changes: object) -> dict[str, torch.Tensor]:
@@ -151,7 +151,7 @@ def test_an_adapter_is_float32_over_a_base_in_half_precision(
 
 def test_every_step_is_a_whole_global_batch(elicited: Elicited) -> None:
     """The rest of an epoch is filled up with sequences of the same epoch."""
-    lessons = elicited.lessons(replay=0.5)
+    lessons = elicited.dataset(replay=0.5)
     assert len(lessons) == 8
     for global_batch, num_batches in ((3, 3), (8, 1), (20, 1)):
         sampler = LengthGroupedSampler(lessons, global_batch, seed=0)

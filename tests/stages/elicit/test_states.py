@@ -395,7 +395,7 @@ def test_another_checkpoint_fails_the_shard(
 def test_a_changed_image_is_refused(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sekd.data.samples.image_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr("sekd.data.images.image_sha256", lambda _: "0" * 64)
     with pytest.raises(SampleError, match="not the image that the teacher saw"):
         run_states(config, answered, shard)
 
