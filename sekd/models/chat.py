@@ -139,6 +139,11 @@ class Chat:
         self._joint_letter_ids: dict[str, TokenIds] = {}
 
     @property
+    def answer_lead(self) -> str:
+        """The spaces between a generation prompt and the model's first word."""
+        return self._template.answer_lead
+
+    @property
     def prefix_ids(self) -> TokenIds:
         """The special tokens that the tokenizer puts in front of a text that lacks them."""
         return self._encoder.prefix_ids

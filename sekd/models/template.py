@@ -47,8 +47,9 @@ class ChatTemplate:
         name: the model's name, for messages.
         source: the text of the template.
         image_token: the placeholder that stands for the image.
-        answer_lead: the spaces between the generation prompt and the first word of the model:
-            LLaVA-1.5's prompt ends with ``ASSISTANT:`` and its answer begins with a space.
+        answer_lead: the spaces in front of the first word of the model. LLaVA-1.5's prompt ends
+            with ``ASSISTANT:`` and its answer begins with a space. Spaces at the end of a prompt
+            are counted here too: a tokenizer writes them and the first word as one token.
         end: what the template puts behind the model's last words; empty for some templates.
     """
 
@@ -74,7 +75,8 @@ class ChatTemplate:
 
     def open(self, text: str) -> str:
         """Render the image and a text, up to where the model begins to write."""
-        return self._render([self._user(text)], is_open=True) + self._forced_start
+        prompt = self._render([self._user(text)], is_open=True)
+        return prompt.rstrip(" ") + self._forced_start
 
     def reopen(self, text: str) -> str:
         """Render what follows the model's words when the user goes on with ``text``.
@@ -82,7 +84,7 @@ class ChatTemplate:
         That is the end of the model's turn, the user's turn, and the next generation prompt.
         """
         messages = [self._user(_TEXT), self._answer(), self._user(text, is_first=False)]
-        return self._behind_answer(messages, is_open=True) + self._forced_start
+        return self._behind_answer(messages, is_open=True).rstrip(" ") + self._forced_start
 
     def _find_content_form(self) -> str:
         """Find out whether the template takes a list of parts or a string; returns a prompt.
@@ -121,10 +123,11 @@ class ChatTemplate:
         """
         closed = self._render([self._user(_TEXT), self._answer()], is_open=False)
         before = closed[: self._answer_place(closed)]
-        rest = before.removeprefix(prompt) if before.startswith(prompt) else ""
-        lead = rest[len(rest.rstrip(" ")) :]
-        forced = rest.removesuffix(lead) if lead else rest
-        is_left_open = _OPEN_REASONING.search(prompt + forced)
+        stripped = prompt.rstrip(" ")
+        rest = before.removeprefix(stripped) if before.startswith(stripped) else ""
+        lead = rest[len(rest.rstrip(" ")) :] or prompt[len(stripped) :]
+        forced = rest.rstrip(" ")
+        is_left_open = _OPEN_REASONING.search(stripped + forced)
         if is_left_open:
             tag = is_left_open[2]
             forced += f"\n</{tag}>\n\n" if tag else f"[/{is_left_open[3]}]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import transformers as hf
-from gallery_families_native import EXPERTS, qwen_tokenizer
+from gallery_families_native import qwen_tokenizer
 from gallery_parts import (
     HIDDEN,
     NUM_TOKENS,
@@ -53,9 +53,7 @@ def gemma3() -> Built:
         eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
         image_token_index=words.convert_tokens_to_ids("<image_soft_token>"),
     )
-    processor = hf.Gemma3Processor(
-        hf.Gemma3ImageProcessor(size=SQUARE), words, image_seq_length=4
-    )
+    processor = hf.Gemma3Processor(hf.Gemma3ImageProcessor(size=SQUARE), words, image_seq_length=4)
     return hf.Gemma3ForConditionalGeneration(config), processor
 
 
