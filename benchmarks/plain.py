@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
 from sekd.commands.options import finished_adapter
+
 from sekd.config import PlainSpec, RunConfig, load_config
 from sekd.data.samples import Dataset
 from sekd.engines import Conversation, open_engine

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import (
-    config_command,
-    on_workers,
-)
+from sekd.commands.config_command import config_command, retry_failed_option, worker_options
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -18,13 +15,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
-@on_workers
-@config_command
+@retry_failed_option
+@worker_options("elicit")
+@config_command("elicit")
 def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
-    """Stage one: the teacher walks the taxonomy and its signals are stored.
+    """Stage one: let the frozen teacher walk the taxonomy, and store its signals.
 
-    Only shards that are not done are run, so the same command resumes, and mends what failed.
+    Only shards that are not done are run. So the same command resumes a run that was stopped, and
+    repeats what failed.
 
     \b
     Example:
