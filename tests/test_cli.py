@@ -15,16 +15,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from command_line import sekd
 
 from sekd.cli import main
 from sekd.config import load_config
 from sekd.data import signals
 from sekd.data.toyworld import write_world
-
-
-def sekd(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 def answers_of(config_file: Path) -> dict[tuple[str, int], str]:

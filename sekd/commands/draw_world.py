@@ -12,7 +12,12 @@ import click
 @click.option(
     "--train-images", default=4000, show_default=True, help="Number of images to train on."
 )
-@click.option("--test-images", default=400, show_default=True, help="Number of images to evaluate on, per taxonomy.")
+@click.option(
+    "--test-images",
+    default=400,
+    show_default=True,
+    help="Number of images to evaluate on, per taxonomy.",
+)
 @click.option("--seed", default=0, show_default=True, help="Another seed draws other images.")
 def draw_world(directory: Path, train_images: int, test_images: int, seed: int) -> None:
     """Draw images of a small world, with a config that runs on a laptop.

@@ -25,8 +25,15 @@ def _pairs(
 
 @click.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
-@click.option("--taxonomy", required=True, type=click.Path(path_type=Path), help="Taxonomy file: .json or .csv.")
-@click.option("--level-names", default="", help="Names of a JSON taxonomy's levels: kingdom,phylum,...")
+@click.option(
+    "--taxonomy",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Taxonomy file: .json or .csv.",
+)
+@click.option(
+    "--level-names", default="", help="Names of a JSON taxonomy's levels: kingdom,phylum,..."
+)
 @click.option("--score-root", is_flag=True, help="Also score the root, as level 0.")
 @click.option(
     "--subtree-level",

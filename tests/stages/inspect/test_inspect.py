@@ -7,19 +7,14 @@ import math
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import sekd
 
-from sekd.cli import main
 from sekd.data.toyworld import write_world
 from sekd.report.inspect.page import page
 from sekd.report.inspect.text import bar
 from sekd.report.inspect.views import OptionView, SampleView, TurnView
 
 NUM_SAMPLES = 8
-
-
-def sekd(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 @pytest.fixture(scope="module")
