@@ -48,6 +48,26 @@ def test_a_directory_is_renamed_into_place_as_a_whole(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["model"]
 
 
+def test_everything_is_flushed_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replace_atomically(tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "weights").touch()
+    assert sorted(flushed[:2]) == ["deep", "weights"]
+    assert flushed[2:] == [temporary.name, tmp_path.name]
+    flushed.clear()
+    create_exclusively(tmp_path / "record", "1")
+    assert [name.startswith(".record.") for name in flushed] == [True, False]
+    assert flushed[1] == tmp_path.name
+
+
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
 def test_a_block_that_raises_leaves_the_target_as_it_was(
     tmp_path: Path, make: Callable[[Path], None]

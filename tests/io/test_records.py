@@ -40,6 +40,12 @@ def test_a_changed_byte_and_a_cut_are_noticed(
         unseal(bytes(record))
 
 
+def test_a_record_is_utf_8_and_refuses_what_json_cannot_hold() -> None:
+    assert "Rüppell".encode() in seal({"path": "Rüppell.jpg"})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        seal({"loss": float("nan")})
+
+
 def test_a_record_carries_the_hash_of_the_bytes_before_it() -> None:
     record = seal({"shard": 3})
     assert record.startswith(b'{"shard": 3, "sha256": "')
