@@ -134,13 +134,14 @@ def test_indices_are_those_of_a_list(tmp_path: Path) -> None:
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, to_answer = [], signals._to_answer
+    read, row_of = [], signals.row_of
 
-    def watch(row: dict[str, Any]) -> TeacherAnswer:
-        read.append((row["sample_id"], row["level"]))
-        return to_answer(row)
+    def watch(row_class: type, cells: dict[str, Any]) -> Any:
+        if row_class is TeacherAnswer:
+            read.append((cells["sample_id"], cells["level"]))
+        return row_of(row_class, cells)
 
-    monkeypatch.setattr(signals, "_to_answer", watch)
+    monkeypatch.setattr(signals, "row_of", watch)
     shard = reopen(SAMPLES, tmp_path)
     assert read == []
     _ = shard[1:2], shard[3]
