@@ -1,9 +1,10 @@
-"""The drawn world: pictures of a small taxonomy, for a laptop, a demo or a test.
+"""The drawn world: images of a small taxonomy, for a laptop, a demo or a test.
 
-Two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and disjoint
-looks. What is drawn fixes the path: background tint (level 1), shape (2), colour (3), pattern (4).
-A node's name depends on its whole path, so that no level can be named without the ones above.
-:func:`write_dataset` leaves what any user has: a folder of PNG files per leaf and a taxonomy file.
+There are two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and
+disjoint looks. The drawing follows from the path: background tint (level 1), shape (2), colour (3),
+pattern (4). A node's name depends on its whole path, so that no level can be named without the ones
+above it. :func:`write_dataset` writes what any user has: a folder of PNG files per leaf, and a
+taxonomy file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PathIndex = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class World:
-    """One drawn taxonomy: its names and its looks, three of each attribute."""
+    """One drawn taxonomy: its names, and three values of each attribute of a drawing."""
 
     name: str
     seed: int
@@ -46,21 +47,21 @@ class World:
 
     @property
     def leaves(self) -> Iterator[PathIndex]:
-        """Indices of the 81 leaves."""
+        """The index paths of the 81 leaves."""
         indices = range(_BRANCHING)
         return itertools.product(indices, indices, indices, indices)
 
     def path(self, leaf: PathIndex) -> list[str]:
-        """Names from the root to the leaf, five of them."""
+        """Return the five names from the root to the leaf."""
         return [self.names[leaf[:depth]] for depth in range(len(leaf) + 1)]
 
     def taxonomy(self) -> dict[str, list[str]]:
-        """Leaf -> root-first path."""
+        """Return the taxonomy as leaf -> root-first path."""
         return {self.path(leaf)[-1]: self.path(leaf) for leaf in self.leaves}
 
 
 def _invent_names(seed: int) -> dict[tuple[int, ...], str]:
-    """A pronounceable word per node; the two worlds start their words with other letters."""
+    """Invent a pronounceable word per node. The two worlds start their words with other letters."""
     rng = random.Random(seed)
     onsets = ("b", "d", "g", "k", "l") if seed % 2 else ("m", "n", "r", "s", "t")
     syllables = [c + v for c in ("v", "z", "x", "ph", "th", *onsets) for v in "aeiou"]
@@ -98,7 +99,7 @@ WORLDS = {world.name: world for world in (SEEN, UNSEEN)}
 
 
 def draw(world: World, leaf: PathIndex, rng: random.Random) -> Image.Image:
-    """One picture of a leaf: RGB, 56 x 56, with jitter in place, size, angle, light and noise."""
+    """Draw one image of a leaf: RGB, 56 x 56, with random place, size, angle, light and noise."""
     size = IMAGE_SIZE * _SUPERSAMPLING
     tint, shape = world.tints[leaf[0]], world.shapes[leaf[1]]
     colour, pattern = world.colours[leaf[2]], world.patterns[leaf[3]]
@@ -177,8 +178,8 @@ def _fill(colour: Colour, pattern: str, size: int, rng: random.Random) -> Image.
 def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) -> None:
     """Write ``images/<leaf name>/<number>.png`` and ``taxonomy.json``.
 
-    Leaves take turns, so any ``num_images`` is balanced to one image. The same arguments write the
-    same bytes; other seeds draw other pictures.
+    Leaves take turns, so that the numbers of their images differ by one at most. The same arguments
+    write the same bytes; other seeds draw other images.
     """
     rng = random.Random(f"{world.name}:{seed}")
     leaves = list(world.leaves)
@@ -195,12 +196,12 @@ def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) 
 def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) -> None:
     """Write training and test images of both taxonomies and a ``config.yaml`` that runs on them.
 
-    No test image is a training image of the student: the two are drawn from other seeds. Nor is
-    either one of the tiny model's, which were drawn from a seed of their own.
+    Test and training images are drawn from different seeds, so that none is in both. The training
+    images of the tiny model are drawn from yet another seed.
 
     Args:
-        num_train: images of the seen taxonomy to elicit and distil.
-        num_test: images of each taxonomy to evaluate.
+        num_train: the number of images of the seen taxonomy, to elicit and distil.
+        num_test: the number of images of each taxonomy, to evaluate.
     """
     write_dataset(SEEN, directory / "train", num_images=num_train, seed=2 * seed)
     for world in (SEEN, UNSEEN):

@@ -41,9 +41,9 @@ def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
         write_dataset(SEEN, tmp_path / name, num_images=8, seed=seed)
     first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
-    pictures = {file for name, file in first.items() if name.endswith(".png")}
-    assert len(pictures) == 8
-    assert not pictures & set(other.values())
+    images = {file for name, file in first.items() if name.endswith(".png")}
+    assert len(images) == 8
+    assert not images & set(other.values())
 
 
 @each_world
@@ -84,8 +84,8 @@ def test_every_level_is_drawn(world: World, level: int) -> None:
         leaf = [1, 1, 1, 1]
         leaf[level - 1] = choice
         # The same generator gives the same jitter and noise: what differs is the look alone.
-        picture = draw(world, (leaf[0], leaf[1], leaf[2], leaf[3]), random.Random(0))
-        looks.append(np.asarray(picture, dtype=int))
+        image = draw(world, (leaf[0], leaf[1], leaf[2], leaf[3]), random.Random(0))
+        looks.append(np.asarray(image, dtype=int))
     changed = (np.abs(looks[0] - looks[1]).max(axis=2) > 25).mean()
     assert changed > 0.03
 
