@@ -25,7 +25,7 @@ from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, ask, open_engine
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
-from sekd.stages.walk import PreparedSample, prepare_samples
+from sekd.stages.prepare import PreparedSample, prepare_samples
 
 NUM_OPTIONS = 4
 TINY = Path(toyworld.__file__).parents[1] / "tiny_model"
@@ -39,10 +39,10 @@ class Asked:
     truth: int
 
 
-def all_orders(chat: Chat, dataset: Dataset, picture: PreparedSample) -> Conversation[list[Asked]]:
+def all_orders(chat: Chat, dataset: Dataset, prepared: PreparedSample) -> Conversation[list[Asked]]:
     asked: list[Asked] = []
     turn, choice = None, 0
-    for question in picture.questions or ():
+    for question in prepared.questions or ():
         options = question.options
         shifts = range(len(options))
         turns = []
@@ -53,7 +53,7 @@ def all_orders(chat: Chat, dataset: Dataset, picture: PreparedSample) -> Convers
             else:
                 turns.append(chat.next_turn(turn, choice, order))
         letters = chat.letter_ids[: len(options)]
-        answers = yield from ask([Ask(picture.prompt(each.token_ids), letters) for each in turns])
+        answers = yield from ask([Ask(prepared.prompt(each.token_ids), letters) for each in turns])
         shown = np.exp([answer.option_logprobs for answer in answers])
         probabilities = np.array([np.roll(shown[by], by) for by in shifts])
         turn, choice = turns[0], int(probabilities[0].argmax())
@@ -108,8 +108,9 @@ def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[Asked]
     engine = open_engine("transformers", model, chat, batch_size=64, engine_args={})
 
     def talks() -> Iterator[Conversation[list[Asked]]]:
-        for picture in prepare_samples(dataset, list(dataset.samples), []):
-            yield all_orders(chat, dataset, picture)
+        for prepared in prepare_samples(dataset, dataset.samples):
+            assert isinstance(prepared, PreparedSample)
+            yield all_orders(chat, dataset, prepared)
 
     asked = [each for talk in engine.run(talks()) for each in talk]
     engine.close()
