@@ -65,14 +65,14 @@ class RuleEngine:
         return Reply(self.chat.encode("\n".join(lines)), num_prompt_tokens, NUM_CACHED)
 
 
-class KeptRule(EngineCache):
-    """Keeps that engine open, whatever is asked for."""
+class RuleEngineCache(EngineCache):
+    """Returns the engine that follows a rule, for every candidate."""
 
     def __init__(self, chat: Chat, rule: Rule) -> None:
         self.chat = chat
         self.engine = RuleEngine(chat, rule)
 
-    def open(self, contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
+    def open(self, candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
         return OpenCandidate(self.chat.processor, self.engine)
 
 
