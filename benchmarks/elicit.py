@@ -41,9 +41,11 @@ from sekd.engines.driver import run_one_by_one
 from sekd.models import loading
 from sekd.models.batching import Batcher, to_device
 from sekd.models.chat import Chat
+from sekd.stages.answers import SampleAnswers
 from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.elicit.states import StatesWorker, _by_length
-from sekd.stages.walk import Dialogue, prepare_samples, walk
+from sekd.stages.elicit.states import StatesWorker, longest_first
+from sekd.stages.prepare import PreparedSample, prepare_samples
+from sekd.stages.walk import walk
 
 LAYERS = ["block_1", "block_3", "block_5", "final_norm"]
 MEMORY_SLACK = 20.0  # MB; the logits of one batch's answers alone take 58
@@ -126,34 +128,35 @@ def ask_questions(folder: Path, way: str) -> dict[str, Any]:
     engine = open_way(way, config, chat)
     samples = list(dataset.samples)
 
-    def walks(some: list[Any]) -> Iterator[Conversation[Dialogue]]:
-        for picture in prepare_samples(dataset, some, []):
-            yield walk(chat, dataset, picture, config.elicit)
+    def walks(some: list[Any]) -> Iterator[Conversation[SampleAnswers]]:
+        for prepared in prepare_samples(dataset, some):
+            assert isinstance(prepared, PreparedSample)
+            yield walk(chat, dataset, prepared, config.elicit)
 
     list(engine.run(walks(samples[:2])))  # so that kernels are chosen and caches made
     before = read_metrics(engine)
     started = time.monotonic()
-    dialogues = list(engine.run(walks(samples)))
+    walked = list(engine.run(walks(samples)))
     seconds = time.monotonic() - started
     after = read_metrics(engine)
-    steps = [step for dialogue in dialogues for step in dialogue.steps]
-    counted = sum(step.num_prompt_tokens - step.num_cached_tokens for step in steps)
+    levels = [level for answers in walked for level in answers.levels]
+    counted = sum(level.num_prompt_tokens - level.num_cached_tokens for level in levels)
     if after:
         computed = after["queries"] - before["queries"] - (after["hits"] - before["hits"])
     labels = {
-        dialogue.picture.sample.id: [step.node.name for step in dialogue.steps]
-        for dialogue in dialogues
+        answers.sample_id: [level.node.name for level in answers.levels if level.node]
+        for answers in walked
     }
     joint = sum(
-        len(chat.joint_prompt([step.question for step in each.steps], dataset.taxonomy.root))
-        for each in dialogues
+        len(chat.joint_prompt([level.question for level in each.levels], dataset.taxonomy.root))
+        for each in walked
     )
     engine.close()
     return {
         "seconds": seconds,
         "prefill_tokens": computed if after else counted,
         "counted_tokens": counted,
-        "joint_tokens": joint + (NUM_IMAGE_TOKENS - 1) * len(dialogues),
+        "joint_tokens": joint + (NUM_IMAGE_TOKENS - 1) * len(walked),
         "labels": labels,
     }
 
@@ -186,15 +189,15 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
     worker.close()
     pair = (answers.files[signals.TRANSCRIPTS], answers.files[signals.ANSWERS])
     states = StatesWorker(config, {0: pair})
-    hooks = states._pass
+    hooks = states._extractor
     samples = list(signals.TeacherShard(*pair))
-    passages = _by_length(samples)
+    rows = longest_first(samples)
 
     @torch.inference_mode()
     def plain() -> None:
         """Run the same batches, images included, without hooks and ``lm_head``."""
-        for start in range(0, len(passages), 16):
-            some = passages[start : start + 16]
+        for start in range(0, len(rows), 16):
+            some = rows[start : start + 16]
             images = [
                 read_unchanged(Path(each.sample.image), each.sample.image_sha256) for each in some
             ]
@@ -217,7 +220,7 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
             run()
             seconds[name].append(time.monotonic() - started)
     num_bytes = sum(path.stat().st_size for path in files_at.iterdir())
-    num_tokens = sum(len(each.token_ids) for each in passages)
+    num_tokens = sum(len(each.token_ids) for each in rows)
     num_tokens += len(samples) * (NUM_IMAGE_TOKENS - 1)
     num_answers = sum(len(sample.answers) for sample in samples)
     return {

@@ -26,7 +26,7 @@ from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, ask, open_engine
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
-from sekd.stages.walk import PreparedSample, prepare_samples
+from sekd.stages.prepare import PreparedSample, prepare_samples
 
 NUM_OPTIONS = 4
 TINY = Path(toyworld.__file__).parents[1] / "tiny_model"
@@ -46,11 +46,11 @@ class RotatedAnswers:
 
 
 def all_orders(
-    chat: Chat, dataset: Dataset, picture: PreparedSample
+    chat: Chat, dataset: Dataset, prepared: PreparedSample
 ) -> Conversation[list[RotatedAnswers]]:
     answered: list[RotatedAnswers] = []
     turn, choice = None, 0
-    for question in picture.questions or ():
+    for question in prepared.questions or ():
         options = question.options
         shifts = range(len(options))
         turns = []
@@ -61,7 +61,7 @@ def all_orders(
             else:
                 turns.append(chat.next_turn(turn, choice, order))
         letters = chat.letter_ids[: len(options)]
-        answers = yield from ask([Ask(picture.prompt(turn.token_ids), letters) for turn in turns])
+        answers = yield from ask([Ask(prepared.prompt(turn.token_ids), letters) for turn in turns])
         shown = np.exp([answer.option_logprobs for answer in answers])
         probabilities = np.array([np.roll(shown[shift], shift) for shift in shifts])
         turn, choice = turns[0], int(probabilities[0].argmax())
@@ -116,8 +116,9 @@ def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[Rotate
     engine = open_engine("transformers", model, chat, batch_size=64, engine_args={})
 
     def conversations() -> Iterator[Conversation[list[RotatedAnswers]]]:
-        for picture in prepare_samples(dataset, list(dataset.samples), []):
-            yield all_orders(chat, dataset, picture)
+        for prepared in prepare_samples(dataset, dataset.samples):
+            assert isinstance(prepared, PreparedSample)
+            yield all_orders(chat, dataset, prepared)
 
     answered = [answers for result in engine.run(conversations()) for answers in result]
     engine.close()

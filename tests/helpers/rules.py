@@ -70,7 +70,7 @@ class RuleEngineCache(EngineCache):
         self.chat = chat
         self.engine = RuleEngine(chat, rule)
 
-    def open(self, contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
+    def open(self, candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
         return OpenCandidate(self.chat.processor, self.engine)
 
 

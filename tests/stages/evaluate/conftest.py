@@ -21,7 +21,7 @@ def words(tiny_model: Path) -> Chat:
 
 
 @pytest.fixture
-def kept(words: Chat) -> Callable[[Rule], RuleEngineCache]:
+def rule_cache(words: Chat) -> Callable[[Rule], RuleEngineCache]:
     return lambda rule: RuleEngineCache(words, rule)
 
 
