@@ -1,4 +1,4 @@
-"""``python -m sekd``."""
+"""Run the command line as ``python -m sekd``."""
 
 from sekd.cli import main
 

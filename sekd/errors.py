@@ -24,7 +24,7 @@ class SampleError(SekdError):
 
     Args:
         message: what is wrong, with the value and the file.
-        level: level of the question at which it went wrong, where there is one.
+        level: level of the question that failed, if the error belongs to one question.
     """
 
     def __init__(self, message: str, *, level: int | None = None) -> None:
@@ -32,7 +32,11 @@ class SampleError(SekdError):
         self.level = level
 
 
-def in_one_line(error: BaseException) -> str:
-    """The text of an error on one line; an error that is not ours begins with its type."""
-    kind = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())
+def in_one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """Write an error, or the text of one, on one line of at most ``limit`` characters.
+
+    An error that is not sekd's own begins with its type.
+    """
+    is_foreign = isinstance(error, BaseException) and not isinstance(error, SekdError)
+    kind = f"{type(error).__name__}: " if is_foreign else ""
+    return f"{kind}{' '.join(str(error).split())}"[:limit]

@@ -35,26 +35,23 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
 
 
 def _report_elicited(elicited: Elicited, as_json: bool) -> None:
-    answers, states = elicited
-    num_prompt_tokens = sum(answers.stats("num_prompt_tokens"))
-    num_cached_tokens = sum(answers.stats("num_cached_tokens"))
     summary = {
-        "num_samples": answers.num_samples,
-        "num_quarantined": len(answers.quarantined),
-        "num_answers": sum(answers.stats("num_answers")),
-        "num_prompt_tokens": num_prompt_tokens,
-        "num_cached_tokens": num_cached_tokens,
-        "parity_max": max(states.stats("parity_max")),
-        "answers": str(answers.directory),
-        "states": str(states.directory),
+        "num_samples": elicited.num_samples,
+        "num_quarantined": elicited.num_quarantined,
+        "num_answers": elicited.num_answers,
+        "num_prompt_tokens": elicited.num_prompt_tokens,
+        "num_cached_tokens": elicited.num_cached_tokens,
+        "parity_max": elicited.parity_max,
+        "answers": str(elicited.answers.directory),
+        "states": str(elicited.states.directory),
     }
     if as_json:
         click.echo(json.dumps(summary))
         return
     click.echo(
-        f"{summary['num_samples']} samples elicited, {summary['num_answers']} answers, "
-        f"{summary['num_quarantined']} samples quarantined; {num_prompt_tokens} prompt tokens, "
-        f"{num_cached_tokens} of them from the cache; engine and state pass differ by at most "
-        f"{summary['parity_max']:.1g} in log-probability\n"
-        f"answers: {summary['answers']}\nstates:  {summary['states']}"
+        f"{elicited.num_samples} samples elicited, {elicited.num_answers} answers, "
+        f"{elicited.num_quarantined} samples quarantined; {elicited.num_prompt_tokens} prompt "
+        f"tokens, {elicited.num_cached_tokens} of them from the cache; engine and state pass "
+        f"differ by at most {elicited.parity_max:.1g} in log-probability\n"
+        f"answers: {elicited.answers.directory}\nstates:  {elicited.states.directory}"
     )

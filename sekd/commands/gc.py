@@ -23,7 +23,7 @@ def gc(run: Location, dry_run: bool) -> int:
         sekd gc runs/birds --dry-run
     """
     from sekd.io.files import remove
-    from sekd.pipeline.gc import find_garbage
+    from sekd.pipeline.garbage import find_garbage
     from sekd.pipeline.status import stage_directories
 
     garbage = [each for _, place in stage_directories(run) for each in find_garbage(place)]

@@ -103,13 +103,13 @@ class _Shards:
         import difflib
 
         from sekd.data.signals import TeacherShard
-        from sekd.stages.inspect import States, view_sample
+        from sekd.stages.inspect import StateLookup, view_sample
 
         known: list[str] = []
         for index, files in self._answers.items():
             shard = TeacherShard(*files)
             if sample_id in shard.sample_ids:
-                states = States(*self._states[index]) if index in self._states else None
+                states = StateLookup(*self._states[index]) if index in self._states else None
                 sample = shard[shard.sample_ids.index(sample_id)]
                 return view_sample(sample, states, self._decoder())
             known += shard.sample_ids

@@ -113,7 +113,7 @@ def _score(
 ) -> None:
     from rich.console import Console
 
-    from sekd.analysis.scoring.resolve import read_answers
+    from sekd.analysis.scoring.resolve import resolve_predictions
     from sekd.analysis.scoring.scorecard import Scoring, counterpart
     from sekd.data.taxonomy import Taxonomy
     from sekd.report.score import score_tables
@@ -121,7 +121,7 @@ def _score(
     taxonomy = Taxonomy.load(taxonomy_path, level_names=level_names)
     scoring = Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=bootstrap)
     files = [
-        read_answers(path, taxonomy, only=only, score_root=score_root)
+        resolve_predictions(path, taxonomy, only=only, score_root=score_root)
         for path in (predictions, compare)
         if path is not None
     ]

@@ -1,4 +1,4 @@
-"""The config of a run: its schema, how it is loaded, and messages about what is wrong with it."""
+"""The config of a run: its schema, how it is loaded, and messages about what is wrong in it."""
 
 from sekd.config.base import (
     BASE,
@@ -9,6 +9,7 @@ from sekd.config.base import (
     Distance,
     Divergence,
     DType,
+    EngineName,
     Paradigm,
     StateDType,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "DistillSpec",
     "Divergence",
     "ElicitSpec",
+    "EngineName",
     "EvaluateSpec",
     "EvaluatedModel",
     "LoraSpec",

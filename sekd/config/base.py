@@ -13,14 +13,34 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+
 DType = Literal["float32", "bfloat16", "float16"]
-Divergence = Literal["forward", "reverse", "jsd"]
-Distance = Literal["cosine", "mse"]
-AnswerForm = Literal["letter", "letter_and_name"]
+"""Number format of a model's weights and computations."""
 StateDType = Literal["float32", "bfloat16", "float8"]
+"""Number format of stored decoder states; ``float8`` is e4m3 with one scale for each row."""
+EngineName = Literal["transformers", "vllm"]
+"""Library that runs a model: see ``sekd/engines``."""
+AnswerForm = Literal["letter", "letter_and_name"]
+"""What an answer consists of: ``B``, or ``B. chordata``."""
+Divergence = Literal["forward", "reverse", "jsd"]
+"""Divergence of the teacher's distribution T and the student's S: ``forward`` is KL(T || S),
+``reverse`` KL(S || T), and ``jsd`` is the Jensen-Shannon divergence."""
+Distance = Literal["cosine", "mse"]
+"""Distance of two states: 1 - cosine similarity, or the squared difference relative to the
+teacher's squared length."""
+Paradigm = Literal["joint", "independent", "conditioned"]
+"""How a model is asked about the levels of a taxonomy: ``joint`` asks about all of them in one
+prompt and lets the model write freely, ``independent`` asks one question per prompt, and
+``conditioned`` asks one question after another, with the earlier answers as context."""
+Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
+"""An evaluation that is repeated with one thing changed: see ``evaluate.controls``."""
+
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
+BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
+"""Names of the models that every evaluation includes."""
 
 
-def _run_dir(value: object) -> Location:
+def _parse_run_dir(value: object) -> Location:
     if not isinstance(value, str | Path):
         raise ValueError("not a path or a URL")  # noqa: TRY004  pydantic reports no TypeError
     try:
@@ -29,16 +49,15 @@ def _run_dir(value: object) -> Location:
         raise ValueError(f"no library for this kind of store: {error}") from error
 
 
-RunDir = Annotated[Location, PlainValidator(_run_dir), PlainSerializer(str)]
-Paradigm = Literal["joint", "independent", "conditioned"]
-Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
-BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
-"""Names of models that are evaluated without being asked for."""
+RunDir = Annotated[Location, PlainValidator(_parse_run_dir), PlainSerializer(str)]
 
 
 class Section(BaseModel):
-    """Base of every section: strict, frozen, and an unknown key is an error."""
+    """Base of every section: strict, frozen, and an unknown key is an error.
+
+    The docstring of each field is its reference: what the value is, its unit or choices, what it
+    does, and when to change it.
+    """
 
     model_config = ConfigDict(
         extra="forbid",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -13,6 +13,7 @@ from sekd.config.base import (
     STUDENT,
     Control,
     DType,
+    EngineName,
     Fraction,
     ModelName,
     Paradigm,
@@ -24,19 +25,25 @@ from sekd.config.runtime import ShardRuntime
 
 
 class EvaluatedModel(Section):
-    """One more model to evaluate: the config's own, unless ``path`` names another."""
+    """One more model to evaluate: the config's own with an adapter, or the one at ``path``."""
 
     path: str | None = None
-    """As ``model.path``. The settings of the config's model do not carry over to another one."""
+    """Another model, as in ``model.path``; ``null`` takes the config's model. None of the settings
+    under ``model`` applies to another model."""
     revision: str | None = None
+    """Commit, tag or branch of ``path``, as in ``model.revision``."""
     dtype: DType = "bfloat16"
+    """Number format of ``path``, as in ``model.dtype``."""
     trust_remote_code: bool = False
+    """Whether Python code that comes with ``path`` is run, as in ``model.trust_remote_code``."""
     processor_args: dict[str, Any] = {}
+    """Arguments of the processor of ``path``, as in ``model.processor_args``."""
     adapter: Path | None = None
-    """Directory of a PEFT adapter to answer with, e.g. that of another run's student."""
+    """Directory of a PEFT adapter that the model answers with, e.g. that of another run's student;
+    ``null`` takes the model itself."""
 
     @model_validator(mode="after")
-    def _names_something(self) -> Self:
+    def _names_a_model(self) -> Self:
         fields = type(self).model_fields
         given = [name for name in fields if getattr(self, name) != fields[name].default]
         if self.path is None and set(given) - {"adapter"}:
@@ -45,45 +52,62 @@ class EvaluatedModel(Section):
             raise ValueError("give path or adapter; without both it is the base")
         return self
 
-    def spec(self, own: ModelSpec) -> ModelSpec:
-        """The model to load; ``own`` is the config's."""
+    def spec(self, base: ModelSpec) -> ModelSpec:
+        """Return the model to load: ``base``, the config's own, unless ``path`` names another."""
         if self.path is None:
-            return own
+            return base
         return ModelSpec(**self.model_dump(exclude={"adapter"}))
 
 
 class EvaluateSpec(Section):
-    """Last stage: models on labelled images, one cell for each dataset, model, paradigm, control.
+    """Last stage: models answer about labelled images.
 
-    The config's model (``base``) and its finished student (``student``) are always there.
+    There is one cell for each combination of dataset, model, paradigm and control. The config's
+    model (``base``) and its finished student (``student``) are always evaluated.
     """
 
     models: dict[ModelName, EvaluatedModel] = {}
-    """More models, by the name that they get in the tables."""
+    """More models to evaluate, by the name that they get in the tables."""
     datasets: tuple[str, ...] = ("test",)
-    """Names under ``data``."""
+    """Names of the datasets under ``data`` to evaluate on."""
     paradigms: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
+    """Ways to ask: ``joint`` asks about all levels in one prompt, ``independent`` asks one question
+    per prompt, ``conditioned`` asks one question after another with the earlier answers as
+    context."""
     controls: tuple[Control, ...] = ("taxonomy", "blind")
-    """What each cell is done again under, to tell what its figures owe to something else than the
-    image: ``blind`` (no image), ``shuffled`` (options in another order), ``circular`` (options in
-    every rotation; right is what is right in all of them), ``siblings`` (wrong options of the same
-    parent); and ``taxonomy``, what a solver scores that knows the taxonomy and sees the options
-    alone. ``circular`` asks as often as there are options. Not given by the paper."""
+    """Ablations: each cell is repeated to see what its score owes to things other than the image.
+
+    - ``blind`` shows no image.
+    - ``shuffled`` shows the options in another order.
+    - ``circular`` shows the options in every rotation, and an answer is right only if it is right
+      in all of them. It asks as many times as there are options.
+    - ``siblings`` takes wrong options from the children of the same parent.
+    - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options.
+
+    Not given by the paper."""
     control_limit: Positive | None = 500
-    """Only the first so many samples of each dataset under a control; ``taxonomy`` takes all."""
-    engine: Literal["transformers", "vllm"] = "transformers"
+    """Number of samples of each dataset, from its beginning, that are asked under a control;
+    ``null`` takes all. The ``taxonomy`` control always takes all."""
+    engine: EngineName = "transformers"
+    """Library that runs the models: ``transformers`` for any model and machine, ``vllm`` for speed
+    on GPUs."""
     engine_args: dict[str, Any] = {}
+    """Arguments of the vLLM engine that change its numbers, e.g. ``{quantization: fp8}``. All
+    others belong in ``runtime.engine_args``."""
     limit: Positive | None = None
-    """Only the first so many samples of each dataset."""
+    """Number of samples of each dataset, from its beginning; ``null`` takes all. Set it to try a
+    config out, not for a result."""
     num_bootstrap: Positive = 1000
+    """Number of bootstrap samples behind each confidence interval."""
     alpha: Fraction = 0.95
-    """Weight of the last level in ``dwpa``."""
+    """Weight of the last level in ``dwpa``; the other levels share the rest evenly."""
     seed: int = 0
-    """Of the bootstrap, and of the order under ``shuffled``."""
+    """Seed of the bootstrap, and of the order of the options under ``shuffled``."""
     runtime: ShardRuntime = ShardRuntime()
+    """How the stage is carried out."""
 
     @model_validator(mode="after")
-    def _names_each_once(self) -> Self:
+    def _has_unique_names(self) -> Self:
         for key in ("datasets", "paradigms", "controls"):
             names: tuple[str, ...] = getattr(self, key)
             if len(set(names)) < len(names):

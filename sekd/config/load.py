@@ -1,11 +1,10 @@
-"""Read a config from YAML, apply overrides, and write it with every default filled in."""
+"""Read a config from YAML with overrides, and write it with every default filled in."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,29 +14,33 @@ from sekd.config.distill import DistillSpec
 from sekd.config.messages import explain
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, in_one_line
+from sekd.io.files import write_atomically
 from sekd.io.locations import Location
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads ``5e-5`` as a number, which YAML 1.1 takes for a string.
+    """Loads safe YAML, and reads ``5e-5`` as a number, which YAML 1.1 takes for a string.
 
     A key written twice is an error: plain YAML keeps the last one and drops the first silently.
     """
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for index, key in enumerate(keys):
-            if key.value in (earlier.value for earlier in keys[:index]):
+        known_keys = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in known_keys:
                 raise yaml.composer.ComposerError(
                     None, None, f"the key {key.value} occurs twice", key.start_mark
                 )
+            known_keys.add(key.value)
         return node
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what :class:`_Loader` would read as a number, such as the commit ``12e4567``."""
+    """Dumps YAML, and quotes what :class:`_Loader` reads as a number, like commit ``12e4567``."""
 
 
 for _yaml in (_Loader, _Dumper):
@@ -49,9 +52,9 @@ for _yaml in (_Loader, _Dumper):
 
 
 def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file, apply ``a.b=c`` overrides (values are YAML), validate.
+    """Read a YAML file, apply ``a.b=c`` overrides (whose values are YAML), and validate the result.
 
-    Relative paths of datasets and ``run_dir`` are taken from the current directory.
+    Relative paths of datasets and ``run_dir`` start at the current directory.
 
     Raises:
         ConfigError: one line that names the file, the key and what was wrong.
@@ -63,13 +66,13 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {in_one_line(str(error))}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys such as run_dir, model and data")
     for override in overrides:
-        _apply(content, override)
+        _apply_override(content, override)
     try:
-        # By way of JSON, where strict validation still takes lists for tuples, strings for paths.
+        # Strict validation of JSON, unlike that of Python, takes lists as tuples, strings as paths.
         config = RunConfig.model_validate_json(json.dumps(content))
     except TypeError as error:
         raise ConfigError(f"{path}: {error} (write dates and the like in quotes)") from error
@@ -78,7 +81,7 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: {explained}") from error
     for name, changes in config.sweep.variants.items():
         if changes == ABLATION.get(name):
-            continue  # nobody asked for it; the sweep leaves it out if it does not fit
+            continue  # the user did not ask for it; the sweep leaves it out if it does not fit
         try:
             config.variant(name)
         except ValidationError as error:
@@ -90,14 +93,13 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
 
 def write_resolved(config: RunConfig, path: Location) -> None:
     """Write the config with every default filled in, as YAML."""
-    if isinstance(path, Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     content = config.model_dump(mode="json")
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text)
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    """Set one value, given as ``a.b=c``, in the nested content of a config file."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key=value, e.g. elicit.engine=vllm")

@@ -1,4 +1,4 @@
-"""Messages about a config: which key is wrong, and the nearest known name."""
+"""Messages about a config: which key is wrong, and which known name is nearest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from sekd.config.base import Section
 def explain(
     error: ValidationError, kind: type[Section], above: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """One clause per problem of a ``kind`` that stands below the keys ``above``."""
+    """Describe each problem of a section in one clause.
+
+    Args:
+        kind: type of the section.
+        above: keys of the config that lead to the section.
+    """
     for problem in error.errors():
         place = ".".join(map(str, (*above, *problem["loc"])))
         if problem["type"] == "extra_forbidden":
-            known = _siblings(kind, problem["loc"])
+            known = _known_keys(kind, problem["loc"])
             yield f"unknown key {place}{nearest(place.split('.')[-1], known)}"
         else:
             given = problem["input"]
@@ -26,8 +31,8 @@ def explain(
             yield f"{place}: {problem['msg']}{shown}"
 
 
-def _siblings(kind: Any, place: tuple[int | str, ...]) -> list[str]:
-    """Keys that are allowed where the unknown key at ``place`` below a ``kind`` stands."""
+def _known_keys(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """List the keys that are allowed beside the unknown key at ``place`` in a section."""
     for part in place[:-1]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
@@ -39,8 +44,8 @@ def _siblings(kind: Any, place: tuple[int | str, ...]) -> list[str]:
 
 
 def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """End an error message with the nearest known name, or with all known names."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {near[0]}?"
+    """Write the end of an error message: the nearest known name, or all known names."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean {matches[0]}?"
     return f"; known: {', '.join(known)}" if known else ""

@@ -8,17 +8,22 @@ from sekd.config.base import DType, Section
 
 
 class ModelSpec(Section):
-    """The vision-language model, base of teacher and student."""
+    """The vision-language model that is the teacher and the base of the student."""
 
     path: str
-    """A directory, a Hugging Face id, or ``tiny`` for the model inside this package."""
+    """A directory, or a Hugging Face id of a model that was downloaded already."""
     revision: str | None = None
-    """Commit, tag or branch of a Hugging Face id."""
+    """Commit, tag or branch of a Hugging Face id; ``null`` takes the default branch."""
     dtype: DType = "bfloat16"
+    """Number format in which the model is loaded. ``float32`` is for small models and for CPUs;
+    ``float16`` is for GPUs without ``bfloat16``."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. Off unless you have read that code."""
+    """Whether Python code that comes with the model is run. Set it only if you have read that
+    code."""
     processor_args: dict[str, Any] = {}
-    """Passed to the processor as they are, e.g. ``{max_pixels: 1003520}``."""
+    """Arguments of the model's processor, e.g. ``{max_pixels: 1003520}``. Limits on the image size
+    decide how many tokens an image takes, and so the speed."""
     decoder_blocks: str | None = None
-    """Module path of the language model's list of blocks, e.g. ``model.language_model.layers``.
-    Only for a model where it is not found; the error lists what to choose from."""
+    """Module path of the language model's list of blocks, e.g. ``model.language_model.layers``;
+    ``null`` lets sekd find it. Set it for a model where that fails; the error lists what to choose
+    from."""

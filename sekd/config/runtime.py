@@ -13,20 +13,31 @@ class ShardRuntime(Section):
     """How a stage with shards is carried out."""
 
     shard_size: Positive = 256
-    """Samples per shard. The stored plan of a directory wins over this."""
+    """Number of samples in a shard, which is processed, stored and tried again as a whole. Smaller
+    shards lose less work when a process dies; larger ones make fewer files. A directory keeps the
+    shards that it was started with."""
     batch_size: Positive = 32
-    """Images that go through the model together."""
+    """Number of images that go through the model together. Raise it until the GPU's memory is full.
+    The vLLM engine forms its batches itself."""
     engine_args: dict[str, Any] = {}
-    """Arguments of the engine that do not change its numbers, e.g. ``tensor_parallel_size``."""
+    """Arguments of the vLLM engine that do not change its numbers, e.g.
+    ``{gpu_memory_utilization: 0.85, tensor_parallel_size: 2}``. The transformers engine takes
+    none."""
     max_attempts: Positive = 3
-    """Attempts at a shard, over all runs, before it is given up."""
+    """Number of attempts at a shard, over all runs, before it is given up. ``--retry-failed``
+    grants them again."""
     shard_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds after which an attempt at a shard is given up."""
+    """Seconds after which an attempt at a shard counts as failed; ``null`` waits for ever. Set it
+    where an engine may hang. The inline executor cannot interrupt a library that hangs."""
     executor: Literal["inline", "process", "ray"] = "inline"
-    """One worker in this process, a process for each on this machine, or those of a Ray cluster."""
+    """Where workers run: ``inline`` is one worker in this process, ``process`` starts a process for
+    each worker on this machine, ``ray`` uses the machines of a Ray cluster. Take ``process`` for
+    several GPUs, or if a sample may kill its process."""
     workers: Positive = 1
-    """Workers, an engine each, of the process and ray executors."""
+    """Number of workers of the process and ray executors; each loads its own engine."""
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
-    """Devices that each worker has to itself; 0 leaves what it sees as it is."""
+    """Number of GPUs that each worker has for itself; 0 lets every worker see all of them. Set it
+    whenever several workers run on GPUs."""
     address: str | None = None
-    """Of the Ray cluster, as ``ray.init`` takes it; without one a cluster is started here."""
+    """Address of the Ray cluster, as ``ray.init`` takes it; ``null`` starts one on this
+    machine."""

@@ -1,7 +1,7 @@
-"""One YAML file describes a run; every key is checked, and nothing is executed from it.
+"""One YAML file describes a run. Every key is checked, and nothing in the file is executed.
 
 Each stage has a *spec*, whose fields change the numbers and are hashed into fingerprints, and a
-*runtime* (batch sizes, engine memory, workers), whose fields do not.
+*runtime* (batch sizes, engine memory, workers), whose fields are not.
 """
 
 from __future__ import annotations
@@ -26,34 +26,44 @@ class RunConfig(Section):
     """One run, from images to metrics."""
 
     run_dir: RunDir
-    """A path, or the URL of a place on a remote store: ``s3://bucket/birds``."""
+    """Directory that everything is written to: a path, or the URL of a place on a remote store,
+    e.g. ``s3://bucket/birds``. Relative paths start at the current directory."""
     model: ModelSpec
+    """The vision-language model."""
     data: dict[str, DatasetSpec]
+    """Datasets by name; the stages refer to them by these names."""
     elicit: ElicitSpec = ElicitSpec()
+    """Stage one: what the teacher is asked, and how."""
     distill: DistillSpec = DistillSpec()
+    """Stage two: how the student is trained."""
     evaluate: EvaluateSpec = EvaluateSpec()
+    """Last stage: which models are evaluated, on what, and how."""
     benchmark: BenchmarkSpec = BenchmarkSpec()
+    """General benchmarks of base and student, for ``sekd benchmark``."""
     sweep: SweepSpec = SweepSpec()
+    """Students to compare, for ``sekd sweep``."""
     rounds: Positive = 1
-    """Of ``sekd rounds``, at most: the student of one is the teacher of the next, and goes on from
-    its adapter."""
+    """Largest number of rounds of ``sekd rounds``. The student of one round is the teacher of the
+    next, whose student goes on from its adapter."""
 
     def variant(self, name: str) -> DistillSpec:
-        """The settings of a variant of the sweep, every one filled in.
+        """Return all settings of a variant of the sweep.
 
         Raises:
-            ValidationError: if they do not fit. In a config that was loaded these are variants that
-                nobody asked for.
+            ValidationError: if the variant does not fit the config. In a loaded config that is true
+                only of default variants, which the user did not ask for.
         """
-        own = self.distill.model_dump(mode="json")
-        changed = _changed(own, self.sweep.variants[name])
-        return DistillSpec.model_validate_json(json.dumps(changed))
+        settings = _merged(self.distill.model_dump(mode="json"), self.sweep.variants[name])
+        return DistillSpec.model_validate_json(json.dumps(settings))
 
     def dataset(self, name: str, asked_by: str) -> DatasetSpec:
-        """The dataset of that name.
+        """Return the dataset of that name.
+
+        Args:
+            asked_by: config key that holds the name, for the error message.
 
         Raises:
-            ConfigError: if there is none; ``asked_by`` is the key that names it.
+            ConfigError: if there is no such dataset.
         """
         if name not in self.data:
             raise ConfigError(
@@ -62,12 +72,12 @@ class RunConfig(Section):
         return self.data[name]
 
 
-def _changed(own: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with some of them replaced."""
-    changed = dict(own)
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace some of the nested settings."""
+    merged = dict(settings)
     for key, value in changes.items():
-        before = own.get(key)
-        if isinstance(before, dict) and isinstance(value, Mapping):
-            value = _changed(before, value)
-        changed[key] = value
-    return changed
+        previous = settings.get(key)
+        if isinstance(previous, Mapping) and isinstance(value, Mapping):
+            value = _merged(previous, value)
+        merged[key] = value
+    return merged

@@ -16,21 +16,23 @@ ABLATION: dict[str, dict[str, Any]] = {
     "text": {"losses": _NO_TEACHER},
     "truth": {"labels": "truth", "losses": _NO_TEACHER},
 }
+"""The default variants: three of the paper's ablation and two baselines."""
 
 
 class SweepSpec(Section):
-    """Students of one teacher side by side, each with some settings of ``distill`` of its own."""
+    """Students of one teacher, trained with different settings and evaluated side by side."""
 
     variants: dict[ModelName, dict[str, Any]] = ABLATION
-    """By name, what differs from ``distill``, e.g. ``{small: {lora: {rank: 16}}}``. If not given,
-    the paper's ablation (``hard``, ``hard_soft``, ``full``) and two baselines: plain fine-tuning on
-    the teacher's answers (``text``) and, where all images are labelled, on the labels (``truth``).
-    Replay is as ``distill`` has it in all of them."""
+    """Name of a student -> the settings in which it differs from ``distill``, e.g.
+    ``{small: {lora: {rank: 16}}}``. The default is the paper's ablation (``hard``, ``hard_soft``,
+    ``full``) and two baselines: plain fine-tuning on the teacher's answers (``text``) and, if all
+    images are labelled, on the labels (``truth``). All of them replay as ``distill`` says."""
     seeds: tuple[int, ...] = ()
-    """Each variant is trained once with each, in place of ``distill.seed``."""
+    """Seeds that each variant is trained with, once for each, instead of ``distill.seed``. Give
+    several to see how much of a difference is chance."""
 
     @model_validator(mode="after")
-    def _names_each_once(self) -> Self:
+    def _has_unique_names(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: one occurs twice in {', '.join(map(str, self.seeds))}")
         taken = {BASE, STUDENT, SOLVER} & self.variants.keys()

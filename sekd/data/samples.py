@@ -1,12 +1,11 @@
 """Samples: an image, an id, and the leaf it belongs to where that is known.
 
-What is wrong with a folder or a table as such is a ``ConfigError`` before anything runs. What is
-wrong with one image (missing, truncated) is a ``SampleError`` when that sample's turn comes.
+A folder or a table that is wrong as a whole is a ``ConfigError`` before anything runs. A single
+image that is wrong (missing, truncated) is a ``SampleError`` when that sample is read.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,16 +14,13 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sekd.config import DatasetSpec
 from sekd.data.questions import Question, given_questions, labelled_questions
-from sekd.data.sources.folder import find_images
-from sekd.data.sources.rows import Choices, Rows
-from sekd.data.sources.table import read_rows
+from sekd.data.sources import files_of, source_of
+from sekd.data.sources.base import Choices, Rows, Source
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
-from sekd.io.hashing import hash_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class Sample:
 
     Attributes:
         id: unique in its dataset: the image's path as the source names it, or a column's value.
-        image: where it should be; whether it is there shows when it is read.
+        image: path of the image file, which may turn out to be missing when it is read.
         leaf: the right leaf, ``None`` without a label.
         choices: option names per level below the root, where a benchmark's row brings its own.
     """
@@ -44,17 +40,19 @@ class Sample:
     choices: Choices | None = None
 
 
-_SAMPLES_AT_A_TIME = 1 << 16
+_SAMPLES_PER_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
 class Samples(Sequence[Sample]):
-    """Samples in a fixed order, kept as columns: an object for each would take ten times as much.
+    """Samples in a fixed order, stored as columns: an object for each would take ten times as much.
 
     Attributes:
-        ids, images: text, as in :class:`~sekd.data.sources.rows.Rows`.
-        leaves: ids of nodes, null without a label.
         root: where relative paths of images start.
+        ids: texts.
+        images: paths as texts, relative to ``root`` or absolute.
+        leaves: ids of nodes, null without a label.
+        choices: as in :class:`Sample`; ``None`` if no sample brings its own options.
     """
 
     taxonomy: Taxonomy
@@ -65,25 +63,26 @@ class Samples(Sequence[Sample]):
     choices: Sequence[Choices | None] | None
 
     @classmethod
-    def gather(cls, rows: Iterable[Rows], taxonomy: Taxonomy, root: Path) -> Samples:
-        """All rows of a source."""
-        nodes = pa.array([node.id for node in taxonomy.nodes])
+    def gather(cls, chunks: Iterable[Rows], taxonomy: Taxonomy, root: Path) -> Samples:
+        """Gather all rows of a source."""
+        node_ids = pa.array([node.id for node in taxonomy.nodes])
         index_of = {node.id: index for index, node in enumerate(taxonomy.nodes)}
-        ids, images, leaves, choices = [], [], [], []
-        for some in rows:
-            ids.append(pa.array(some.ids, pa.string()))
-            is_id = some.images is some.ids
-            images.append(ids[-1] if is_id else pa.array(some.images, pa.string()))
-            indices = [leaf and index_of[leaf.id] for leaf in some.leaves]
-            leaves.append(pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), nodes))
-            choices.append(some.choices)
+        ids, images, leaves = [], [], []
+        choices: list[Choices | None] = []
+        for rows in chunks:
+            chunk_ids = pa.array(rows.ids, pa.string())
+            ids.append(chunk_ids)
+            images.append(chunk_ids if rows.images is None else pa.array(rows.images, pa.string()))
+            indices = [None if leaf is None else index_of[leaf.id] for leaf in rows.leaves]
+            leaves.append(pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), node_ids))
+            choices += [None] * len(rows.ids) if rows.choices is None else rows.choices
         return cls(
             taxonomy,
             root,
             pa.chunked_array(ids, pa.string()),
             pa.chunked_array(images, pa.string()),
             pa.chunked_array(leaves, pa.dictionary(pa.int32(), pa.string())),
-            [each for some in choices for each in some or ()] if any(choices) else None,
+            choices if any(choices) else None,
         )
 
     def __len__(self) -> int:
@@ -102,36 +101,36 @@ class Samples(Sequence[Sample]):
                 ids=self.ids[index],
                 images=self.images[index],
                 leaves=self.leaves[index],
-                choices=self.choices and self.choices[index],
+                choices=None if self.choices is None else self.choices[index],
             )
         leaf = self.leaves[index].as_py()
         return Sample(
             self.ids[index].as_py(),
             self.root / self.images[index].as_py(),
             None if leaf is None else self.taxonomy[leaf],
-            self.choices[index] if self.choices else None,
+            None if self.choices is None else self.choices[index],
         )
 
     def __iter__(self) -> Iterator[Sample]:
-        for start in range(0, len(self), _SAMPLES_AT_A_TIME):
-            yield from self[start : start + _SAMPLES_AT_A_TIME]._few()
+        for start in range(0, len(self), _SAMPLES_PER_CHUNK):
+            yield from self[start : start + _SAMPLES_PER_CHUNK]._iterate_at_once()
 
     def named(self, ids: Sequence[str]) -> list[Sample]:
-        """The samples of these ids.
+        """Return the samples of these ids, in the order of the ids.
 
         Raises:
-            LookupError: if one is not there.
+            LookupError: if there is no sample of an id.
         """
         by_id = {sample.id: sample for sample in self.any_named(ids)}
         return [by_id[sample_id] for sample_id in ids]
 
     def any_named(self, ids: Iterable[str]) -> list[Sample]:
-        """Those of these ids that are there, in the order of the dataset."""
-        wanted = pa.array(list(ids), pa.string())
-        rows = np.flatnonzero(pc.is_in(self.ids, wanted).to_numpy())
-        return [self[row] for row in rows.tolist()]
+        """Return the samples that have one of these ids, in the order of the dataset."""
+        is_named = pc.is_in(self.ids, pa.array(list(ids), pa.string()))
+        return [self[row] for row in np.flatnonzero(is_named.to_numpy()).tolist()]
 
-    def _few(self) -> Iterator[Sample]:
+    def _iterate_at_once(self) -> Iterator[Sample]:
+        """Iterate over all samples after turning the whole columns into Python values."""
         choices = self.choices or [None] * len(self)
         columns = (column.to_pylist() for column in (self.ids, self.images, self.leaves))
         for sample_id, image, leaf, options in zip(*columns, choices, strict=True):
@@ -159,53 +158,49 @@ class Dataset:
         return cls(name, spec, taxonomy, load_samples(spec, taxonomy))
 
     def first(self, num_samples: int) -> Dataset:
-        """The same dataset, cut to its first samples."""
+        """Return the same dataset, cut to its first samples."""
         return replace(self, samples=self.samples[:num_samples])
 
 
 def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
-    """Samples of a folder (in the order of their ids) or a table (in the order of its rows).
+    """Read the samples of a dataset, in the order that its layout defines.
 
     Raises:
         ConfigError: naming the file and the place of what is wrong; also if there is no sample, or
             two have one id.
     """
-    if spec.images is not None:
-        samples = Samples.gather([find_images(spec.images, taxonomy)], taxonomy, spec.images)
-    else:
-        assert spec.table is not None  # a DatasetSpec has exactly one of the two
-        rows = read_rows(spec.table, spec, taxonomy)
-        samples = Samples.gather(rows, taxonomy, spec.image_root or spec.table.parent)
-        if _may_repeat(samples.ids):
-            _refuse_duplicates(spec.table, read_rows(spec.table, spec, taxonomy))
+    source = source_of(spec)
+    samples = Samples.gather(source.read_rows(spec, taxonomy), taxonomy, source.image_root(spec))
     if not samples:
-        raise ConfigError(f"{spec.images or spec.table}: no image in it")
+        raise ConfigError(f"{files_of(spec)}: no image in it")
+    if _may_repeat(samples.ids):
+        _refuse_repeated_ids(source, spec, taxonomy)
     return samples
 
 
 def _may_repeat(ids: pa.ChunkedArray) -> bool:
-    """Whether two ids have one hash; a table of the ids themselves would be the largest of all."""
+    """Tell whether two ids have one hash. A table of the ids themselves would take more memory."""
     hashes = np.fromiter((hash(i) for chunk in ids.chunks for i in chunk.to_pylist()), np.int64)
     hashes.sort()
     return bool((hashes[1:] == hashes[:-1]).any())
 
 
-def _refuse_duplicates(table: Path, rows: Iterable[Rows]) -> None:
-    unit = "row" if table.suffix == ".parquet" else "line"
-    seen_at: dict[str, str] = {}
-    for some in rows:
-        for sample_id, number in zip(some.ids, some.numbers, strict=True):
-            place = f"{table}, {unit} {number}"
-            if sample_id in seen_at:
+def _refuse_repeated_ids(source: Source, spec: DatasetSpec, taxonomy: Taxonomy) -> None:
+    """Read the source again, and raise a ConfigError at the first id that it gives twice."""
+    number_of: dict[str, int] = {}
+    for rows in source.read_rows(spec, taxonomy):
+        for sample_id, number in zip(rows.ids, rows.numbers, strict=True):
+            if sample_id in number_of:
                 raise ConfigError(
-                    f"{place}: the sample id {sample_id!r} is already that of "
-                    f"{seen_at[sample_id]}; name an id_column without duplicates"
+                    f"{source.place(spec, number)}: the sample id {sample_id!r} is already that of "
+                    f"{source.place(spec, number_of[sample_id])}; name an id_column without "
+                    "duplicates"
                 )
-            seen_at[sample_id] = place
+            number_of[sample_id] = number
 
 
 def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:
-    """A sample's questions, level by level; ``None`` where they follow from the answers.
+    """Return a sample's questions, level by level; ``None`` where they follow from the answers.
 
     Raises:
         SampleError: if options are to be drawn around a label that the sample does not have, or its
@@ -229,51 +224,3 @@ def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:
         num_options=spec.num_options,
         seed=spec.seed,
     )
-
-
-def read_image(path: Path) -> Image.Image:
-    """The whole image as RGB, turned upright by its EXIF orientation.
-
-    Raises:
-        SampleError: if it is missing, truncated, no image, so large that it may be a bomb, or of
-            pixels that have no white (32-bit integers, floats).
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such image") from error
-    except UnidentifiedImageError as error:
-        raise SampleError(f"{path}: not an image") from error
-    except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
-        raise SampleError(f"{path}: cannot be read: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB in 8 bits; unlike PIL's own conversion, brighter values are scaled and not cut at 255."""
-    if image.mode == "I;16":
-        image = image.point(lambda value: value * (1 / 256))
-    elif image.mode.startswith(("I", "F")):
-        raise ValueError(f"pixels of mode {image.mode} have no known white; save it in 8 bits")
-    return image.convert("RGB")
-
-
-def read_unchanged(path: Path, sha256: str) -> Image.Image:
-    """:func:`read_image`, of a file that must still have this hash.
-
-    Raises:
-        SampleError: also if the file was changed.
-    """
-    if image_sha256(path) != sha256:
-        raise SampleError(f"{path}: not the image that the teacher saw; run sekd elicit again")
-    return read_image(path)
-
-
-def image_sha256(path: Path) -> str | None:
-    """Hex SHA-256 of the file, ``None`` if it cannot be read."""
-    try:
-        return hash_file(path)
-    except OSError:
-        return None

@@ -7,7 +7,6 @@ name) where the file's paths do not share their first name.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
 import json
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sekd.data.taxonomy_files import LeafPath, read_leaf_paths, with_ranks
 from sekd.errors import ConfigError
 
 
@@ -37,46 +37,37 @@ class Node:
     parent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One leaf as a file gives it: where it stands, its label, and (name, rank) from the top."""
-
-    place: str
-    label: str
-    path: tuple[tuple[str, str | None], ...]
-
-
 class Taxonomy:
-    """A rooted tree; immutable after construction.
+    """A rooted tree, which does not change after construction.
 
     Build one with :meth:`load` or :meth:`from_paths`.
     """
 
-    def __init__(self, rows: Iterable[_Row], source: str) -> None:
-        rows = list(rows)
-        if not rows:
+    def __init__(self, leaves: Iterable[LeafPath], source: str) -> None:
+        leaves = list(leaves)
+        if not leaves:
             raise ConfigError(f"{source}: the taxonomy has no leaf")
-        tops = {row.path[0][0] for row in rows}
-        is_explicit = len(tops) == 1 and all(len(row.path) > 1 for row in rows)
+        tops = {leaf.path[0][0] for leaf in leaves}
+        has_root = len(tops) == 1 and all(len(leaf.path) > 1 for leaf in leaves)
         self.source = source
         self._nodes: dict[str, Node] = {}
         self._children: dict[str, list[str]] = {}
         self._leaves: dict[str, list[str]] = {}
-        first, rank = rows[0].path[0] if is_explicit else ("", "root")
-        self.root = Node(_quote(first), first, rank or "level 0", 0, None)
+        name, rank = leaves[0].path[0] if has_root else ("", "root")
+        self.root = Node(_quote(name), name, rank or "level 0", 0, None)
         self._add_node(self.root)
-        seen_at: dict[str, str] = {}
-        for row in rows:
-            leaf = self._add_path(row, row.path[1:] if is_explicit else row.path)
-            if leaf.id in seen_at:
+        place_of: dict[str, str] = {}
+        for leaf in leaves:
+            node = self._add_path(leaf, leaf.path[1:] if has_root else leaf.path)
+            if node.id in place_of:
                 raise ConfigError(
-                    f"{row.place}: the path of {row.label!r} is the one of {seen_at[leaf.id]}; "
+                    f"{leaf.place}: the path of {leaf.label!r} is the one of {place_of[node.id]}; "
                     "give every leaf a path of its own"
                 )
-            seen_at[leaf.id] = f"{row.label!r} ({row.place})"
-            self._leaves.setdefault(row.label.casefold(), []).append(leaf.id)
+            place_of[node.id] = f"{leaf.label!r} ({leaf.place})"
+            self._leaves.setdefault(leaf.label.casefold(), []).append(node.id)
 
-        self._leaf_ids = frozenset(seen_at)
+        self._leaf_ids = frozenset(place_of)
         self._levels: dict[tuple[int, str], list[Node]] = {}
         self._by_name: dict[tuple[int, str], list[Node]] = {}
         for node in self._nodes.values():
@@ -89,8 +80,9 @@ class Taxonomy:
         if node.parent is not None:
             self._children[node.parent].append(node.id)
 
-    def _add_path(self, row: _Row, path: Sequence[tuple[str, str | None]]) -> Node:
-        _refuse_cycle(row)
+    def _add_path(self, leaf: LeafPath, path: Sequence[tuple[str, str | None]]) -> Node:
+        """Add the nodes of a path below the root that are not there yet; return the last one."""
+        _refuse_cycle(leaf)
         node = self.root
         for name, rank in path:
             parts = [node.id] if node.id else []
@@ -101,7 +93,7 @@ class Taxonomy:
             node = self._nodes[node_id]
             if rank is not None and node.rank != rank:
                 raise ConfigError(
-                    f"{row.place}: {name!r} has the rank {rank!r} here and {node.rank!r} above"
+                    f"{leaf.place}: {name!r} has the rank {rank!r} here and {node.rank!r} above"
                 )
         return node
 
@@ -113,17 +105,17 @@ class Taxonomy:
         level_names: Sequence[str] = (),
         source: str = "taxonomy",
     ) -> Taxonomy:
-        """Build from leaf label -> names from the root to the leaf.
+        """Build a taxonomy from leaf label -> names from the root to the leaf.
 
         Args:
-            level_names: what each position of a path is called; "level 1" and so on if empty.
+            level_names: the rank of each position of a path; "level 1" and so on if empty.
 
         Raises:
             ConfigError: on an empty name, a cycle, a duplicate leaf or path, too few level names.
         """
         return cls(
             (
-                _Row(f"{source}: leaf {label!r}", label, _name_levels(path, level_names, source))
+                LeafPath(f"{source}: leaf {label!r}", label, with_ranks(path, level_names, source))
                 for label, path in paths.items()
             ),
             source,
@@ -139,19 +131,7 @@ class Taxonomy:
         Raises:
             ConfigError: if the file is missing or malformed; the message names file and place.
         """
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such taxonomy file (data.taxonomy)")
-        if path.suffix == ".json":
-            rows = _read_json(path, level_names)
-        elif path.suffix == ".csv":
-            if level_names:
-                raise ConfigError(
-                    f"{path}: a CSV names its ranks in its header; remove level_names"
-                )
-            rows = _read_csv(path)
-        else:
-            raise ConfigError(f"{path}: a taxonomy is a .json or a .csv file, not {path.suffix!r}")
-        return cls(rows, str(path))
+        return cls(read_leaf_paths(path, level_names), str(path))
 
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
@@ -174,11 +154,11 @@ class Taxonomy:
 
     @property
     def leaf_ids(self) -> frozenset[str]:
-        """Ids of the nodes at which a path of the file ends; one may have children of its own."""
+        """Ids of the nodes at which a path of the file ends. Such a node may have children, too."""
         return self._leaf_ids
 
     def leaf(self, label: str) -> Node:
-        """The node of a leaf label (case does not matter) or of a leaf's node id.
+        """Return the node of a leaf label (case does not matter) or of a leaf's node id.
 
         Raises:
             LookupError: if the taxonomy has no such leaf, or several of that name.
@@ -195,15 +175,15 @@ class Taxonomy:
         return self._nodes[ids[0]]
 
     def children(self, node: Node) -> list[Node]:
-        """Children in the order of the file."""
+        """Return the children in the order of the file."""
         return [self._nodes[child] for child in self._children[node.id]]
 
     def peers(self, node: Node) -> list[Node]:
-        """All nodes of the same depth and rank, this one included."""
+        """Return all nodes of the same depth and rank, this one included."""
         return self._levels[node.depth, node.rank]
 
     def path(self, node: Node) -> list[Node]:
-        """Nodes from the first one below the root down to ``node``; empty for the root."""
+        """Return the nodes from the first one below the root to ``node``; none for the root."""
         nodes = []
         while node.parent is not None:
             nodes.append(node)
@@ -211,11 +191,11 @@ class Taxonomy:
         return nodes[::-1]
 
     def named(self, name: str, depth: int) -> list[Node]:
-        """All nodes of that name (case does not matter) at that depth."""
+        """Return all nodes of that name (case does not matter) at that depth."""
         return self._by_name.get((depth, name.casefold()), [])
 
     def digest(self) -> str:
-        """SHA-256 over nodes, ranks and leaf labels: what questions are made from."""
+        """Return a SHA-256 over all that questions are made from: nodes, ranks and leaf labels."""
         content = [[n.id, n.name, n.rank] for n in self._nodes.values()]
         text = json.dumps([content, self._leaves], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -226,77 +206,19 @@ def _quote(name: str) -> str:
 
 
 def name_of(node_id: str) -> str:
-    """The name of a node, from its id alone."""
+    """Return the name of a node, from its id alone."""
     return node_id.rpartition("/")[2].replace("%2F", "/").replace("%25", "%")
 
 
-def _refuse_cycle(row: _Row) -> None:
-    """A name may follow itself (genus and species of one name) but never come back later."""
-    names = [name for name, _ in row.path]
+def _refuse_cycle(leaf: LeafPath) -> None:
+    """Raise a ConfigError if a name comes back later in the path, or is empty.
+
+    A name may follow itself directly (genus and species of one name).
+    """
+    names = [name for name, _ in leaf.path]
     for index, name in enumerate(names):
         if not name.strip():
-            raise ConfigError(f"{row.place}: name {index + 1} of the path is empty")
+            raise ConfigError(f"{leaf.place}: name {index + 1} of the path is empty")
         if name in names[: max(index - 1, 0)] and names[index - 1] != name:
-            way = " > ".join(names[names.index(name) : index + 1])
-            raise ConfigError(f"{row.place}: the path runs in a cycle: {way}")
-
-
-def _name_levels(
-    path: Sequence[str], level_names: Sequence[str], source: str
-) -> tuple[tuple[str, str | None], ...]:
-    if not level_names:
-        return tuple((name, None) for name in path)
-    if len(path) > len(level_names):
-        raise ConfigError(
-            f"{source}: a path has {len(path)} levels ({' > '.join(path)}) but level_names has "
-            f"{len(level_names)}"
-        )
-    return tuple(zip(path, level_names, strict=False))
-
-
-def _read_json(path: Path, level_names: Sequence[str]) -> list[_Row]:
-    def refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        seen: dict[str, object] = {}
-        for key, value in pairs:
-            if key in seen:
-                raise ConfigError(f"{path}: the leaf {key!r} occurs twice")
-            seen[key] = value
-        return seen
-
-    try:
-        content = json.loads(path.read_text("utf-8"), object_pairs_hook=refuse_duplicates)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected an object of leaf -> list of names, root first")
-    rows = []
-    for label, names in content.items():
-        place = f"{path}: leaf {label!r}"
-        if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
-            raise ConfigError(f"{place}: expected a list of names, root first, got {names!r}")
-        rows.append(_Row(place, label, _name_levels(names, level_names, str(path))))
-    return rows
-
-
-def _read_csv(path: Path) -> list[_Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader if cells]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    header = [cell.strip() for cell in lines[0][1]] if lines else []
-    if not header or len(set(header)) < len(header) or not all(header):
-        raise ConfigError(f"{path}, line 1: expected a header with one distinct name per rank")
-    rows = []
-    for line, cells in lines[1:]:
-        place = f"{path}, line {line}"
-        if len(cells) != len(header):
-            raise ConfigError(f"{place}: {len(cells)} cells under {len(header)} ranks")
-        named = tuple(
-            (cell.strip(), rank) for cell, rank in zip(cells, header, strict=True) if cell.strip()
-        )
-        if not named:
-            raise ConfigError(f"{place}: the row is empty")
-        rows.append(_Row(place, named[-1][0], named))
-    return rows
+            cycle = " > ".join(names[names.index(name) : index + 1])
+            raise ConfigError(f"{leaf.place}: the path runs in a cycle: {cycle}")

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a reader sees all of one or nothing, here or on a store.
+"""Read and write files on this machine or on a remote store, so that no reader sees half of one.
 
 On this machine a file is written under another name, flushed, and renamed or linked into place. On
 a remote store it is one PUT, which is all or nothing by itself; no rename is assumed.
@@ -20,65 +20,79 @@ from upath import UPath
 
 from sekd.io.locations import Location
 
-_UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-def is_unusable(error: BaseException) -> bool:
-    """Whether an error says that a disk is full, read-only, forbidden or broken."""
-    return isinstance(error, OSError) and error.errno in _UNUSABLE
+def is_storage_error(error: BaseException) -> bool:
+    """Tell whether an error says that a disk is full, read-only, forbidden or broken."""
+    return isinstance(error, OSError) and error.errno in _STORAGE_ERRORS
 
 
 def sync(path: Path) -> None:
     """Flush a file or a directory entry to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 @contextmanager
-def _temporary(path: Path, content: bytes) -> Iterator[Path]:
-    """The content, flushed, under a name of its own beside ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+def replace_atomically(target: Path) -> Iterator[Path]:
+    """Yield an unused path beside ``target``; what the block writes there becomes ``target``.
+
+    The block writes a file or a directory, which is flushed and renamed at its end. Readers see all
+    of it or nothing. If the block raises, what it wrote is removed and ``target`` stays as it was.
+
+    Raises:
+        OSError: if ``target`` is a directory that is not empty. Only a file is replaced.
+    """
+    with _temporary_beside(target) as temporary:
+        yield temporary
+        if temporary.is_dir():
+            for path in temporary.rglob("*"):
+                sync(path)
+        sync(temporary)
+        temporary.replace(target)
+    sync(target.parent)
+
+
+@contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield an unused hidden path beside ``target``; remove what is there at the end."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         yield temporary
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
 
 
 def write_atomically(path: Location, content: str | bytes) -> None:
-    """Write a file, replacing what is there."""
+    """Write a file; an earlier one is replaced."""
     data = content.encode() if isinstance(content, str) else content
     if isinstance(path, Path):
-        with _temporary(path, data) as temporary:
-            temporary.replace(path)
-        sync(path.parent)
+        with replace_atomically(path) as temporary:
+            temporary.write_bytes(data)
     else:
         path.fs.pipe_file(path.path, data)
 
 
 def create_exclusively(path: Location, content: str | bytes) -> None:
-    """Write a new file; of several processes that try, one succeeds.
+    """Write a new file. If several processes try at once, one of them succeeds.
 
-    A store without conditional writes cannot promise the latter; see docs/formats.md for what
-    holds there.
+    A store without conditional writes cannot promise that; docs/formats.md says what holds there.
 
     Raises:
-        FileExistsError: if it is there already.
+        FileExistsError: if the file exists already.
     """
     data = content.encode() if isinstance(content, str) else content
     if isinstance(path, Path):
         _create_locally(path, data)
         return
     if path.fs.exists(path.path):
-        raise FileExistsError(errno.EEXIST, "there already", str(path))
+        raise FileExistsError(errno.EEXIST, "already exists", str(path))
     try:
         path.fs.pipe_file(path.path, data, mode="create")
     except OSError as error:
@@ -86,12 +100,14 @@ def create_exclusively(path: Location, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             if path.fs.cat_file(path.path) == data:
                 return
-            raise FileExistsError(errno.EEXIST, "there already", str(path)) from error
+            raise FileExistsError(errno.EEXIST, "already exists", str(path)) from error
         raise
 
 
 def _create_locally(path: Path, data: bytes) -> None:
-    with _temporary(path, data) as temporary:
+    with _temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        sync(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -105,7 +121,10 @@ def _create_locally(path: Path, data: bytes) -> None:
 
 
 def names_in(directory: Location) -> list[str]:
-    """Names in a directory, temporary ones left out; none where there is no such directory."""
+    """Return the sorted names in a directory without hidden (temporary) ones.
+
+    A directory that does not exist has no names.
+    """
     try:
         if isinstance(directory, Path):
             names = [entry.name for entry in os.scandir(directory)]
@@ -118,13 +137,13 @@ def names_in(directory: Location) -> list[str]:
 
 
 def read_many(directory: Location, names: Iterable[str]) -> Mapping[str, bytes]:
-    """Name -> content; a file that cannot be read, or is gone, is left out."""
+    """Read files of a directory: name -> content, without files that cannot be read."""
     if isinstance(directory, Path):
-        found = {}
+        local_contents = {}
         for name in names:
             with contextlib.suppress(OSError), open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123
-                found[name] = file.read()
-        return found
+                local_contents[name] = file.read()
+        return local_contents
     paths = {f"{directory.path.rstrip('/')}/{name}": name for name in names}
     if not paths:
         return {}
@@ -139,7 +158,7 @@ def upload(source: Path, target: UPath) -> None:
 
 
 def sizes_below(directory: Location) -> dict[str, int]:
-    """Path below a directory, joined by ``/`` -> bytes, of every file there."""
+    """List every file below a directory: path relative to it, joined by ``/`` -> bytes."""
     if isinstance(directory, Path):
         return {
             path.relative_to(directory).as_posix(): path.stat().st_size
@@ -147,15 +166,15 @@ def sizes_below(directory: Location) -> dict[str, int]:
             if path.is_file()
         }
     try:
-        found = directory.fs.find(directory.path, detail=True)
+        files = directory.fs.find(directory.path, detail=True)
     except FileNotFoundError:
         return {}
-    start = len(directory.fs._strip_protocol(directory.path)) + 1
-    return {str(path)[start:]: int(info["size"]) for path, info in found.items()}
+    prefix = f"{directory.fs._strip_protocol(directory.path)}/"
+    return {str(path).removeprefix(prefix): int(info["size"]) for path, info in files.items()}
 
 
 def remove(path: Location) -> None:
-    """Remove a file or a whole folder, if it is there."""
+    """Remove a file or a whole directory, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         if not isinstance(path, Path):
             path.fs.rm(path.path, recursive=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces.
+    """Write a value as JSON with sorted keys and no spaces.
 
     Raises:
         TypeError, ValueError: on anything that JSON cannot hold exactly (objects, NaN); nothing is
@@ -21,22 +21,22 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of the canonical JSON."""
+    """Return the hexadecimal SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_directory(directory: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file below a directory, hidden ones left out."""
+    """Hash every file below a directory: relative path -> SHA-256, without hidden files."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    named = ((path.relative_to(directory), path) for path in files)
-    return {
-        name.as_posix(): hash_file(path)
-        for name, path in named
-        if not any(part.startswith(".") for part in name.parts)
-    }
+    hashes = {}
+    for path in files:
+        name = path.relative_to(directory)
+        if not any(part.startswith(".") for part in name.parts):
+            hashes[name.as_posix()] = hash_file(path)
+    return hashes

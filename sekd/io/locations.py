@@ -1,4 +1,4 @@
-"""Where a run lives: a directory of this machine, or one of a remote store, given by its URL."""
+"""Where a run lives: in a directory of this machine, or on a remote store given by its URL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Location: TypeAlias = Path | UPath
 
 
 def to_location(url: str | Location) -> Location:
-    """A path (``runs/birds``) or a URL (``s3://bucket/birds``) as something to join and open.
+    """Turn a path (``runs/birds``) or a URL (``s3://bucket/birds``) into a :data:`Location`.
 
     Credentials come from the environment, as each store's own library reads them. Listings are
     never cached: other machines write to the same place.
@@ -27,15 +27,15 @@ def to_location(url: str | Location) -> Location:
 
 
 def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/sekd``; whatever is in it may be removed at any time."""
+    """Return ``$XDG_CACHE_HOME/sekd``. Everything in it may be removed at any time."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "sekd"
 
 
 def local_directory(run_dir: Location) -> Path:
-    """Directory of this machine for a run's logs and checkpoints.
+    """Return the directory of this machine for a run's logs and checkpoints.
 
-    It is the run directory itself, or a folder of the cache where the run is on a remote store.
+    It is the run directory itself, or a folder of the cache if the run is on a remote store.
     """
     if isinstance(run_dir, Path):
         return run_dir

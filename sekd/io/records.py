@@ -10,26 +10,62 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sekd.io.locations import Location
+
+_SEAL = b', "sha256": "%s"}\n'
+_SEAL_LENGTH = len(_SEAL % bytes(64))
+
+
+class DamagedFileError(ValueError):
+    """A file is not what was written.
+
+    Attributes:
+        path: the file.
+        reason: in what way it is damaged.
+    """
+
+    def __init__(self, path: Location, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """The record of this content, its last field being the hash of all bytes before that field."""
+    """Make a record of this content; its last field is the hash of all bytes before that field."""
     body = json.dumps(dict(content), ensure_ascii=False, allow_nan=False).encode()[:-1]
     return body + _seal_of(body)
 
 
 def unseal(record: bytes) -> dict[str, Any]:
-    """The content of a record.
+    """Read the content of a record.
 
     Raises:
         ValueError: if it is not, byte for byte, what :func:`seal` made.
     """
-    length = len(_seal_of(b""))
-    body, tail = record[:-length], record[-length:]
-    if len(record) <= length or tail != _seal_of(body):
+    body, seal_of_record = record[:-_SEAL_LENGTH], record[-_SEAL_LENGTH:]
+    if not body or seal_of_record != _seal_of(body):
         raise ValueError("not the bytes that were written: its own hash does not fit")
     content: dict[str, Any] = json.loads(body + b"}")
     return content
 
 
+def hash_in_record(record: bytes) -> str:
+    """Return the SHA-256 that a record carries as its last field."""
+    return str(json.loads(record)["sha256"])
+
+
+def read_record(path: Location) -> dict[str, Any]:
+    """Read the content of the record in a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedFileError: if the file holds no record.
+    """
+    try:
+        return unseal(path.read_bytes())
+    except ValueError as error:
+        raise DamagedFileError(path, str(error)) from error
+
+
 def _seal_of(body: bytes) -> bytes:
-    return b', "sha256": "%s"}\n' % hashlib.sha256(body).hexdigest().encode()
+    return _SEAL % hashlib.sha256(body).hexdigest().encode()

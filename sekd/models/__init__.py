@@ -1,4 +1,4 @@
-"""Models: loading, chat templates, batching, hooks, heads and stored states."""
+"""Models: loading, chat templates, batching, hooks, the language model head and stored states."""
 
 import logging
 

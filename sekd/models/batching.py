@@ -1,17 +1,24 @@
-"""Model inputs from token ids and images."""
+"""Build model inputs from token ids and images, in batches that fit into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from sekd.models.chat import Chat, TokenIds
+from sekd.models.loading import free_memory
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Shapes: B batch, L padded length.
 
@@ -21,11 +28,12 @@ class Batch:
     """Inputs of ``model.forward``.
 
     Attributes:
-        inputs: ``input_ids`` and ``attention_mask`` int64 [B, L], and what the processor makes of
-            the images.
-        shifts: per row, how many tokens the image takes beyond its one placeholder: position p of
-            the unexpanded ids is position p + shift of ``input_ids`` (padding on the right).
-        lengths: per row, tokens without padding.
+        inputs: ``input_ids`` and ``attention_mask``, both int64 [B, L], and the tensors that the
+            processor makes from the images.
+        shifts: per row, the number of tokens that the image takes beyond its one placeholder.
+            Position p of the unexpanded ids is position p + shift of ``input_ids`` if the padding
+            is on the right.
+        lengths: per row, the number of tokens without padding.
     """
 
     inputs: dict[str, Tensor]
@@ -36,7 +44,8 @@ class Batch:
 class Batcher:
     """Expands each image placeholder as the model's processor does, and pads.
 
-    The images of the last call are kept, because a dialogue comes back with the same ones.
+    It keeps the processed images of its last call, because the next turn of a dialogue comes with
+    the same images.
     """
 
     def __init__(self, chat: Chat, *, with_token_types: bool) -> None:
@@ -55,75 +64,107 @@ class Batcher:
         """Build one batch.
 
         Args:
-            token_ids: per row, beginning with the chat's head up to the image placeholder.
-            images: all of them ``None`` for prompts without a placeholder.
-            image_keys: per row; equal keys mean equal images.
+            token_ids: one sequence per row. With an image it begins with the chat's
+                ``image_prefix_ids``.
+            images: one image per row, or all of them ``None`` for prompts without a placeholder.
+            image_keys: one key per row; equal keys mean equal images.
+
+        Raises:
+            ValueError: if a prompt with an image does not begin with ``image_prefix_ids``.
         """
-        heads = self._heads(tuple(image_keys), images)
-        head_ids = self._chat.head_ids if images[0] is not None else ()
-        num_head = len(head_ids)
+        prefixes = self._image_prefixes(tuple(image_keys), images)
+        prefix_ids = self._chat.image_prefix_ids if images[0] is not None else ()
         rows: dict[str, list[Tensor]] = {}
         shifts = []
-        for index, ids in enumerate(token_ids):
-            if ids[:num_head] != head_ids:
-                raise ValueError("a prompt must begin with the chat template's head and its image")
-            tail = torch.tensor(ids[num_head:], dtype=torch.int64)
-            is_token = heads["attention_mask"][index].bool()
-            shifts.append(int(is_token.sum()) - num_head)
-            for key, values in heads.items():
-                if values.shape != heads["input_ids"].shape:
-                    continue
-                # Masks continue with ones, token types with zeros: what follows is text.
-                rest = {"input_ids": tail, "attention_mask": torch.ones_like(tail)}
-                row = torch.cat([values[index][is_token], rest.get(key, torch.zeros_like(tail))])
-                rows.setdefault(key, []).append(row)
+        for index, row_ids in enumerate(token_ids):
+            if row_ids[: len(prefix_ids)] != prefix_ids:
+                raise ValueError("a prompt must begin with the chat's image_prefix_ids")
+            text_ids = torch.tensor(row_ids[len(prefix_ids) :], dtype=torch.int64)
+            is_token = prefixes["attention_mask"][index].bool()
+            shifts.append(int(is_token.sum()) - len(prefix_ids))
+            # The prefix is followed by text: its mask is one, its token type is zero.
+            text = {"input_ids": text_ids, "attention_mask": torch.ones_like(text_ids)}
+            for name, values in prefixes.items():
+                if values.shape != prefixes["input_ids"].shape:
+                    continue  # pixels, for instance
+                text_values = text.get(name, torch.zeros_like(text_ids))
+                row = torch.cat([values[index][is_token], text_values])
+                rows.setdefault(name, []).append(row)
         lengths = tuple(len(row) for row in rows["input_ids"])
         padded = {
-            key: pad_sequence(
-                row,
+            name: pad_sequence(
+                values,
                 batch_first=True,
-                padding_value=self._pad_id if key == "input_ids" else 0,
+                padding_value=self._pad_id if name == "input_ids" else 0,
                 padding_side=padding_side,
             )
-            for key, row in rows.items()
+            for name, values in rows.items()
         }
-        return Batch({**heads, **padded}, tuple(shifts), lengths)
+        return Batch({**prefixes, **padded}, tuple(shifts), lengths)
 
     @property
     def _pad_id(self) -> int:
         tokenizer = self._chat.tokenizer
         return int(tokenizer.pad_token_id or tokenizer.eos_token_id or 0)
 
-    def _heads(
-        self, keys: tuple[str, ...], images: Sequence[Image.Image | None]
+    def _image_prefixes(
+        self, image_keys: tuple[str, ...], images: Sequence[Image.Image | None]
     ) -> dict[str, Tensor]:
+        """Let the processor expand the text up to the image, once for each image."""
         if images[0] is None:
-            nothing = torch.empty(len(keys), 0, dtype=torch.int64)
-            return {"input_ids": nothing, "attention_mask": nothing}
-        if self._last is not None and self._last[0] == keys:
+            empty = torch.empty(len(image_keys), 0, dtype=torch.int64)
+            return {"input_ids": empty, "attention_mask": empty}
+        if self._last is not None and self._last[0] == image_keys:
             return self._last[1]
         types: dict[str, Any] = {}
         if self._with_token_types:
             types["return_mm_token_type_ids"] = True
-        heads = self._chat.processor(
-            text=[self._chat.head_text] * len(images),
+        prefixes = self._chat.processor(
+            text=[self._chat.image_prefix_text] * len(images),
             images=list(images),
             padding=True,
             add_special_tokens=False,
             return_tensors="pt",
             **types,
         )
-        self._last = (keys, dict(heads))
+        self._last = (image_keys, dict(prefixes))
         return self._last[1]
 
 
-def to_device(inputs: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Move inputs to the model's device; pictures take the model's dtype.
+class AdaptiveBatchSize:
+    """The number of rows that go through the model together.
 
-    Quantised weights are integers, and what sees the image is not quantised.
+    It is halved for good when a batch does not fit into memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def attempt(self, run: Callable[[], Result], num_rows: int) -> Result | None:
+        """Return what ``run`` returns, or ``None`` if its ``num_rows`` do not fit into memory."""
+        try:
+            return run()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # This is outside of the handler, because the traceback holds references to the tensors.
+        free_memory()
+        if num_rows > 1:
+            self.size = max(1, num_rows // 2)
+            logger.warning(
+                "%d rows do not fit into memory: going on with batches of %d", num_rows, self.size
+            )
+        return None
+
+
+def to_device(inputs: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Move inputs to the model's device, and floating-point inputs (pixels) to the model's dtype.
+
+    The dtype is that of a floating-point weight: quantised weights are integers, and the modules
+    that see the image are not quantised.
     """
     weight = next(weight for weight in model.parameters() if weight.is_floating_point())
     return {
-        key: value.to(weight.device, weight.dtype if value.is_floating_point() else value.dtype)
-        for key, value in inputs.items()
+        name: value.to(weight.device, weight.dtype if value.is_floating_point() else value.dtype)
+        for name, value in inputs.items()
     }

@@ -1,4 +1,4 @@
-"""Finding and loading models: always from a local directory, never from the network."""
+"""Find and load models: always from a local directory, never from the network."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from transformers import (
 )
 
 from sekd.config import ModelSpec
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, in_one_line
 from sekd.io.hashing import digest, hash_directory
 
-# Its bars and notices would run through ours; what matters raises, or is in our own log.
+# The progress bars and notices of transformers would mix with ours. What matters raises an error or
+# is in our own log.
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
 def model_directory(spec: ModelSpec) -> Path:
-    """The local directory of a model: its path, or the snapshot in the Hugging Face cache.
+    """Find the local directory of a model: its path, or the snapshot in the Hugging Face cache.
 
     Raises:
         ConfigError: if it is not on this machine.
@@ -50,9 +51,10 @@ def model_directory(spec: ModelSpec) -> Path:
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Any]:
-    """What of a model changes the numbers: its files' content, dtype and processor arguments."""
+    """Return everything about a model that changes numbers: files, dtype, processor arguments."""
     directory = model_directory(spec)
-    is_snapshot = directory.parent.name == "snapshots"  # named by the commit: content-addressed
+    # The name of a snapshot is its commit, which fixes its content.
+    is_snapshot = directory.parent.name == "snapshots"
     return {
         "content": directory.name if is_snapshot else hash_directory(directory),
         "dtype": spec.dtype,
@@ -62,10 +64,10 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def adapter_identity(directory: Path, key: str) -> str:
-    """What of a PEFT adapter changes the numbers: a hash over its config and weights.
+    """Hash the config and weights of a PEFT adapter: everything of it that changes numbers.
 
     Raises:
-        ConfigError: see :func:`check_adapter`.
+        ConfigError: if the directory holds no PEFT adapter.
     """
     check_adapter(directory, key)
     files = hash_directory(directory)
@@ -73,10 +75,13 @@ def adapter_identity(directory: Path, key: str) -> str:
 
 
 def check_adapter(directory: Path, key: str) -> None:
-    """Refuse a directory that holds no PEFT adapter.
+    """Check that a directory holds a PEFT adapter.
+
+    Args:
+        key: the config key that names the directory, for error messages.
 
     Raises:
-        ConfigError: that it does not; ``key`` is the setting that names it.
+        ConfigError: if it holds none.
     """
     if not (directory / "adapter_config.json").is_file():
         raise ConfigError(
@@ -86,7 +91,7 @@ def check_adapter(directory: Path, key: str) -> None:
 
 
 def load_processor(spec: ModelSpec) -> Any:
-    """The model's processor.
+    """Load the model's processor.
 
     Raises:
         ConfigError: if the directory holds none.
@@ -97,21 +102,24 @@ def load_processor(spec: ModelSpec) -> Any:
             directory, trust_remote_code=spec.trust_remote_code, **spec.processor_args
         )
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{directory}: cannot load the processor: {_line(error)}") from error
+        raise ConfigError(
+            f"{directory}: cannot load the processor: {in_one_line(error, limit=300)}"
+        ) from error
 
 
 def load_model(
     spec: ModelSpec, device: str | None = None, *, in_4bit: bool = False
 ) -> PreTrainedModel:
-    """The model in evaluation mode, on the GPU if there is one and no other device is named.
+    """Load the model in evaluation mode.
 
     Args:
-        in_4bit: whether the linear layers of the language model's blocks are quantised (NF4);
+        device: where to put it; by default the GPU if there is one, else the CPU.
+        in_4bit: whether to quantise the linear layers of the language model's blocks (NF4);
             everything else keeps ``spec.dtype``.
 
     Raises:
         ConfigError: if the directory holds no vision-language model that transformers knows, or
-            bitsandbytes is asked for and not installed.
+            ``in_4bit`` is set and bitsandbytes is not installed.
     """
     directory = model_directory(spec)
     try:
@@ -119,11 +127,13 @@ def load_model(
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
-            quantization_config=_quantization(spec) if in_4bit else None,
+            quantization_config=_quantization_config(spec) if in_4bit else None,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{directory}: cannot load the model: {_line(error)}") from error
-    # Sampling habits that a checkpoint brings along (repetition penalties and the like) would make
+        raise ConfigError(
+            f"{directory}: cannot load the model: {in_one_line(error, limit=300)}"
+        ) from error
+    # A checkpoint may bring sampling settings (repetition penalties, for instance) that would make
     # "greedy" mean something else in each engine.
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, do_sample=False
@@ -134,7 +144,7 @@ def load_model(
 
 
 def bitsandbytes_version() -> str:
-    """The version of what puts a base into 4 bits.
+    """Return the installed version of bitsandbytes, which quantises a base model to 4 bits.
 
     Raises:
         ConfigError: if it is not installed.
@@ -148,55 +158,52 @@ def bitsandbytes_version() -> str:
 
 
 def meta_model(spec: ModelSpec) -> PreTrainedModel:
-    """The model's modules with shapes and no weights."""
-    trusted = spec.trust_remote_code
-    config = AutoConfig.from_pretrained(model_directory(spec), trust_remote_code=trusted)
+    """Build the model on the meta device: its modules have shapes and no weights."""
+    trust_remote_code = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(model_directory(spec), trust_remote_code=trust_remote_code)
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForImageTextToText.from_config(
-            config, trust_remote_code=trusted
+            config, trust_remote_code=trust_remote_code
         )
     return model
 
 
-def _quantization(spec: ModelSpec) -> BitsAndBytesConfig:
-    bitsandbytes_version()  # what transformers says without it is a line too long
+def _quantization_config(spec: ModelSpec) -> BitsAndBytesConfig:
+    bitsandbytes_version()  # raises a shorter message than transformers if it is not installed
     path, _ = decoder_blocks(meta_model(spec), spec.decoder_blocks)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, spec.dtype),
-        # A pattern of what to leave as it is: all names that do not begin with the blocks' path.
+        # This pattern matches the modules that stay as they are: all outside of the blocks.
         llm_int8_skip_modules=[rf"(?!{re.escape(path)}\.)"],
     )
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
 def free_memory() -> None:
-    """Give the memory of a dropped model back, so that the next one finds it free."""
+    """Free the memory of models and tensors that nothing refers to any more."""
     gc.collect()  # models hold reference cycles
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def forward_accepts(model: nn.Module, argument: str) -> bool:
-    """Whether the model's ``forward`` has a parameter of that name."""
+    """Return whether the model's ``forward`` has a parameter of that name."""
     return argument in inspect.signature(model.forward).parameters
 
 
 def decoder_blocks(model: PreTrainedModel, path: str | None = None) -> tuple[str, nn.ModuleList]:
-    """Module path and list of the language model's blocks.
+    """Find the language model's list of blocks; returns its module path and the list.
 
-    The list is the one inside transformers' ``get_decoder()`` that is as long as the config says.
+    The list is the one inside transformers' ``get_decoder()`` whose length is the config's
+    ``num_hidden_layers``.
 
     Args:
-        path: where it is, for a model that this rule does not fit.
+        path: module path of the list, for a model that this rule does not fit.
 
     Raises:
-        ConfigError: if there is no such list, or several; the message lists all module lists.
+        ConfigError: if there is no such list, or several; the message names all module lists.
     """
     lists = {
         name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
@@ -205,12 +212,14 @@ def decoder_blocks(model: PreTrainedModel, path: str | None = None) -> tuple[str
         if path in lists:
             return path, lists[path]
         raise ConfigError(f"model.decoder_blocks: {path!r} is none of {', '.join(lists)}")
-    inside = {id(module) for module in model.get_decoder().modules()}
-    length = model.config.get_text_config().num_hidden_layers
-    found = [name for name in lists if id(lists[name]) in inside and len(lists[name]) == length]
-    if len(found) != 1:
+    in_decoder = set(model.get_decoder().modules())
+    num_blocks = model.config.get_text_config().num_hidden_layers
+    names = [
+        name for name, blocks in lists.items() if blocks in in_decoder and len(blocks) == num_blocks
+    ]
+    if len(names) != 1:
         raise ConfigError(
-            f"{type(model).__name__}: {len(found)} lists of {length} blocks in its decoder; set "
-            f"model.decoder_blocks to one of {', '.join(lists)}"
+            f"{type(model).__name__}: {len(names)} lists of {num_blocks} blocks in its decoder; "
+            f"set model.decoder_blocks to one of {', '.join(lists)}"
         )
-    return found[0], lists[found[0]]
+    return names[0], lists[names[0]]

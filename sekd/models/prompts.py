@@ -1,4 +1,4 @@
-"""The words: how questions are put and how replies are read, for teacher and student alike.
+"""Prompt templates and reply parsing, for teacher and student alike.
 
 The paper gives the teacher's "Given the image and the known facts <None | earlier outputs>, answer
 Qi" and the student's "You are a taxonomist. Answer the following multiple-choice questions about
@@ -15,11 +15,11 @@ from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Node
 
 PROMPT_VERSION = 1
-"""Part of every fingerprint: raise it when a word below changes."""
+"""Part of every fingerprint: raise it when a word of a prompt changes."""
 
 
 def option_lines(question: Question) -> str:
-    """One line per option: letter and name."""
+    """Write one line per option: its letter and its name."""
     lines = zip(question.letters, question.options, strict=True)
     return "\n".join(f"{letter}. {node.name}" for letter, node in lines)
 
@@ -29,9 +29,9 @@ def _fact(node: Node) -> str:
 
 
 def single_question(question: Question, facts: Sequence[Node], subject: str) -> str:
-    """One level's question as an opening turn, with the known facts in it.
+    """Write one level's question as the first turn, with the known facts in it.
 
-    The first step of a dialogue knows the root; an independent question knows nothing.
+    In the first turn of a dialogue the root is known; in an independent question nothing is.
     """
     known = ", ".join(_fact(node) for node in facts) or "None"
     return (
@@ -41,75 +41,88 @@ def single_question(question: Question, facts: Sequence[Node], subject: str) -> 
 
 
 def next_question(question: Question) -> str:
-    """A later turn of a dialogue: the facts so far are the turns above it, each by node name."""
-    asked = f"Given the image and the known facts, what is the {question.rank}?"
-    return f"{asked}\n{option_lines(question)}"
+    """Write a later turn of a dialogue: the known facts are the answers in the turns before it."""
+    text = f"Given the image and the known facts, what is the {question.rank}?"
+    return f"{text}\n{option_lines(question)}"
 
 
 def numbered_question(question: Question) -> str:
-    """One level's question among others in the same turn."""
+    """Write one level's question of several in the same turn."""
     return f"Q{question.level}: what is the {question.rank}?\n{option_lines(question)}"
 
 
 def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> str:
-    """All levels' questions in one turn."""
+    """Write the questions of all levels in one turn."""
     known = f"The {root.rank} is {root.name}.\n" if root.name else ""
-    asked = "\n".join(numbered_question(question) for question in questions)
+    numbered = "\n".join(numbered_question(question) for question in questions)
     return (
         "You are a taxonomist. Answer the following multiple-choice questions about the "
-        f"{subject} in the image, one line each, as 'level: letter. name'.\n{known}{asked}"
+        f"{subject} in the image, one line each, as 'level: letter. name'.\n{known}{numbered}"
     )
 
 
 def answer_prefix(question: Question) -> str:
-    """What stands before the letter in a joint answer's line."""
+    """Write the text before the letter in a line of a joint answer."""
     return f"{question.rank}:"
 
 
 def answer_suffix(node: Node) -> str:
-    """What follows the letter, in a dialogue's turn and in a joint answer's line."""
+    """Write the text after the letter, in a dialogue's turn and in a line of a joint answer."""
     return f". {node.name}"
 
 
-class Found(NamedTuple):
-    """An answer in a joint reply: the option's index, and where in the text its letter is."""
+class ParsedAnswer(NamedTuple):
+    """An answer that was found in a joint reply.
+
+    Attributes:
+        choice: index of the option.
+        offset: index of the letter's character in the reply.
+    """
 
     choice: int
-    place: int
+    offset: int
 
 
-def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[Found | None]:
-    """An answer per question, ``None`` where the reply gives no single valid one.
+def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[ParsedAnswer | None]:
+    """Find one answer per question; ``None`` if the reply gives no single valid one.
 
     A line counts only if it names its level: as "phylum: B", by number as "L2: B", "Q2: B" or
     "2. B", or by both. Letters may be lower case, in brackets or bold. Two lines that disagree
     about a level, or a letter that is not an option, give ``None``: a parse failure, never a guess.
     """
-    found: list[list[Found]] = [[] for _ in questions]
-    start = 0
+    patterns = [_answer_line(question) for question in questions]
+    answers: list[list[ParsedAnswer]] = [[] for _ in questions]
+    line_start = 0
     for line in reply.splitlines(keepends=True):
-        for index, question in enumerate(questions):
-            number = rf"(?:level\s*|[LQ])?{question.level}"
-            names = rf"(?:{number}[:.)]\s*)?{re.escape(question.rank)}|{number}"
-            match = re.match(
-                rf"[\s\-*#]*(?:{names})[\s*]*[:.)][\s*(\[]*((?-i:[A-Za-z]))(?:[\s*]*[.):\]]|[\s*]*$)",
-                line,
-                re.IGNORECASE,
-            )
+        for index, pattern in enumerate(patterns):
+            match = pattern.match(line)
             if match:
-                choice = LETTERS.index(match.group(1).upper())
-                found[index].append(Found(choice, start + match.start(1)))
+                choice = LETTERS.index(match["letter"].upper())
+                answers[index].append(ParsedAnswer(choice, line_start + match.start("letter")))
                 break
-        start += len(line)
+        line_start += len(line)
     return [
-        answers[0]
-        if len({answer.choice for answer in answers}) == 1
-        and answers[0].choice < len(question.options)
-        else None
-        for answers, question in zip(found, questions, strict=True)
+        _single_answer(level_answers, len(question.options))
+        for level_answers, question in zip(answers, questions, strict=True)
     ]
 
 
-def parse_joint_reply(reply: str, questions: Sequence[Question]) -> list[int | None]:
-    """Option index per question, as :func:`find_joint_answers` finds it."""
-    return [found and found.choice for found in find_joint_answers(reply, questions)]
+def _answer_line(question: Question) -> re.Pattern[str]:
+    """Build the pattern of a line that answers this question."""
+    number = rf"(?:level\s*|[LQ])?{question.level}"
+    level = rf"(?:{number}[:.)]\s*)?{re.escape(question.rank)}|{number}"
+    # Case is ignored except in the letter's own class, where it would admit letters that are not
+    # ASCII.
+    letter = r"(?P<letter>(?-i:[A-Za-z]))"
+    return re.compile(
+        rf"[\s\-*#]*(?:{level})[\s*]*[:.)][\s*(\[]*{letter}(?:[\s*]*[.):\]]|[\s*]*$)",
+        re.IGNORECASE,
+    )
+
+
+def _single_answer(answers: Sequence[ParsedAnswer], num_options: int) -> ParsedAnswer | None:
+    """Return the first answer if all agree and it is one of the options."""
+    choices = {answer.choice for answer in answers}
+    if len(choices) != 1 or answers[0].choice >= num_options:
+        return None
+    return answers[0]

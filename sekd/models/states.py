@@ -1,7 +1,7 @@
-"""State tensors on disk: one safetensors file per shard, in the dtype that the config asks for.
+"""Store state tensors: one safetensors file per shard, in the dtype that the config names.
 
-``float8`` is e4m3 with a float32 scale for each row under ``<layer>.scale``, so that the largest
-entry of a row is the largest that e4m3 holds.
+``float8`` is e4m3 with a float32 scale for each row under ``<layer>.scale``. The scale maps the
+largest absolute entry of a row to the largest number that e4m3 holds.
 """
 
 from __future__ import annotations
@@ -16,35 +16,45 @@ from torch import Tensor
 
 from sekd.config import StateDType
 
-_SCALE = ".scale"
+_SCALE_SUFFIX = ".scale"
 _FLOAT8 = torch.float8_e4m3fn
-_LARGEST = torch.finfo(_FLOAT8).max
+_FLOAT8_MAX = torch.finfo(_FLOAT8).max
 
 # Shapes: N rows, D hidden size.
 
 
-def pack(states: Mapping[str, Tensor], dtype: StateDType) -> dict[str, Tensor]:
-    """Layer name -> states [N, D], as the tensors that are stored, on the CPU."""
+def pack_states(states: Mapping[str, Tensor], dtype: StateDType) -> dict[str, Tensor]:
+    """Convert states to the tensors that are stored, on the CPU.
+
+    Args:
+        states: layer name -> states [N, D], of any floating-point dtype.
+
+    Returns:
+        Layer name -> states [N, D] in ``dtype``; for float8 also ``<layer>.scale`` -> float32 [N].
+    """
     if dtype != "float8":
-        kind = getattr(torch, dtype)
-        return {name: state.to("cpu", kind).contiguous() for name, state in states.items()}
+        torch_dtype = getattr(torch, dtype)
+        return {
+            layer: states_ND.to("cpu", torch_dtype).contiguous()
+            for layer, states_ND in states.items()
+        }
     packed = {}
-    for name, state in states.items():
-        rows_ND = state.float().cpu()
-        scale_N = rows_ND.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / _LARGEST
-        packed[name] = (rows_ND / scale_N[:, None]).to(_FLOAT8)
-        packed[name + _SCALE] = scale_N
+    for layer, states_ND in states.items():
+        rows_ND = states_ND.float().cpu()
+        scale_N = rows_ND.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / _FLOAT8_MAX
+        packed[layer] = (rows_ND / scale_N[:, None]).to(_FLOAT8)
+        packed[layer + _SCALE_SUFFIX] = scale_N
     return packed
 
 
 def write_states(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write packed tensors."""
-    layers = ",".join(name for name in tensors if not name.endswith(_SCALE))
+    """Write the tensors of :func:`pack_states` to a safetensors file."""
+    layers = ",".join(name for name in tensors if not name.endswith(_SCALE_SUFFIX))
     save_file(dict(tensors), path, metadata={"layers": layers})
 
 
 class StateFile:
-    """Stored states, read a row at a time or all at once."""
+    """Stored states, read one row at a time or all rows at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = safe_open(path, framework="pt")
@@ -52,24 +62,26 @@ class StateFile:
 
     @property
     def layers(self) -> list[str]:
-        """Names of the layers."""
-        return sorted(name for name in self._names if not name.endswith(_SCALE))
+        """Names of the layers, sorted."""
+        return sorted(name for name in self._names if not name.endswith(_SCALE_SUFFIX))
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        """Every layer with its states [N, D]."""
+        """Iterate over the layers, each with its states [N, D]."""
         for layer in self.layers:
             yield layer, self.states(layer)
 
     def states(self, layer: str) -> Tensor:
-        """All rows [N, D]; float8 comes back as float32."""
-        return self._read(layer, slice(None))
+        """Read all rows [N, D] of a layer in the stored dtype; float8 comes back as float32."""
+        return self._read_rows(layer, slice(None))
 
     def row(self, layer: str, row: int) -> Tensor:
-        """One row [D]."""
-        return self._read(layer, slice(row, row + 1))[0]
+        """Read one row [D] of a layer in the stored dtype; float8 comes back as float32."""
+        return self._read_rows(layer, slice(row, row + 1))[0]
 
-    def _read(self, layer: str, rows: slice) -> Tensor:
+    def _read_rows(self, layer: str, rows: slice) -> Tensor:
         states_ND: Tensor = self._file.get_slice(layer)[rows]
-        if layer + _SCALE not in self._names:
+        scale_name = layer + _SCALE_SUFFIX
+        if scale_name not in self._names:
             return states_ND
-        return states_ND.float() * self._file.get_slice(layer + _SCALE)[rows][:, None]
+        scale_N: Tensor = self._file.get_slice(scale_name)[rows]
+        return states_ND.float() * scale_N[:, None]

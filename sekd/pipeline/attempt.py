@@ -1,4 +1,4 @@
-"""One try at one shard, from its start record to its end record."""
+"""One attempt at one shard, from its start record to its end record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import tempfile
 import time
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,48 +17,57 @@ from sekd.io.hashing import hash_file
 from sekd.io.locations import Location
 from sekd.io.records import seal
 from sekd.pipeline.liveness import Heartbeat
+from sekd.pipeline.names import RecordKind, attempt_name, new_data_folder, record_name
 
 _running: set[tuple[str, str]] = set()
-"""Attempts of this process, by directory and name."""
+"""Attempts that run in this process: directory and name of each."""
 
 
 def is_running_here(directory: Location, name: str) -> bool:
-    """Whether this very process is at the attempt."""
+    """Tell whether the attempt of that name runs in this process."""
     return (str(directory), name) in _running
 
 
+def failure_text(error: Exception) -> str:
+    """Describe a failure for records and events: the error's type and its message."""
+    return f"{type(error).__name__}: {error}"
+
+
 class AttemptEndedError(ShardError):
-    """Another process believed this attempt dead and ended it first; what it did is not used."""
+    """Another process believed this attempt dead and ended it first; its files are not used."""
 
 
 class Attempt:
-    """One try at one shard.
+    """One attempt at one shard.
 
-    Data files are written into :attr:`folder`, a directory of this machine. Where the stage is on a
-    remote store they are uploaded at the commit.
+    Data files are written into :attr:`folder`, a directory of this machine. If the stage is on a
+    remote store, they are uploaded at the commit.
+
+    Attributes:
+        folder: where the attempt's data files are written.
+        num_samples: samples that went through so far; the heartbeat tells other processes.
     """
 
     def __init__(self, directory: Location, shard: int, number: int) -> None:
         self.shard = shard
         self.number = number
         self.num_samples = 0
-        """Samples that went through so far; the heartbeat tells others."""
-        self._directory = directory
+        self.folder = Path()
+        self._attempts = directory / "attempts"
+        self._data = directory / "data" / new_data_folder(shard, number)
+        self._key = (str(directory), self.name)
         self._started, self._clock = time.time(), time.monotonic()
-        # Unique even where a store let two processes have one number.
-        self._data = directory / "data" / f"{self.name}-{uuid.uuid4().hex[:6]}"
         self._heartbeat: Heartbeat | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self.folder = Path()
 
     @property
     def name(self) -> str:
-        """Unique in the stage, e.g. ``00017-002``."""
-        return f"{self.shard:05d}-{self.number:03d}"
+        """Name of the attempt, unique in the stage, e.g. ``00017-002``."""
+        return attempt_name(self.shard, self.number)
 
     def start(self) -> None:
-        """Make the folder and let the heart beat; the start record is there."""
-        _running.add((str(self._directory), self.name))
+        """Make the folder and start the heartbeat; the start record exists already."""
+        _running.add(self._key)
         self._heartbeat = Heartbeat(self._beat)
         if isinstance(self._data, Path):
             self._data.mkdir(parents=True)
@@ -69,7 +77,7 @@ class Attempt:
             self.folder = Path(self._scratch.name)
 
     def commit(self, result: ShardResult) -> None:
-        """Flush, hash and store the data files, then write the record that makes them count.
+        """Flush, hash and store the data files, then write the end record, which is the commit.
 
         Raises:
             AttemptEndedError: another runner believed this attempt dead and ended it.
@@ -101,51 +109,57 @@ class Attempt:
         )
 
     def fail(self, error: Exception) -> None:
-        """Record that this attempt failed and why."""
-        self.end(status="failed", error=f"{type(error).__name__}: {error}")
+        """Record that this attempt failed, and why."""
+        self.end(status="failed", error=failure_text(error))
 
     def interrupt(self, error: BaseException) -> None:
-        """Record that a person stopped it; that does not count against the shard."""
+        """Record that a person stopped this attempt; it does not count against the shard."""
         self.end(status="interrupted", error=type(error).__name__)
 
     def withdraw(self) -> None:
-        """Unmake the start record: for a disk so full that no other record finds room on it."""
-        remove(self._directory / "attempts" / f"{self.name}.start.json")
-        self.let_go()
+        """Remove the start record, if the disk is so full that it takes no end record."""
+        remove(self._record("start"))
+        self.release()
 
-    def end(self, **record: Any) -> None:
-        """Write the end record; of all who try, the first one's counts."""
+    def end(self, **fields: Any) -> None:
+        """Write the end record, unless another process has written one.
+
+        Raises:
+            AttemptEndedError: another process ended this attempt first.
+        """
         content = {
             "shard": self.shard,
             "attempt": self.number,
-            **record,
+            **fields,
             "started": self._started,
             "ended": time.time(),
             "seconds": time.monotonic() - self._clock,
         }
-        path = self._directory / "attempts" / f"{self.name}.end.json"
+        path = self._record("end")
         try:
             create_exclusively(path, seal(content))
         except FileExistsError as error:
             raise AttemptEndedError(f"{path}: another process ended this attempt") from error
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
-        """Stop the heartbeat and free what is temporary; without an end the attempt is lost."""
-        _running.discard((str(self._directory), self.name))
+    def release(self) -> None:
+        """Stop the heartbeat and free what is temporary.
+
+        An attempt that is released without an end record is lost.
+        """
+        _running.discard(self._key)
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat = None
             with contextlib.suppress(OSError):
-                remove(self._beat_path)
+                remove(self._record("beat"))
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
 
-    @property
-    def _beat_path(self) -> Location:
-        return self._directory / "attempts" / f"{self.name}.beat.json"
+    def _record(self, kind: RecordKind) -> Location:
+        return self._attempts / record_name(self.shard, self.number, kind)
 
     def _beat(self, count: int) -> None:
         content = json.dumps({"count": count, "num_samples": self.num_samples})
-        write_atomically(self._beat_path, content + "\n")
+        write_atomically(self._record("beat"), content + "\n")

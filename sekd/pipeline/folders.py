@@ -1,4 +1,8 @@
-"""A folder of files as one result: there when it was renamed into place, or its record is."""
+"""A folder of files as one result.
+
+On this machine a folder is complete when it was renamed into place, on a remote store when its
+record exists.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,34 @@ from sekd.io.cache import fetch
 from sekd.io.files import upload, write_atomically
 from sekd.io.hashing import hash_directory
 from sekd.io.locations import Location, cache_directory
-from sekd.io.records import seal, unseal
+from sekd.io.records import hash_in_record, seal, unseal
 
 
 def publish_folder(source: Path, target: Location, name: str) -> Path:
-    """Make ``source/name`` the folder of that name in ``target``; returns it on this machine.
+    """Make ``source/name`` the folder of that name in ``target``; return ``source/name``.
 
     On a remote store its files are put one by one, and then ``<name>.json``, which names them with
-    their hashes. On this machine it is where it should be.
+    their hashes. On this machine ``source`` and ``target`` are the same directory.
     """
     folder = source / name
     if not isinstance(target, Path):
-        files = hash_directory(folder)
-        for path in files:
+        hashes = hash_directory(folder)
+        for path in hashes:
             upload(folder / path, target / name / path)
-        write_atomically(target / f"{name}.json", seal({"files": files}))
+        write_atomically(target / f"{name}.json", seal({"files": hashes}))
     return folder
 
 
 def find_folder(directory: Location, name: str) -> Path | None:
-    """The folder on this machine, fetched if need be; ``None`` where it is not complete."""
+    """Return the folder on this machine, fetched if need be; ``None`` if it is not complete."""
     if isinstance(directory, Path):
         return directory / name if (directory / name).is_dir() else None
-    record = directory / f"{name}.json"
     try:
-        content = record.read_bytes()
-        files = unseal(content)["files"]
+        record = (directory / f"{name}.json").read_bytes()
+        hashes = unseal(record)["files"]
     except (FileNotFoundError, ValueError):
         return None
-    here: Path = cache_directory() / "folders" / content[-67:-3].decode() / name
-    for path, sha256 in files.items():
-        (here / path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(here / path, fetch(directory / name / path, sha256).read_bytes())
-    return here
+    copy: Path = cache_directory() / "folders" / hash_in_record(record) / name
+    for path, sha256 in hashes.items():
+        write_atomically(copy / path, fetch(directory / name / path, sha256).read_bytes())
+    return copy

@@ -2,10 +2,10 @@
 
 An attempt begins with ``attempts/00017-002.start.json``, writes its data files into a folder that
 no other attempt uses, and ends with ``attempts/00017-002.end.json``. **The end record is the
-commit**: data files without one count for nothing. Both are created exclusively, so of several
-processes one gets an attempt, and of a worker and those who believe it dead one ends it. Two more
-kinds of record stand beside them: ``revoked`` says that an attempt's files were found damaged,
-``retry`` that its shard's budget starts again behind it.
+commit**: data files without one count for nothing. Both are created exclusively: of several
+processes that claim an attempt, one gets it, and of a worker and those who believe it dead, one
+ends it. Two more kinds of record stand beside them: ``revoked`` says that an attempt's files were
+found damaged, ``retry`` that its shard's budget starts again after it.
 
 Status is always derived from the records. A process that was killed leaves a ``lost`` attempt, and
 lost attempts use up a shard's budget like failed ones.
@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sekd.data.shards import Shard
 from sekd.io.files import create_exclusively, names_in, read_many
@@ -25,8 +25,15 @@ from sekd.io.locations import Location
 from sekd.io.records import seal, unseal
 from sekd.pipeline.attempt import Attempt, AttemptEndedError, is_running_here
 from sekd.pipeline.liveness import Observer, is_alive, this_process
+from sekd.pipeline.names import attempt_name, parse_record_name, record_name
 
 Status = Literal["pending", "running", "done", "failed", "lost", "damaged"]
+
+PROCESS_DIED = "the process died on it"
+"""Error of an attempt whose process is gone and left no end record."""
+
+_AttemptNumbers: TypeAlias = dict[str, set[int]]
+"""Kind of record -> numbers of a shard's attempts that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +50,6 @@ class ShardState:
     num_attempts: int
     num_used: int
     record: Mapping[str, Any] | None
-
-
-@dataclass
-class _Marks:
-    """Which records a shard has: attempt numbers by kind."""
-
-    start: set[int] = field(default_factory=set)
-    end: set[int] = field(default_factory=set)
-    revoked: set[int] = field(default_factory=set)
-    retry: set[int] = field(default_factory=set)
 
 
 class Ledger:
@@ -80,13 +77,14 @@ class Ledger:
         attempt = Attempt(self.directory, shard, number)
         if isinstance(self.logs, Path):
             self.logs.mkdir(parents=True, exist_ok=True)
-        create_exclusively(self.attempts / f"{attempt.name}.start.json", seal(content))
+        create_exclusively(self.attempts / record_name(shard, number, "start"), seal(content))
         attempt.start()
         return attempt
 
     def begin(self, shard: int) -> Attempt:
         """Start the next attempt at a shard."""
-        number = max(self._marks().get(shard, _Marks()).start, default=0)
+        numbers = self._attempt_numbers().get(shard, _no_records())
+        number = max(numbers["start"], default=0)
         while True:
             number += 1
             try:
@@ -95,83 +93,97 @@ class Ledger:
                 continue
 
     def give_up(self, shard: int, number: int, status: Literal["lost", "failed"], why: str) -> bool:
-        """End an attempt in its dead worker's place; ``False`` if it never began or has ended."""
-        attempt = Attempt(self.directory, shard, number)
-        if f"{attempt.name}.start.json" not in names_in(self.attempts):
+        """End an attempt in place of its dead worker.
+
+        Returns:
+            ``False`` if the attempt never began or has ended already.
+        """
+        if record_name(shard, number, "start") not in names_in(self.attempts):
             return False
         try:
-            attempt.end(status=status, error=why)
+            Attempt(self.directory, shard, number).end(status=status, error=why)
         except AttemptEndedError:
             return False
         return True
 
     def revoke(self, shard: int, number: int, why: str) -> None:
-        """Record that the files of an attempt are damaged: it counts no longer."""
-        self._mark(shard, number, "revoked", {"reason": why, "at": time.time()})
+        """Record that the files of an attempt are damaged, so that it no longer counts."""
+        content = {"reason": why, "at": time.time()}
+        self._create_once(record_name(shard, number, "revoked"), content)
 
     def grant_retry(self, shard: int, after: int) -> None:
-        """Grant a shard its budget again, from behind this attempt; history is kept."""
-        self._mark(shard, after, "retry", {"at": time.time()})
+        """Grant a shard its budget again, for attempts after this one. History is kept."""
+        self._create_once(record_name(shard, after, "retry"), {"at": time.time()})
 
     def revoked(self) -> set[tuple[int, int]]:
-        """Shard and number of every attempt that no longer counts."""
-        return {(index, n) for index, each in self._marks().items() for n in each.revoked}
+        """Return shard and number of every attempt that no longer counts."""
+        return {
+            (shard, number)
+            for shard, numbers in self._attempt_numbers().items()
+            for number in numbers["revoked"]
+        }
 
-    def _mark(self, shard: int, number: int, kind: str, content: Mapping[str, Any]) -> None:
-        name = f"{Attempt(self.directory, shard, number).name}.{kind}.json"
+    def states(self, shards: Iterable[Shard], observer: Observer | None = None) -> list[ShardState]:
+        """Derive the status of these shards, in their order, from the records alone.
+
+        Args:
+            observer: decides on attempts of other machines whose heartbeat stopped; without one
+                they are running.
+        """
+        by_shard = self._attempt_numbers()
+        numbers = [(shard.index, by_shard.get(shard.index, _no_records())) for shard in shards]
+        self._read(
+            record_name(shard, number, "end") for shard, kinds in numbers for number in kinds["end"]
+        )
+        return [self._state(shard, kinds, observer) for shard, kinds in numbers]
+
+    def tried(self) -> list[int]:
+        """Return the shards that have any record, in order."""
+        return sorted(self._attempt_numbers())
+
+    def unfinished(self) -> list[tuple[int, int]]:
+        """Return shard and number of every attempt without an end record."""
+        return [
+            (shard, number)
+            for shard, numbers in self._attempt_numbers().items()
+            for number in sorted(numbers["start"] - numbers["end"])
+        ]
+
+    def is_lost(self, shard: int, number: int, observer: Observer | None) -> bool:
+        """Tell whether the process behind an unfinished attempt is dead, or believed to be."""
+        name, start_name = attempt_name(shard, number), record_name(shard, number, "start")
+        self._read([start_name])
+        start = self._records[start_name]
+        if is_running_here(self.directory, name):
+            return False
+        if start is not None:
+            alive = is_alive(start["process"])
+            if alive is not None:
+                # A process that is this one lives, but has released the attempt.
+                return not alive or start["process"] == this_process()
+        if observer is None:
+            return False
+        beat_name = record_name(shard, number, "beat")
+        return observer.has_stopped(name, read_many(self.attempts, [beat_name]).get(beat_name))
+
+    def _attempt_numbers(self) -> dict[int, _AttemptNumbers]:
+        """List the records of every shard."""
+        by_shard: dict[int, _AttemptNumbers] = {}
+        for name in names_in(self.attempts):
+            shard, number, kind = parse_record_name(name)
+            if kind != "beat":
+                by_shard.setdefault(shard, _no_records())[kind].add(number)
+        return by_shard
+
+    def _create_once(self, name: str, content: Mapping[str, Any]) -> None:
+        """Create a record unless it exists already."""
         try:
             create_exclusively(self.attempts / name, seal(content))
         except FileExistsError:
             return
 
-    def states(self, shards: Iterable[Shard], observer: Observer | None = None) -> list[ShardState]:
-        """Status of these shards, in their order, derived from the records alone.
-
-        Args:
-            observer: decides on attempts of other machines that stopped beating; without one they
-                are running.
-        """
-        marks = self._marks()
-        found = [(shard.index, marks.get(shard.index, _Marks())) for shard in shards]
-        self._read(f"{_name(index, n)}.end.json" for index, each in found for n in each.end)
-        return [self._state(index, each, observer) for index, each in found]
-
-    def tried(self) -> list[int]:
-        """Shards with any record, in order."""
-        return sorted(self._marks())
-
-    def unended(self) -> list[tuple[int, int]]:
-        """Shard and number of every attempt without an end."""
-        marks = self._marks().items()
-        return [(index, n) for index, each in marks for n in sorted(each.start - each.end)]
-
-    def is_gone(self, shard: int, number: int, observer: Observer | None) -> bool:
-        """Whether the process behind an unended attempt is dead, or believed to be."""
-        name = _name(shard, number)
-        self._read([f"{name}.start.json"])
-        start = self._records[f"{name}.start.json"]
-        if is_running_here(self.directory, name):
-            return False
-        alive = is_alive(start["process"]) if start else None
-        if alive is not None:
-            # This very process lives, but has let go of the attempt.
-            return not alive or start["process"] == this_process()  # type: ignore[index]
-        if observer is None:
-            return False
-        beat = f"{name}.beat.json"
-        return observer.is_still(name, read_many(self.attempts, [beat]).get(beat))
-
-    def _marks(self) -> dict[int, _Marks]:
-        marks: dict[int, _Marks] = {}
-        for name in names_in(self.attempts):
-            attempt, kind, _ = name.split(".")
-            if kind != "beat":
-                shard, number = attempt.split("-")
-                getattr(marks.setdefault(int(shard), _Marks()), kind).add(int(number))
-        return marks
-
     def _read(self, names: Iterable[str]) -> None:
-        """Read records that were not read yet; they never change."""
+        """Read the records that were not read yet; a record never changes."""
         new = [name for name in names if name not in self._records]
         contents = read_many(self.attempts, new)
         for name in new:
@@ -180,37 +192,39 @@ class Ledger:
             except ValueError:
                 self._records[name] = None
 
-    def _state(self, shard: int, marks: _Marks, observer: Observer | None) -> ShardState:
-        numbers = sorted(marks.start | marks.end)
-        last = max(numbers, default=0)
-        budget_from = max(marks.retry, default=0)
-        num_used, status, kept = 0, "pending", None
-        for number in numbers:
-            record = None
-            if number in marks.revoked:
-                status, kept = "damaged", None
-                continue
-            if number in marks.end:
-                record = self._records[f"{_name(shard, number)}.end.json"]
+    def _state(self, shard: int, numbers: _AttemptNumbers, observer: Observer | None) -> ShardState:
+        """Derive the status of a shard from its attempts, which are taken in order."""
+        attempts = sorted(numbers["start"] | numbers["end"])
+        last_before_budget = max(numbers["retry"], default=0)
+        status, num_used = "pending", 0
+        record: Mapping[str, Any] | None = None
+        for number in attempts:
+            if number in numbers["revoked"]:
+                status, record = "damaged", None
+            elif number in numbers["end"]:
+                record = self._records[record_name(shard, number, "end")]
                 status = record["status"] if record else "damaged"
-            elif status != "running":
-                status = "lost" if self.is_gone(shard, number, observer) else "running"
-            kept = record
+            else:
+                record = None
+                if status != "running":  # an earlier attempt that still runs decides
+                    status = "lost" if self.is_lost(shard, number, observer) else "running"
             if status == "done":
-                return ShardState("done", last, num_used, record)
-            num_used += status in ("failed", "lost") and number > budget_from
-        return ShardState(_STATUSES[status], last, num_used, kept)
+                break
+            if status in ("failed", "lost") and number > last_before_budget:
+                num_used += 1
+        return ShardState(_STATUSES[status], max(attempts, default=0), num_used, record)
 
 
 _STATUSES: Mapping[str, Status] = {
     "pending": "pending",
     "interrupted": "pending",
     "running": "running",
+    "done": "done",
     "failed": "failed",
     "lost": "lost",
     "damaged": "damaged",
 }
 
 
-def _name(shard: int, number: int) -> str:
-    return f"{shard:05d}-{number:03d}"
+def _no_records() -> _AttemptNumbers:
+    return {"start": set(), "end": set(), "revoked": set(), "retry": set()}

@@ -1,8 +1,9 @@
 """Whether the process behind an unfinished attempt still lives.
 
-On one machine the system is asked. Of another machine's process only its heartbeat is seen: it is
-believed dead when that has not moved for :data:`LOST_AFTER_SECONDS` of the *observer's* monotonic
-clock. Clocks of two machines are never compared, and one that is set back changes nothing.
+On one machine the operating system is asked. Of another machine's process only its heartbeat is
+seen: it is believed dead when the heartbeat has not changed for :data:`LOST_AFTER_SECONDS` of the
+*observer's* monotonic clock. Clocks of two machines are never compared, and a clock that is set
+back changes nothing.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ LOST_AFTER_SECONDS = 60.0
 
 
 def this_process() -> dict[str, Any]:
-    """What a start record says about the process that wrote it."""
-    return {"host": _host(), "pid": os.getpid(), "born": _born(os.getpid())}
+    """Identify this process, for the start record that it writes."""
+    return {"host": _host(), "pid": os.getpid(), "born": _start_time(os.getpid())}
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process of a start record lives; ``None`` for one of another machine."""
+    """Tell whether the process of a start record lives; ``None`` for one of another machine."""
     if process.get("host") != _host():
         return None
-    return _born(int(process["pid"])) == str(process["born"])
+    return _start_time(int(process["pid"])) == str(process["born"])
 
 
 def _host() -> str:
-    """This machine since it was started, and the space in which its process ids count."""
+    """Identify this machine since its last boot, and the namespace of its process ids."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip())
@@ -44,8 +45,11 @@ def _host() -> str:
     return " ".join(parts)
 
 
-def _born(pid: int) -> str | None:
-    """When a process started, so that a number given out again is told apart; ``None`` if dead."""
+def _start_time(pid: int) -> str | None:
+    """Return when a process started; ``None`` if it is dead.
+
+    A process id that was given out again belongs to a process with another start time.
+    """
     if not Path("/proc/self/stat").exists():
         import psutil
 
@@ -59,7 +63,8 @@ def _born(pid: int) -> str | None:
     except OSError:
         return None
     state, ticks = fields[0], fields[19]
-    return None if state in "ZX" else ticks
+    is_dead = state in ("Z", "X")
+    return None if is_dead else ticks
 
 
 class Heartbeat:
@@ -77,26 +82,31 @@ class Heartbeat:
             count += 1
             try:
                 self._beat(count)
-            except Exception:  # a beat that is missed is not worth the attempt
+            except Exception:  # one missed heartbeat must not end the attempt
                 logger.debug("no heartbeat", exc_info=True)
 
     def stop(self) -> None:
-        """No beat comes after this returns."""
+        """Stop the thread; ``beat`` is not called after this returns."""
         self._stopped.set()
         self._thread.join()
 
 
 class Observer:
-    """Remembers since when a heartbeat has not moved."""
+    """Remembers since when each heartbeat has not changed."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[bytes | None, float]] = {}
+        self._last_changes: dict[str, tuple[bytes | None, float]] = {}
 
-    def is_still(self, name: str, beat: bytes | None) -> bool:
-        """Whether this attempt's heartbeat was the same for too long."""
+    def has_stopped(self, name: str, beat: bytes | None) -> bool:
+        """Tell whether an attempt's heartbeat has been the same for too long.
+
+        Args:
+            name: the attempt.
+            beat: content of its heartbeat file now, ``None`` if there is none.
+        """
         now = time.monotonic()
-        last, since = self._seen.get(name, (None, now))
-        if name not in self._seen or beat != last:
-            self._seen[name] = (beat, now)
+        last_beat, since = self._last_changes.get(name, (None, now))
+        if name not in self._last_changes or beat != last_beat:
+            self._last_changes[name] = (beat, now)
             return False
         return now - since > LOST_AFTER_SECONDS

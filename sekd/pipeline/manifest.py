@@ -16,28 +16,30 @@ from sekd.io.cache import fetch
 from sekd.io.files import create_exclusively, names_in, remove, sizes_below
 from sekd.io.hashing import hash_file
 from sekd.io.locations import Location
-from sekd.io.records import seal, unseal
+from sekd.io.records import DamagedFileError, read_record, seal
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import Plan
 
 MANIFEST_NAME = "manifest.json"
+_SHARD_KEYS = ("shard", "attempt", "num_done", "files", "figures")
+"""Fields of an end record that the manifest repeats."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A finished stage, as its ``manifest.json`` says."""
+    """A finished stage, as its ``manifest.json`` describes it."""
 
     directory: Location
     content: dict[str, Any]
 
     @property
     def fingerprint(self) -> str:
-        """Of the stage that made the files."""
+        """Fingerprint of the stage that made the files."""
         return str(self.content["fingerprint"])
 
     @property
     def num_samples(self) -> int:
-        """Samples done, quarantined ones not counted."""
+        """Number of samples done, without quarantined ones."""
         return int(self.content["num_done"])
 
     @property
@@ -47,28 +49,30 @@ class Manifest:
 
     @property
     def attempts(self) -> list[tuple[int, int]]:
-        """Shard and number of the attempts whose files these are."""
+        """Shard and number of each attempt whose files these are."""
         return [(shard["shard"], shard["attempt"]) for shard in self.content["shards"]]
 
     def files(self, role: str) -> Mapping[int, Path]:
-        """Shard index -> the file of that role, on this machine."""
+        """Map a shard's index to its file of that role, on this machine."""
         return {shard: path for shard, (path,) in self.groups(role).items()}
 
     def groups(self, *roles: str) -> Groups:
-        """Shard index -> its files of these roles; shards that lack one are left out.
+        """Map a shard's index to its files of these roles, without shards that lack one.
 
-        Files of a remote store are fetched when their shard is asked for.
+        Files of a remote store are fetched when their shard is looked up.
         """
-        return _groups(self.directory, self.content["shards"], roles)
+        return _group_files(self.directory, self.content["shards"], roles)
 
     def hashes(self) -> list[str]:
-        """SHA-256 of every file, in order of shards and roles."""
-        return [str(e["sha256"]) for shard in self.content["shards"] for e in shard["files"]]
+        """Return the SHA-256 of every file, in order of shards and roles."""
+        return [
+            str(entry["sha256"]) for shard in self.content["shards"] for entry in shard["files"]
+        ]
 
     def stats(self, name: str) -> list[Any]:
-        """One measured figure of every shard that has it."""
-        figures = [shard["figures"] for shard in self.content["shards"]]
-        return [measured[name] for measured in figures if name in measured]
+        """Return one measurement of every shard that has it, in order of shards."""
+        stats_of_shards = [shard["figures"] for shard in self.content["shards"]]
+        return [stats[name] for stats in stats_of_shards if name in stats]
 
     @classmethod
     def load(cls, directory: Location) -> Manifest:
@@ -79,18 +83,18 @@ class Manifest:
         """
         path = directory / MANIFEST_NAME
         try:
-            return cls(directory, unseal(path.read_bytes()))
+            return cls(directory, read_record(path))
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{path}: not there, the stage is not finished; run it again"
             ) from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}; run the stage again to mend it") from error
+        except DamagedFileError as error:
+            raise ConfigError(f"{error}; run the stage again to mend it") from error
 
     def is_sound(self, ledger: Ledger) -> bool:
-        """Whether all its attempts still count and their files have their sizes.
+        """Tell whether all its attempts still count and their files have their sizes.
 
-        The contents are hashed again by ``sekd verify`` only. An attempt with a file missing or of
+        Only ``sekd verify`` hashes the contents again. An attempt with a file missing or of
         another size is revoked.
         """
         sizes = sizes_below(ledger.data)
@@ -108,12 +112,15 @@ class Manifest:
     ) -> Manifest | None:
         """Check every shard's files against their records and write the manifest.
 
-        Files of this machine are hashed again; of a remote store's, which keeps checksums itself,
-        the sizes are checked. An attempt whose files are damaged is revoked, and then there is no
-        manifest. One that another runner wrote first stands.
+        Files of this machine are hashed again. Of files on a remote store, which keeps checksums
+        itself, only the sizes are checked. An attempt whose files are damaged is revoked, and then
+        no manifest is written. If another runner wrote a manifest first, that one is kept.
+
+        Returns:
+            The manifest, or ``None`` if files were damaged.
 
         Raises:
-            FatalError: if samples do not add up.
+            FatalError: if a shard is not done, or the samples do not add up to those planned.
         """
         shards, quarantined, num_done, is_sound = [], [], 0, True
         sizes = sizes_below(ledger.data)
@@ -121,11 +128,11 @@ class Manifest:
             record = state.record
             if state.status != "done" or record is None:
                 raise FatalError(f"shard {shard.index} is {state.status}, not done")
-            is_sound &= _check_files(ledger, record, sizes, rehash=True)
+            if not _check_files(ledger, record, sizes, rehash=True):
+                is_sound = False
             num_done += record["num_done"]
             quarantined += record["quarantined"]
-            kept = ("shard", "attempt", "num_done", "files", "figures")
-            shards.append({key: record[key] for key in kept})
+            shards.append({key: record[key] for key in _SHARD_KEYS})
         directory = ledger.directory
         if num_done + len(quarantined) != plan.num_samples:
             raise FatalError(
@@ -155,30 +162,30 @@ class Manifest:
 
 
 def done_so_far(directory: Location, *roles: str) -> Groups:
-    """The same of a stage that need not be finished: for looking at, never to be built upon."""
+    """Map the index of each shard that is done to its files of these roles.
+
+    The stage need not be finished. This is for looking at results; later stages read a manifest.
+    """
     ledger = Ledger(directory)
     states = ledger.states(Shard(index, ()) for index in ledger.tried())
     records = [state.record for state in states if state.status == "done" and state.record]
-    return _groups(directory, records, roles)
+    return _group_files(directory, records, roles)
 
 
-def _groups(
-    directory: Location, shards: Iterable[Mapping[str, Any]], roles: Sequence[str]
+def _group_files(
+    directory: Location, records: Iterable[Mapping[str, Any]], roles: Sequence[str]
 ) -> Groups:
-    entries = {
-        shard["shard"]: {entry["role"]: entry for entry in shard["files"]} for shard in shards
-    }
-    whole = {
-        shard: tuple(files[role] for role in roles)
-        for shard, files in entries.items()
-        if files.keys() >= set(roles)
-    }
-    return Groups(directory, whole)
+    entries = {}
+    for record in records:
+        by_role = {entry["role"]: entry for entry in record["files"]}
+        if by_role.keys() >= set(roles):
+            entries[record["shard"]] = tuple(by_role[role] for role in roles)
+    return Groups(directory, entries)
 
 
 @dataclass(frozen=True, eq=False)
 class Groups(Mapping[int, tuple[Path, ...]]):
-    """Shard index -> some of its files; those of a remote store are fetched on being asked for."""
+    """Maps a shard's index to some of its files; files of a remote store are fetched on look-up."""
 
     directory: Location
     entries: Mapping[int, Sequence[Mapping[str, Any]]]
@@ -199,7 +206,7 @@ class Groups(Mapping[int, tuple[Path, ...]]):
 def _check_files(
     ledger: Ledger, record: Mapping[str, Any], sizes: Mapping[str, int], *, rehash: bool
 ) -> bool:
-    """Whether the files of a done attempt are what its record says; revokes it if not."""
+    """Tell whether the files of an attempt that is done match its record; revoke it if not."""
     for entry in record["files"]:
         path = ledger.directory / str(entry["path"])
         is_whole = sizes.get(str(entry["path"]).removeprefix("data/")) == entry["bytes"]

@@ -1,6 +1,6 @@
 """The plan: which sample is in which shard, fixed once and stored.
 
-It never follows from the number of workers, so any number of them, on any day, do the same shards.
+It does not depend on the number of workers, so any number of them, on any day, do the same shards.
 ``plan.json`` is a record that names the Parquet file by its hash: of several runners that make a
 plan at once, the one that creates the record wins.
 """
@@ -21,7 +21,7 @@ from sekd.data.shards import Shard
 from sekd.errors import FatalError
 from sekd.io.files import create_exclusively, names_in, remove, write_atomically
 from sekd.io.locations import Location
-from sekd.io.records import seal, unseal
+from sekd.io.records import DamagedFileError, read_record, seal
 
 PLAN_NAME = "plan.json"
 PLAN_SCHEMA = pa.schema(
@@ -30,7 +30,7 @@ PLAN_SCHEMA = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
     ]
 )
-_ROWS_PER_GROUP = 1 << 18
+_ROWS_PER_BATCH = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
 
     @classmethod
     def split(cls, sample_ids: Sequence[str], shard_size: int) -> Plan:
-        """Consecutive shards of ``shard_size`` samples; the last may be shorter."""
+        """Split the samples into consecutive shards of ``shard_size``; the last may be shorter."""
         starts = range(0, len(sample_ids), shard_size)
         return cls(
             tuple(
@@ -51,12 +51,12 @@ class Plan:
         )
 
     def without(self, sample_ids: Collection[str]) -> Plan:
-        """The same shards less these samples; a shard left empty is left out."""
-        left = (
+        """Return the same shards without these samples and without shards that become empty."""
+        remaining = (
             Shard(shard.index, tuple(i for i in shard.sample_ids if i not in sample_ids))
             for shard in self.shards
         )
-        return Plan(tuple(shard for shard in left if shard.sample_ids))
+        return Plan(tuple(shard for shard in remaining if shard.sample_ids))
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -66,34 +66,37 @@ class Plan:
 
     @property
     def num_samples(self) -> int:
-        """Samples over all shards."""
+        """Number of samples over all shards."""
         return sum(len(shard.sample_ids) for shard in self.shards)
 
     def to_parquet(self) -> bytes:
-        """A Parquet file with one row per sample."""
+        """Write the plan as a Parquet file with one row per sample."""
         buffer = io.BytesIO()
         with pq.ParquetWriter(buffer, PLAN_SCHEMA) as writer:
-            for batch in _batches(self.shards):
+            for batch in _to_batches(self.shards):
                 writer.write_batch(batch)
         return buffer.getvalue()
 
     @classmethod
     def from_parquet(cls, content: bytes) -> Plan:
-        """What :meth:`to_parquet` gave; a group of rows at a time, for plans of many millions."""
+        """Read what :meth:`to_parquet` wrote.
+
+        Rows are read a batch at a time, because a plan may have many millions of samples.
+        """
         indices: list[int] = []
-        members: list[tuple[str, ...]] = []
-        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches(_ROWS_PER_GROUP):
-            for index, ids in _runs(batch):
-                if indices and indices[-1] == index:
-                    members[-1] += ids
+        sample_ids: list[tuple[str, ...]] = []
+        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches(_ROWS_PER_BATCH):
+            for index, ids in _shards_in(batch):
+                if indices and indices[-1] == index:  # a shard that began in the batch before
+                    sample_ids[-1] += ids
                 else:
                     indices.append(index)
-                    members.append(ids)
-        return cls(tuple(map(Shard, indices, members)))
+                    sample_ids.append(ids)
+        return cls(tuple(map(Shard, indices, sample_ids)))
 
 
-def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Each shard's index and ids in a batch whose rows are sorted by shard."""
+def _shards_in(batch: pa.RecordBatch) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the index and the ids of each shard in a batch whose rows are sorted by shard."""
     encoded = pc.run_end_encode(batch["shard"])
     start = 0
     for index, stop in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
@@ -101,13 +104,13 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, tuple[str, ...]]]:
         start = stop
 
 
-def _batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+def _to_batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     indices: list[int] = []
     ids: list[str] = []
     for shard in shards:
         indices += [shard.index] * len(shard.sample_ids)
         ids += shard.sample_ids
-        if len(ids) >= _ROWS_PER_GROUP:
+        if len(ids) >= _ROWS_PER_BATCH:
             yield pa.record_batch([indices, ids], schema=PLAN_SCHEMA)
             indices, ids = [], []
     if ids:
@@ -115,7 +118,7 @@ def _batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
 
 
 def open_plan(directory: Location, make_plan: Callable[[], Plan]) -> Plan:
-    """The stored plan of a stage; made and stored where there is none, made again if damaged.
+    """Read the stored plan of a stage; make and store it if it is missing or damaged.
 
     Raises:
         FatalError: if a damaged plan cannot be made again as it was.
@@ -124,7 +127,7 @@ def open_plan(directory: Location, make_plan: Callable[[], Plan]) -> Plan:
         return read_plan(directory)
     except FileNotFoundError:
         return _store(directory, make_plan())
-    except ValueError as error:
+    except DamagedFileError as error:
         return _mend(directory, make_plan, error)
 
 
@@ -133,40 +136,33 @@ def read_plan(directory: Location) -> Plan:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: naming the file that is damaged.
+        DamagedFileError: if ``plan.json`` or the file that it names is damaged.
     """
     path = directory / str(read_plan_record(directory)["file"])
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: is gone") from error
-    if _file_name(content) != path.name:
-        raise ValueError(f"{path}: not the bytes that were written")
+        raise DamagedFileError(path, "is gone") from error
+    if _plan_name(content) != path.name:
+        raise DamagedFileError(path, "not the bytes that were written")
     return Plan.from_parquet(content)
 
 
 def read_plan_record(directory: Location) -> dict[str, Any]:
-    """``plan.json``: ``file``, ``num_samples`` and ``num_shards``.
+    """Read ``plan.json``: ``file``, ``num_samples`` and ``num_shards``.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_plan`.
+        FileNotFoundError: if there is none.
+        DamagedFileError: if it is damaged.
     """
-    path = directory / PLAN_NAME
-    try:
-        return unseal(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_record(directory / PLAN_NAME)
 
 
 def _store(directory: Location, plan: Plan) -> Plan:
     content = plan.to_parquet()
-    file = _file_name(content)
-    record = {
-        "file": file,
-        "num_samples": plan.num_samples,
-        "num_shards": len(plan),
-    }
-    write_atomically(directory / file, content)
+    name = _plan_name(content)
+    record = {"file": name, "num_samples": plan.num_samples, "num_shards": len(plan)}
+    write_atomically(directory / name, content)
     try:
         create_exclusively(directory / PLAN_NAME, seal(record))
     except FileExistsError:  # another runner was first, perhaps with another shard size
@@ -174,15 +170,15 @@ def _store(directory: Location, plan: Plan) -> Plan:
     return plan
 
 
-def _mend(directory: Location, make_plan: Callable[[], Plan], error: ValueError) -> Plan:
-    """Store the plan again, if what is left of it shows that it is the same one."""
+def _mend(directory: Location, make_plan: Callable[[], Plan], error: DamagedFileError) -> Plan:
+    """Make the plan again and store it, if its hash shows that it is the one that was stored."""
     plan = make_plan()
-    known = {name for name in names_in(directory) if name.startswith("plan-")}
+    stored_names = {name for name in names_in(directory) if name.startswith("plan-")}
     try:
-        known.add(str(read_plan_record(directory)["file"]))
-    except ValueError:
+        stored_names.add(str(read_plan_record(directory)["file"]))
+    except DamagedFileError:
         remove(directory / PLAN_NAME)
-    if _file_name(plan.to_parquet()) not in known:
+    if _plan_name(plan.to_parquet()) not in stored_names:
         raise FatalError(
             f"{error}; the plan cannot be made again as it was: set runtime.shard_size to what it "
             "was, or remove the directory to start over"
@@ -190,5 +186,6 @@ def _mend(directory: Location, make_plan: Callable[[], Plan], error: ValueError)
     return _store(directory, plan)
 
 
-def _file_name(content: bytes) -> str:
+def _plan_name(content: bytes) -> str:
+    """Name a plan's Parquet file by the hash of its content."""
     return f"plan-{hashlib.sha256(content).hexdigest()[:32]}.parquet"

@@ -16,7 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bar
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 logger = logging.getLogger(__name__)
@@ -30,16 +30,16 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Counts samples; call :meth:`advance` as they finish."""
+    """Counts samples as they finish, on a bar or, without one, in log lines."""
 
-    def __init__(self, title: str, total: int, bar: Bar | None) -> None:
+    def __init__(self, title: str, total: int, bar: RichProgress | None) -> None:
         self._title, self._total, self._bar = title, total, bar
         self._task = bar.add_task(title, total=total, notes="") if bar else None
         self._count, self._notes = 0, ""
         self._started = self._last_line = time.monotonic()
 
     def advance(self, num_samples: int) -> None:
-        """That many more samples went through."""
+        """Count more samples that went through."""
         self._count += num_samples
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, num_samples)
@@ -55,17 +55,22 @@ class Progress:
     def _log_line(self) -> None:
         self._last_line = time.monotonic()
         rate = self._count / max(self._last_line - self._started, 1e-9)
-        left = (self._total - self._count) / rate if rate else float("inf")
+        seconds_left = (self._total - self._count) / rate if rate else float("inf")
         notes = f", {self._notes}" if self._notes else ""
         logger.info(
             "%s: %d/%d samples, %.1f/s, %.0f s left%s",
-            *(self._title, self._count, self._total, rate, left, notes),
+            self._title,
+            self._count,
+            self._total,
+            rate,
+            seconds_left,
+            notes,
         )
 
 
 @contextmanager
 def show_progress(title: str, total: int) -> Iterator[Progress]:
-    """A bar on standard error if that is a terminal, else a log line every ten seconds."""
+    """Show a bar on standard error if that is a terminal, else a log line every ten seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Progress(title, total, None)
@@ -78,21 +83,24 @@ def show_progress(title: str, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[notes]}"),
     )
-    with Bar(*columns, console=console) as bar:
+    with RichProgress(*columns, console=console) as bar:
         yield Progress(title, total, bar)
 
 
 @contextmanager
 def show_activity(title: str) -> Iterator[Callable[[str], None]]:
-    """For work that counts by itself: what it says last, beside a spinner or as log lines."""
+    """Show the last message of work that counts by itself, beside a spinner or as log lines.
+
+    Yields a function that takes the next message.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        last = time.monotonic()
+        last_line = time.monotonic()
 
         def log(text: str) -> None:
-            nonlocal last
-            if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
+            nonlocal last_line
+            if time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
                 logger.info("%s: %s", title, text)
 
         yield log

@@ -1,4 +1,4 @@
-"""Runs a stage: only the shards not yet done, each once, beside whoever else is at them."""
+"""Run a stage: try each shard that is not done once, while other runners may do the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sekd.config import ShardRuntime
 from sekd.data.shards import Shard
 from sekd.errors import ConfigError, SekdError
 from sekd.pipeline.executors import open_executor
+from sekd.pipeline.executors.base import Executor
 from sekd.pipeline.executors.inline import InlineExecutor
-from sekd.pipeline.executors.protocol import Executor
-from sekd.pipeline.ledger import ShardState
+from sekd.pipeline.ledger import PROCESS_DIED, ShardState
 from sekd.pipeline.liveness import Observer
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.progress import Progress, show_progress
@@ -23,8 +23,8 @@ from sekd.pipeline.work import Claim, Event, Job, Worker
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 2.0
-"""How often a runner that has nothing else to do looks at what the others have done."""
+POLL_SECONDS = 2.0
+"""Seconds between two looks at the ledger of a runner that only waits for others."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Outcome:
     """How a run of a stage ended.
 
     Attributes:
-        manifest: the finished stage's, ``None`` if shards are left.
-        num_run: shards that this run tried.
-        failed: shard -> its last error, or that it was lost.
-        exhausted: those of them that have used up their attempts.
+        manifest: manifest of the finished stage, ``None`` if shards are left.
+        num_run: number of shards that this run tried.
+        failed: shard -> why it is not done: its last error, or that its process died.
+        exhausted: shards that have used up their attempts.
     """
 
     stage: Stage
@@ -49,7 +49,7 @@ class IncompleteError(SekdError):
     """Shards of one or several stages are left; what is done stays done.
 
     Attributes:
-        outcomes: of the stages that could not be finished.
+        outcomes: outcome of each stage that could not be finished.
     """
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
@@ -59,7 +59,7 @@ class IncompleteError(SekdError):
 
 
 def run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[str, Any]:
-    """Keyword arguments of :func:`run_stage` for a stage's runtime settings."""
+    """Turn a stage's runtime settings into keyword arguments of :func:`run_stage`."""
     return {
         "max_attempts": runtime.max_attempts,
         "executor": open_executor(runtime),
@@ -77,35 +77,35 @@ def run_stage(
     shard_timeout: float | None = None,
     retry_failed: bool = False,
 ) -> Outcome:
-    """Do every shard that is not done and has attempts left, once; then finalise if all are done.
+    """Try every shard that is not done and has attempts left once; write the manifest at the end.
 
     A worker is opened only if there is something to do. A failed shard does not stop the others.
-    Shards that another runner is at are left to it, and waited for at the end.
+    Shards that another runner works on are left to it; this run waits for them at the end.
 
     Args:
-        executor: runs the shards; one worker in this process by default.
-        shard_timeout: seconds after which a shard is given up.
-        retry_failed: grant shards that have used up their attempts a fresh budget first.
+        executor: runs the shards; by default one worker in this process.
+        shard_timeout: seconds after which an attempt at a shard is given up.
+        retry_failed: first grants shards that have used up their attempts a new budget.
 
     Raises:
-        FatalError: no worker is left; what was done before stays done.
+        FatalError: if no worker is left; what was done before stays done.
     """
-    manifest = _standing_manifest(stage)
+    manifest = _sound_manifest(stage)
     if manifest is not None:
         return Outcome(stage, manifest, 0, {}, [])
     if retry_failed:
         _grant_retries(stage, max_attempts)
     run = _Run(stage, max_attempts, Observer())
     job = Job(stage.directory, open_worker, shard_timeout)
-    states = run.work(job, executor or InlineExecutor())
-    left = {
+    states = run.try_shards(job, executor or InlineExecutor())
+    not_done = {
         shard.index: state
         for shard, state in zip(stage.plan, states, strict=True)
         if state.status != "done"
     }
-    if not left:
+    if not not_done:
         manifest = Manifest.finalise(stage.ledger, stage.fingerprint, stage.plan, states)
-        if manifest is None:  # files were damaged since they were committed: do their shards again
+        if manifest is None:  # files were damaged after their commit: do their shards again
             return run_stage(
                 stage,
                 open_worker,
@@ -117,13 +117,13 @@ def run_stage(
         stage=stage,
         manifest=manifest,
         num_run=len(run.tried),
-        failed={index: _reason(state) for index, state in left.items()},
-        exhausted=[index for index, s in left.items() if s.num_used >= max_attempts],
+        failed={shard: _why_not_done(state) for shard, state in not_done.items()},
+        exhausted=[shard for shard, state in not_done.items() if state.num_used >= max_attempts],
     )
 
 
-def _standing_manifest(stage: Stage) -> Manifest | None:
-    """The manifest, if its files are still there; one that is damaged is removed."""
+def _sound_manifest(stage: Stage) -> Manifest | None:
+    """Return the manifest if its files still have their sizes; remove it if it is damaged."""
     try:
         manifest = Manifest.load(stage.directory)
     except ConfigError:
@@ -142,17 +142,21 @@ def _grant_retries(stage: Stage, max_attempts: int) -> None:
             stage.ledger.grant_retry(shard.index, state.num_attempts)
 
 
-def _reason(state: ShardState) -> str:
+def _why_not_done(state: ShardState) -> str:
     if state.record is not None:
         return str(state.record["error"])
     if state.status == "lost":
-        return "the process died on it"
+        return PROCESS_DIED
     return f"it is {state.status}"
 
 
 @dataclass
 class _Run:
-    """One run's rounds over the shards that are left."""
+    """One run: rounds over the shards that are left, until nothing is left to try.
+
+    Attributes:
+        tried: shards that this run has tried.
+    """
 
     stage: Stage
     max_attempts: int
@@ -160,56 +164,71 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.tried: set[int] = set()
-        self._num_failed = self._num_quarantined = 0
+        self._num_failed = 0
+        self._num_quarantined = 0
 
-    def work(self, job: Job, executor: Executor) -> list[ShardState]:
-        """Rounds until nothing is left to try or to wait for; returns the states then."""
-        states = self._look()
-        todo, others = self._sort(states)
-        num_samples = sum(len(claim.shard.sample_ids) for claim in todo) + sum(
-            len(shard.sample_ids) for shard in others
-        )
+    def try_shards(self, job: Job, executor: Executor) -> list[ShardState]:
+        """Run rounds until nothing is left to try or to wait for; return the states then."""
+        states = self._update_states()
+        claims, awaited = self._claims(states), self._shards_of_others(states)
+        shards = [claim.shard for claim in claims] + awaited
+        num_samples = sum(len(shard.sample_ids) for shard in shards)
         if not num_samples:
             return states
         with show_progress(self.stage.name, num_samples) as progress:
-            while todo or others:
-                if todo:
-                    self.tried |= {claim.shard.index for claim in todo}
-                    executor.run(job, todo, lambda event: self._show(event, progress))
+            while claims or awaited:
+                if claims:
+                    self.tried |= {claim.shard.index for claim in claims}
+                    executor.run(job, claims, lambda event: self._handle(event, progress))
                 else:
-                    progress.note(f"waiting for {len(others)} shards of other runners")
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-                states = self._look()
-                todo, others = self._sort(states)
+                    progress.note(f"waiting for {len(awaited)} shards of other runners")
+                    time.sleep(POLL_SECONDS)
+                states = self._update_states()
+                claims, awaited = self._claims(states), self._shards_of_others(states)
         return states
 
-    def _look(self) -> list[ShardState]:
-        """Derive the states, after ending the attempts of the dead in their place."""
+    def _update_states(self) -> list[ShardState]:
+        """End the attempts of dead processes in their place, then derive the states."""
         ledger = self.stage.ledger
-        for shard, number in ledger.unended():
-            if ledger.is_gone(shard, number, self.observer):
-                ledger.give_up(shard, number, "lost", "the process died on it")
+        for shard, number in ledger.unfinished():
+            if ledger.is_lost(shard, number, self.observer):
+                ledger.give_up(shard, number, "lost", PROCESS_DIED)
         return self.stage.states(self.observer)
 
-    def _sort(self, states: Sequence[ShardState]) -> tuple[list[Claim], list[Shard]]:
-        """What to try, least tried first so that a shard that kills cannot starve the others."""
-        pairs = list(zip(self.stage.plan, states, strict=True))
-        todo = [
-            (state.num_attempts, Claim(shard, state.num_attempts + 1))
-            for shard, state in pairs
+    def _claims(self, states: Sequence[ShardState]) -> list[Claim]:
+        """List what to try next.
+
+        The least tried shards come first, so that one that kills its process cannot starve others.
+        """
+        to_try = [
+            (shard, state.num_attempts)
+            for shard, state in zip(self.stage.plan, states, strict=True)
             if state.status not in ("done", "running")
             and state.num_used < self.max_attempts
             and shard.index not in self.tried
         ]
-        todo.sort(key=lambda entry: entry[0])
-        others = [shard for shard, state in pairs if state.status == "running"]
-        return [claim for _, claim in todo], others
+        to_try.sort(key=lambda entry: entry[1])
+        return [Claim(shard, num_attempts + 1) for shard, num_attempts in to_try]
 
-    def _show(self, event: Event, progress: Progress) -> None:
+    def _shards_of_others(self, states: Sequence[ShardState]) -> list[Shard]:
+        """List the shards that other runners work on."""
+        return [
+            shard
+            for shard, state in zip(self.stage.plan, states, strict=True)
+            if state.status == "running"
+        ]
+
+    def _handle(self, event: Event, progress: Progress) -> None:
+        """Count an event and show it."""
         progress.advance(event.num_samples)
         if event.kind == "taken":
             self.tried.discard(event.shard)
-        self._num_failed += event.kind == "failed"
+        if event.kind == "failed":
+            self._num_failed += 1
         self._num_quarantined += event.num_quarantined
-        counts = ((self._num_failed, "shards failed"), (self._num_quarantined, "quarantined"))
-        progress.note(", ".join(f"{count} {name}" for count, name in counts if count))
+        notes = []
+        if self._num_failed:
+            notes.append(f"{self._num_failed} shards failed")
+        if self._num_quarantined:
+            notes.append(f"{self._num_quarantined} quarantined")
+        progress.note(", ".join(notes))

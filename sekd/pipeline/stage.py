@@ -1,4 +1,4 @@
-"""A stage's directory: one per fingerprint, with its plan and its ledger."""
+"""A stage's directory: there is one for each fingerprint, with its plan and its ledger."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sekd.errors import ConfigError
-from sekd.io.files import is_unusable, names_in, write_atomically
+from sekd.io.files import is_storage_error, names_in, write_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import Location, to_location
-from sekd.io.records import seal, unseal
+from sekd.io.records import read_record, seal
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.liveness import Observer
@@ -39,7 +39,7 @@ class Stage:
     ) -> Stage:
         """Open the directory of this fingerprint, or create it with its plan.
 
-        A stored plan is kept as it is; ``make_plan`` is called only where there is none.
+        A stored plan is kept as it is; ``make_plan`` is called only if none is stored.
 
         Raises:
             ConfigError: if nothing can be written there.
@@ -50,71 +50,72 @@ class Stage:
             plan = open_plan(directory, make_plan)
             return cls(root.name, directory, digest(fields), plan, Ledger(directory))
         except OSError as error:
-            if not is_unusable(error):
+            if not is_storage_error(error):
                 raise
             raise ConfigError(
                 f"{root}: cannot be written ({error}); set another run_dir"
             ) from error
 
     def states(self, observer: Observer | None = None) -> list[ShardState]:
-        """Status of every shard; see :meth:`Ledger.states`."""
+        """Derive the status of every shard; see :meth:`Ledger.states`."""
         return self.ledger.states(self.plan, observer)
 
 
 def open_directory(root: Location, fields: Mapping[str, Any]) -> Location:
-    """The directory of these fields' fingerprint below ``root``, created if need be.
+    """Return the directory of these fields' fingerprint below ``root``; create it if need be.
 
-    A new directory beside others is announced with what differs, field by field.
+    If other directories exist, the log says how the new one differs from the newest of them.
     """
     fingerprint = digest(fields)
     directory: Location = root / fingerprint[:16]
     if read_fields(directory) is None:
-        number, found = 1, _numbered(root)
-        if found:
-            last, earlier, old_fields = found[0]
-            number = last + 1
-            changes = "; ".join(differences(old_fields, fields))
-            logger.info("%s: not the config of %s: %s", root.name, earlier, changes)
-        # Numbered, because a clock may be set back and then the newest would look old.
+        number, earlier = 1, _numbered_directories(root)
+        if earlier:
+            last_number, last_directory, last_fields = earlier[0]
+            number = last_number + 1
+            changes = "; ".join(differences(last_fields, fields))
+            logger.info("%s: not the config of %s: %s", root.name, last_directory, changes)
+        # Directories are numbered, because a clock may be set back, and then the newest looks old.
         content = seal({"fingerprint": fingerprint, "number": number, "fields": fields})
         write_atomically(directory / FINGERPRINT_NAME, content)
     return directory
 
 
 def read_fields(directory: Location) -> dict[str, Any] | None:
-    """The fields that a directory's fingerprint hashes; ``None`` without sound ones."""
-    record = _read_record(directory)
+    """Read the fields that a directory's fingerprint hashes; ``None`` if missing or damaged."""
+    record = _read_fingerprint(directory)
     return None if record is None else dict(record["fields"])
 
 
 def newest_first(root: Location) -> list[tuple[Location, dict[str, Any]]]:
-    """Directories below ``root`` with their fingerprint fields, newest first."""
-    return [(directory, fields) for _, directory, fields in _numbered(root)]
+    """List the directories below ``root`` with their fingerprint's fields, newest first."""
+    return [(directory, fields) for _, directory, fields in _numbered_directories(root)]
 
 
-def _numbered(root: Location) -> list[tuple[int, Location, dict[str, Any]]]:
-    found = []
+def _numbered_directories(root: Location) -> list[tuple[int, Location, dict[str, Any]]]:
+    """List number, path and fields of each directory below ``root``, newest first."""
+    numbered = []
     for name in names_in(root):
-        record = _read_record(root / name)
+        record = _read_fingerprint(root / name)
         if record is not None:
-            found.append((int(record["number"]), root / name, dict(record["fields"])))
-    return sorted(found, key=lambda entry: entry[0], reverse=True)
+            numbered.append((int(record["number"]), root / name, dict(record["fields"])))
+    return sorted(numbered, key=lambda entry: entry[0], reverse=True)
 
 
-def _read_record(directory: Location) -> dict[str, Any] | None:
+def _read_fingerprint(directory: Location) -> dict[str, Any] | None:
     try:
-        return unseal((directory / FINGERPRINT_NAME).read_bytes())
+        return read_record(directory / FINGERPRINT_NAME)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 
 def directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:
-    """Directories below ``root`` whose fingerprint holds this spec, newest first."""
+    """List the directories below ``root`` whose fingerprint holds this spec, newest first."""
     return [path for path, fields in newest_first(root) if fields["spec"] == spec]
 
 
 def finished(root: Location, spec: Mapping[str, Any]) -> Manifest | None:
-    """The newest finished stage below ``root`` whose fingerprint holds this spec."""
+    """Return the newest finished stage below ``root`` whose fingerprint holds this spec."""
     for directory in directories(root, spec):
         try:
             return Manifest.load(directory)
@@ -124,7 +125,9 @@ def finished(root: Location, spec: Mapping[str, Any]) -> Manifest | None:
 
 
 def changes_since(root: Location, spec: Mapping[str, Any]) -> list[str]:
-    """How ``spec`` differs from that of the newest directory below ``root``, field by field."""
-    for _, fields in newest_first(root)[:1]:
-        return differences(fields["spec"], spec)
-    return []
+    """Say how ``spec`` differs from that of the newest directory below ``root``, by field."""
+    directories_and_fields = newest_first(root)
+    if not directories_and_fields:
+        return []
+    _, newest_fields = directories_and_fields[0]
+    return differences(newest_fields["spec"], spec)

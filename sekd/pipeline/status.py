@@ -1,4 +1,4 @@
-"""How a run stands, derived from its records alone: for people, for scripts, without a model."""
+"""How a run stands, derived from its records alone, without loading a model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from sekd.data.shards import Shard
 from sekd.io.files import names_in
 from sekd.io.locations import Location
 from sekd.pipeline.fingerprint import differences
-from sekd.pipeline.ledger import Ledger, ShardState
-from sekd.pipeline.plan import read_plan, read_plan_record
+from sekd.pipeline.ledger import PROCESS_DIED, Ledger, ShardState
+from sekd.pipeline.names import log_name
+from sekd.pipeline.plan import read_plan_record
 from sekd.pipeline.stage import newest_first
-
-_STAGE_ROOTS = ("answers", "states", "predictions")
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class StageStatus:
     """How one stage stands.
 
     Attributes:
-        shards: how many shards are in each status.
-        num_planned, num_done, num_quarantined: samples.
+        shards: number of shards in each status.
+        num_planned, num_done, num_quarantined: numbers of samples.
         rate: samples per second of one worker; ``None`` before a shard is done.
-        seconds_left: with as many workers as are running now, at least one.
-        errors: of shards that failed or were lost: shard, attempt, error, path of its log.
-        quarantined: sample_id, reason, level.
-        changes: how its fingerprint differs from that of the directory before it.
+        seconds_left: estimate for the number of workers that run now, or for one if none runs.
+        errors: shard, attempt, error and path of the log, for each shard that failed or was lost.
+        quarantined: sample_id, reason and level of each quarantined sample.
+        changes: how the stage's fingerprint differs from that of the directory before it.
     """
 
     name: str
@@ -46,76 +45,94 @@ class StageStatus:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned sample is done or quarantined."""
+        """Tell whether every planned sample is done or quarantined."""
         return self.num_done + self.num_quarantined == self.num_planned
 
 
 def stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
-    """Name and place of every stage of a run that has shards."""
-    for name in _STAGE_ROOTS:
-        if name != "predictions":
-            yield name, run / name
-            continue
-        for child in names_in(run / name):
-            yield f"{name}/{child}", run / name / child
+    """Yield name and place of every stage of a run that has shards."""
+    yield "answers", run / "answers"
+    yield "states", run / "states"
+    for cell in names_in(run / "predictions"):
+        yield f"predictions/{cell}", run / "predictions" / cell
 
 
 def stage_directories(run: Location) -> Iterator[tuple[str, Location]]:
-    """Name and directory of every fingerprint of every stage of a run."""
+    """Yield name and directory of every fingerprint of every stage of a run."""
     for name, root in stage_roots(run):
-        for child in names_in(root):
-            if names_in(root / child):
-                yield name, root / child
+        for fingerprint in names_in(root):
+            if names_in(root / fingerprint):
+                yield name, root / fingerprint
 
 
 def run_status(run: Location) -> list[StageStatus]:
-    """Status of each stage's newest directory."""
+    """Derive the status of each stage's newest directory.
+
+    Raises:
+        DamagedFileError: if a stage's ``plan.json`` is damaged.
+    """
     stages = []
     for name, root in stage_roots(run):
-        found = newest_first(root)
-        if found:
-            changes = differences(found[1][1], found[0][1]) if len(found) > 1 else []
-            stages.append(_stage_status(name, found[0][0], changes))
+        directories = newest_first(root)
+        if not directories:
+            continue
+        newest, fields = directories[0]
+        changes: Sequence[str] = []
+        if len(directories) > 1:
+            _, earlier_fields = directories[1]
+            changes = differences(earlier_fields, fields)
+        stages.append(_stage_status(name, newest, changes))
     return stages
 
 
 def _stage_status(name: str, directory: Location, changes: Sequence[str]) -> StageStatus:
-    try:
-        record = read_plan_record(directory)
-        num_shards, num_planned = int(record["num_shards"]), int(record["num_samples"])
-    except FileNotFoundError:
-        num_shards = num_planned = 0
-    except ValueError:  # a damaged record; the plan itself may be whole
-        plan = read_plan(directory)
-        num_shards, num_planned = len(plan), plan.num_samples
+    num_shards, num_planned = _plan_size(directory)
     ledger = Ledger(directory)
     tried = ledger.tried()
     states = dict(zip(tried, ledger.states(Shard(index, ()) for index in tried), strict=True))
-    shards = Counter(state.status for state in states.values())
-    shards["pending"] += num_shards - len(states)
-    done = [s.record for s in states.values() if s.status == "done" and s.record is not None]
+    num_by_status = Counter(state.status for state in states.values())
+    num_by_status["pending"] += num_shards - len(states)
+    done = [
+        state.record
+        for state in states.values()
+        if state.status == "done" and state.record is not None
+    ]
     num_done = sum(record["num_done"] for record in done)
     quarantined = [sample for record in done for sample in record["quarantined"]]
     seconds = sum(record["seconds"] for record in done)
     rate = (num_done + len(quarantined)) / seconds if seconds else None
-    left = num_planned - num_done - len(quarantined)
+    num_left = num_planned - num_done - len(quarantined)
+    num_workers = max(1, num_by_status["running"])
     return StageStatus(
         name=name,
         directory=str(directory),
-        shards={status: count for status, count in shards.items() if count},
+        shards={status: count for status, count in num_by_status.items() if count},
         num_planned=num_planned,
         num_done=num_done,
         num_quarantined=len(quarantined),
         rate=rate,
-        seconds_left=left / (rate * max(1, shards["running"])) if rate else None,
-        errors=[_error(ledger, i, s) for i, s in states.items() if s.status in ("failed", "lost")],
+        seconds_left=num_left / (rate * num_workers) if rate else None,
+        errors=[
+            _describe_failure(ledger, shard, state)
+            for shard, state in states.items()
+            if state.status in ("failed", "lost")
+        ],
         quarantined=quarantined,
         changes=changes,
     )
 
 
-def _error(ledger: Ledger, shard: int, state: ShardState) -> dict[str, Any]:
+def _plan_size(directory: Location) -> tuple[int, int]:
+    """Return the numbers of shards and of samples that are planned."""
+    try:
+        record = read_plan_record(directory)
+    except FileNotFoundError:
+        return 0, 0
+    return int(record["num_shards"]), int(record["num_samples"])
+
+
+def _describe_failure(ledger: Ledger, shard: int, state: ShardState) -> dict[str, Any]:
     number = state.num_attempts
-    error = state.record["error"] if state.record else "the process died on it"
-    log = ledger.logs / f"{shard:05d}-{number:03d}.jsonl"
+    error = state.record["error"] if state.record else PROCESS_DIED
+    log = ledger.logs / log_name(shard, number)
     return {"shard": shard, "attempt": number, "error": error, "log": str(log)}

@@ -1,25 +1,26 @@
-"""Everything on disk held against the hashes that were recorded when it was written.
+"""Check every file on disk against the hash that was recorded when it was written.
 
-What is found damaged is revoked, and the next run does those shards again, and only those.
+Attempts with a damaged file are revoked, and the next run does those shards again, and only those.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sekd.errors import ConfigError
 from sekd.io.files import names_in, read_many
 from sekd.io.hashing import digest
 from sekd.io.locations import Location
-from sekd.io.records import unseal
+from sekd.io.records import DamagedFileError, read_record, unseal
 from sekd.pipeline.ledger import Ledger
-from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
+from sekd.pipeline.names import attempt_name, parse_record_name
 from sekd.pipeline.plan import PLAN_NAME, read_plan
 from sekd.pipeline.stage import FINGERPRINT_NAME, read_fields
 
@@ -33,7 +34,7 @@ class Damage:
 
 
 def verify_stage(directory: Location) -> Iterator[Damage]:
-    """Every damage in one directory of a stage; attempts that it touches are revoked."""
+    """Find every damage in one directory of a stage; revoke the attempts that it touches."""
     fields = read_fields(directory)
     if fields is None or digest(fields)[:16] != directory.name:
         yield Damage(str(directory / FINGERPRINT_NAME), "gone or not what was written")
@@ -43,28 +44,19 @@ def verify_stage(directory: Location) -> Iterator[Damage]:
     except FileNotFoundError:
         if ledger.tried():
             yield Damage(str(directory / PLAN_NAME), "gone")
-    except ValueError as error:
-        yield Damage(*str(error).split(": ", 1))
-    yield from _attempts(ledger)
-    if "manifest.json" in names_in(directory):
-        try:
-            manifest = Manifest.load(directory)
-        except ConfigError as error:
-            yield Damage(str(directory / "manifest.json"), str(error).split(": ", 1)[1])
-        else:
-            for shard, number in sorted(ledger.revoked() & set(manifest.attempts)):
-                yield Damage(
-                    str(directory / "manifest.json"), f"names the revoked {shard:05d}-{number:03d}"
-                )
+    except DamagedFileError as error:
+        yield Damage(str(error.path), error.reason)
+    yield from _verify_attempts(ledger)
+    if MANIFEST_NAME in names_in(directory):
+        yield from _verify_manifest(ledger)
 
 
-def _attempts(ledger: Ledger) -> Iterator[Damage]:
+def _verify_attempts(ledger: Ledger) -> Iterator[Damage]:
     revoked = ledger.revoked()
-    records = [name for name in names_in(ledger.attempts) if not name.endswith(".beat.json")]
-    contents = read_many(ledger.attempts, records)
-    for name in records:
-        attempt, kind, _ = name.split(".")
-        shard, number = map(int, attempt.split("-"))
+    names = [name for name in names_in(ledger.attempts) if not name.endswith(".beat.json")]
+    contents = read_many(ledger.attempts, names)
+    for name in names:
+        shard, number, kind = parse_record_name(name)
         if kind in ("start", "end") and (shard, number) in revoked:
             continue
         path = ledger.attempts / name
@@ -75,15 +67,33 @@ def _attempts(ledger: Ledger) -> Iterator[Damage]:
             yield Damage(str(path), str(error))
             continue
         if kind == "end" and record["status"] == "done":
-            for entry in record["files"]:
-                data = ledger.directory / str(entry["path"])
-                reason = _damage_of(data, int(entry["bytes"]), str(entry["sha256"]))
-                if reason:
-                    ledger.revoke(shard, number, f"{data}: {reason}")
-                    yield Damage(str(data), reason)
+            for damage in _verify_data(ledger.directory, record):
+                ledger.revoke(shard, number, f"{damage.path}: {damage.reason}")
+                yield damage
 
 
-def _damage_of(path: Location, num_bytes: int, sha256: str) -> str | None:
+def _verify_data(directory: Location, record: Mapping[str, Any]) -> Iterator[Damage]:
+    """Check the data files of an attempt that is done against its end record."""
+    for entry in record["files"]:
+        path = directory / str(entry["path"])
+        reason = _find_damage(path, int(entry["bytes"]), str(entry["sha256"]))
+        if reason is not None:
+            yield Damage(str(path), reason)
+
+
+def _verify_manifest(ledger: Ledger) -> Iterator[Damage]:
+    path = ledger.directory / MANIFEST_NAME
+    try:
+        manifest = Manifest(ledger.directory, read_record(path))
+    except DamagedFileError as error:
+        yield Damage(str(error.path), error.reason)
+        return
+    for shard, number in sorted(ledger.revoked() & set(manifest.attempts)):
+        yield Damage(str(path), f"names the revoked {attempt_name(shard, number)}")
+
+
+def _find_damage(path: Location, num_bytes: int, sha256: str) -> str | None:
+    """Say in what way a file is damaged; ``None`` if it is as committed and can be opened."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -94,20 +104,21 @@ def _damage_of(path: Location, num_bytes: int, sha256: str) -> str | None:
         return f"{len(content)} bytes instead of {num_bytes}"
     if hashlib.sha256(content).hexdigest() != sha256:
         return "not the bytes that were committed"
-    return _unreadable(path.suffix, content)
+    return _why_unreadable(path.suffix, content)
 
 
-def _unreadable(suffix: str, content: bytes) -> str | None:
-    """Why a reader would refuse a file whose bytes are those that were committed."""
+def _why_unreadable(suffix: str, content: bytes) -> str | None:
+    """Say why a reader would refuse a file whose bytes are as committed; ``None`` if it opens."""
     try:
         if suffix == ".parquet":
             pq.read_table(pa.BufferReader(content))
         elif suffix == ".safetensors":
-            length = int.from_bytes(content[:8], "little")
-            tensors = json.loads(content[8 : 8 + length])
+            # An 8-byte little-endian length, a JSON header of that length, then the tensors.
+            header_length = int.from_bytes(content[:8], "little")
+            tensors = json.loads(content[8 : 8 + header_length])
             tensors.pop("__metadata__", None)
             end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-            if 8 + length + end != len(content):
+            if 8 + header_length + end != len(content):
                 return "its tensors end elsewhere than the file"
     except (ValueError, KeyError, TypeError, OSError) as error:
         return f"does not open: {error}"

@@ -1,4 +1,4 @@
-"""What happens to one shard in one worker, under every executor: claim, process, commit."""
+"""What one worker does with one shard under every executor: claim, process, commit."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from typing import Literal, Protocol
 
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import FatalError, ShardError
-from sekd.io.files import is_unusable, upload
+from sekd.io.files import is_storage_error, upload
 from sekd.io.locations import Location
-from sekd.pipeline.attempt import Attempt
+from sekd.pipeline.attempt import Attempt, failure_text
 from sekd.pipeline.ledger import Ledger
+from sekd.pipeline.names import log_name
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
-    """Does shard after shard with one loaded engine."""
+    """Processes shard after shard with one loaded engine."""
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        """Write the shard's files into ``folder``, reopen and check them, and say what was done.
+        """Write the shard's files into ``folder``, reopen and check them, and describe them.
 
         Args:
-            advance: to be called with the number of samples that just went through.
+            advance: is called with the number of samples that just went through.
 
         Raises:
-            ShardError: the shard failed, another may not.
-            FatalError: the worker is broken.
+            ShardError: if the shard failed; another one may not.
+            FatalError: if the worker is broken.
         """
         ...
 
@@ -49,7 +50,7 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """A shard that a worker is to try, and the number of the attempt."""
+    """A shard for a worker to try, and the number of the attempt."""
 
     shard: Shard
     number: int
@@ -60,10 +61,10 @@ class Event:
     """What happened to a shard.
 
     Attributes:
-        kind: ``taken`` where another runner was faster.
-        num_samples: that went through since the last event (``advanced``).
-        num_quarantined: of a shard that is done.
-        error: of one that failed.
+        kind: ``taken`` if another runner has claimed the attempt already.
+        num_samples: samples that went through since the last event (of ``advanced``).
+        num_quarantined: samples that were quarantined (of ``done``).
+        error: the error's type and message (of ``failed``).
     """
 
     kind: Literal["advanced", "done", "failed", "taken"]
@@ -75,10 +76,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Job:
-    """What executors need to do a stage's shards, in this process or in another one.
+    """What an executor needs to process a stage's shards, in this process or in another one.
 
     Attributes:
-        shard_timeout: seconds after which a shard is given up; ``None`` for never.
+        shard_timeout: seconds after which an attempt is given up; ``None`` for never.
     """
 
     directory: Location
@@ -97,12 +98,12 @@ def run_claim(
     """Try one shard and record how it went.
 
     Args:
-        timeout: seconds after which the worker is interrupted, where it can be: in the main thread
-            and between two steps of Python.
+        timeout: seconds after which the worker is interrupted. It can be interrupted only in the
+            main thread and between two steps of Python.
 
     Raises:
-        FatalError: the worker, or the place it writes to, is broken; recorded where that is
-            possible.
+        FatalError: if the worker, or the place it writes to, is broken. This is recorded if the
+            place still takes a record.
     """
     shard = claim.shard
     try:
@@ -111,17 +112,17 @@ def run_claim(
         report(Event("taken", shard.index))
         return
     except OSError as error:
-        if is_unusable(error):
-            raise _unusable(ledger.directory, error) from error
+        if is_storage_error(error):
+            raise _cannot_be_written(ledger.directory, error) from error
         raise
     try:
-        with _attempt_log(ledger.logs, attempt.name):
-            report(_try(attempt, shard, worker, report, timeout))
+        with _attempt_log(ledger.logs / log_name(shard.index, claim.number)):
+            report(_try_shard(attempt, shard, worker, report, timeout))
     finally:
-        attempt.let_go()
+        attempt.release()
 
 
-def _try(
+def _try_shard(
     attempt: Attempt,
     shard: Shard,
     worker: Worker,
@@ -145,34 +146,38 @@ def _try(
         return Event("done", shard.index, num_quarantined=len(result.quarantined))
     except FatalError as error:
         logger.debug("stopped", exc_info=True)
-        attempt.fail(error)
+        with suppress(ShardError):  # another process has ended the attempt: its record counts
+            attempt.fail(error)
         raise
-    except Exception as error:  # the shard's boundary: recorded, and the others go on
-        _stop_if_unusable(error, attempt)
+    except Exception as error:  # the shard's boundary: the error is recorded, other shards go on
+        _stop_if_storage_error(error, attempt)
         logger.warning("shard %d failed: %s", shard.index, error)
         logger.debug("shard %d failed", shard.index, exc_info=True)
-        with suppress(ShardError):  # another process has ended it: then that is its record
+        with suppress(ShardError):  # as above
             attempt.fail(error)
-        return Event("failed", shard.index, error=f"{type(error).__name__}: {error}")
+        return Event("failed", shard.index, error=failure_text(error))
     except BaseException as error:
         with suppress(OSError, ShardError):
             attempt.interrupt(error)
         raise
 
 
-def _stop_if_unusable(error: Exception, attempt: Attempt) -> None:
-    """A full or read-only disk fails every shard: stop instead of using up all their attempts."""
-    if is_unusable(error):
-        shutil.rmtree(attempt.folder, ignore_errors=True)  # room for the record
+def _stop_if_storage_error(error: Exception, attempt: Attempt) -> None:
+    """Stop the run if its disk is full or read-only.
+
+    Every other shard would fail as well, and use up its attempts.
+    """
+    if is_storage_error(error):
+        shutil.rmtree(attempt.folder, ignore_errors=True)  # make room for the record
         with suppress(OSError, ShardError):
             try:
                 attempt.interrupt(error)
             except OSError:
                 attempt.withdraw()
-        raise _unusable(attempt.folder, error) from error
+        raise _cannot_be_written(attempt.folder, error) from error
 
 
-def _unusable(place: Location, error: Exception) -> FatalError:
+def _cannot_be_written(place: Location, error: Exception) -> FatalError:
     return FatalError(
         f"{place}: cannot be written ({error}); make room or give permission and run again, what "
         "is done stays done"
@@ -181,7 +186,10 @@ def _unusable(place: Location, error: Exception) -> FatalError:
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise a ``ShardError`` in this block after that time; signals reach the main thread only."""
+    """Raise a ``ShardError`` in this block after that time, if this is the main thread.
+
+    Only the main thread receives signals.
+    """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -189,16 +197,16 @@ def _alarm(seconds: float | None) -> Iterator[None]:
     def give_up(_number: int, _frame: FrameType | None) -> None:
         raise ShardError(f"no end after {seconds:g} s (runtime.shard_timeout)")
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    previous_handler = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
-class _JsonLines(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
@@ -212,13 +220,12 @@ class _JsonLines(logging.Formatter):
 
 
 @contextmanager
-def _attempt_log(logs: Location, name: str) -> Iterator[None]:
-    """What sekd logs meanwhile, a JSON object per line, into ``logs/<attempt>.jsonl``."""
+def _attempt_log(path: Location) -> Iterator[None]:
+    """Write what sekd logs during this block into a file, as one JSON object per line."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = logs / f"{name}.jsonl"
-        here = path if isinstance(path, Path) else Path(scratch) / path.name
-        handler = logging.FileHandler(here, encoding="utf-8")
-        handler.setFormatter(_JsonLines())
+        local_path = path if isinstance(path, Path) else Path(scratch) / path.name
+        handler = logging.FileHandler(local_path, encoding="utf-8")
+        handler.setFormatter(_JsonFormatter())
         root = logging.getLogger("sekd")
         root.addHandler(handler)
         level = root.level
@@ -231,4 +238,4 @@ def _attempt_log(logs: Location, name: str) -> Iterator[None]:
             handler.close()
             if not isinstance(path, Path):
                 with suppress(OSError):
-                    upload(here, path)
+                    upload(local_path, path)

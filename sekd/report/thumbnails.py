@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sekd.config import RunConfig
-from sekd.data.samples import Dataset, Sample, read_image
+from sekd.data.images import read_image
+from sekd.data.samples import Dataset, Sample
 from sekd.errors import ConfigError, SampleError
 from sekd.report.cases import Case
 

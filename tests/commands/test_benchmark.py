@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from sekd.cli import main
 from sekd.config import RunConfig
-from sekd.data.samples import Dataset, questions_of, read_image
+from sekd.data.images import read_image
+from sekd.data.samples import Dataset, questions_of
 from sekd.engines import Prompt, Write, open_engine, write
 from sekd.models.chat import Chat
 from sekd.models.loading import load_model, load_processor

@@ -1,4 +1,4 @@
-"""Samples of folders and tables, the questions they get, and reading their images."""
+"""Samples of folders and tables, and the questions they get."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from sekd.config import DatasetSpec
 from sekd.data.samples import (
     Dataset,
     Sample,
-    image_sha256,
     load_samples,
     questions_of,
-    read_image,
-    read_unchanged,
 )
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, SampleError
@@ -54,7 +49,7 @@ def load_folder(folder: Path, taxonomy: Taxonomy = FOOD) -> dict[str, str | None
     return {sample.id: sample.leaf.name if sample.leaf else None for sample in samples}
 
 
-def test_folder_per_leaf(tmp_path: Path) -> None:
+def test_images_have_the_leaf_of_their_folder(tmp_path: Path) -> None:
     touch(tmp_path, "steak/b.JPeG", "steak/a.png", "steak/day/two/c.tif", "steak/day/.hidden/d.png")
     touch(tmp_path, "Pizza/1.webp", "Pizza/.2.png", "Pizza/notes.txt", ".cache/x.png", "README.md")
     touch(tmp_path, "custard%2Fcream/1.gif", "100%25/1.bmp", "papers/licence.pdf")
@@ -138,7 +133,7 @@ each_format = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @each_format
-def test_table_columns_and_paths(tmp_path: Path, suffix: str) -> None:
+def test_settings_choose_the_columns_and_paths_of_a_table(tmp_path: Path, suffix: str) -> None:
     rows: list[dict[str, Any]] = [
         {"file": "/old/b/1.jpg", "dish": "pizza", "key": 7, "split": "test"},
         {"file": "/old/missing.jpg", "dish": None, "key": 8, "split": "test"},
@@ -324,7 +319,9 @@ def make_dataset(tmp_path: Path, row: dict[str, Any], **settings: Any) -> Datase
 
 
 @pytest.mark.parametrize("distractors", ["random", "siblings", "walk"])
-def test_a_rows_own_options_win(tmp_path: Path, distractors: str) -> None:
+def test_the_options_of_a_row_are_asked_whatever_the_distractors(
+    tmp_path: Path, distractors: str
+) -> None:
     dataset = make_dataset(tmp_path, GOOD_ROW, distractors=distractors)
     questions = questions_of(dataset, dataset.samples[0])
     assert questions is not None
@@ -393,94 +390,3 @@ def test_published_cub_annotations_load_with_their_options() -> None:
                 assert question.truth is not None
                 assert question.truth.name.casefold() == row[f"level{question.level}"]
             assert questions[-1].truth == dataset.taxonomy.leaf(row["label"])
-
-
-def gradient(mode: str) -> Image.Image:
-    """3 high and 2 wide, dark at the top left."""
-    values = np.arange(6).reshape(3, 2)
-    kinds = {"I;16": (np.uint16, 13107), "I": (np.int32, 13107), "F": (np.float32, 0.2)}
-    if mode in kinds:
-        kind, scale = kinds[mode]
-        return Image.fromarray((values * scale).astype(kind))
-    return Image.fromarray((values * 51).astype(np.uint8)).convert(mode)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "P", "LA", "I;16"])
-def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    gradient(mode).save(path)
-    image = read_image(path)
-    assert image.mode == "RGB"
-    expected = np.repeat(np.arange(6).reshape(3, 2, 1) * 51, 3, axis=2)
-    np.testing.assert_allclose(np.asarray(image, dtype=int), expected, atol=1)
-
-
-def test_images_are_turned_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera's top is at the right
-    gradient("RGB").save(tmp_path / "a.png", exif=exif)
-    image = read_image(tmp_path / "a.png")
-    assert image.size == (3, 2)
-    assert np.asarray(image)[0, :, 0].tolist() == [204, 102, 0]
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tif"])
-def test_truncated_images_are_sample_errors(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    assert read_image(path).size == (40, 40)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(SampleError, match=rf"a\{suffix}: "):
-        read_image(path)
-
-
-def test_unreadable_images_are_sample_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "text.jpg").write_text("<html>404</html>")
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "folder.jpg").mkdir()
-    gradient("F").save(tmp_path / "float.tif")
-    gradient("I").save(tmp_path / "integer.tif")
-    for name, message in {
-        "missing.jpg": "no such image",
-        "text.jpg": "not an image",
-        "empty.jpg": "not an image",
-        "folder.jpg": "cannot be read: .*directory",
-        "float.tif": "cannot be read: pixels of mode F have no known white",
-        "integer.tif": "cannot be read: pixels of mode I have no known white",
-    }.items():
-        with pytest.raises(SampleError, match=f"{name}: {message}"):
-            read_image(tmp_path / name)
-    gradient("RGB").save(tmp_path / "a.png")
-    for limit in (1, 4):  # an error and a warning to PIL
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(SampleError, match=r"a\.png: cannot be read: .*bomb"):
-            read_image(tmp_path / "a.png")
-
-
-def test_what_pil_trips_over_is_a_sample_error(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a description"
-    content = exif.tobytes()
-    # Now the compression, a number, is text: PIL ends in a struct.error.
-    broken = content.replace(b"\x01\x0e\x00\x02", b"\x01\x03\x00\x02")
-    for name, payload in {"good.jpg": content, "broken.jpg": broken}.items():
-        gradient("RGB").save(tmp_path / name, exif=payload)
-    assert read_image(tmp_path / "good.jpg").size == (3, 2)
-    with pytest.raises(SampleError, match=r"broken\.jpg: cannot be read: required argument"):
-        read_image(tmp_path / "broken.jpg")
-
-
-def test_hashes_tell_changed_images(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    assert image_sha256(path) is None
-    gradient("RGB").save(path)
-    sha256 = image_sha256(path)
-    assert sha256 is not None
-    assert read_unchanged(path, sha256).size == (2, 3)
-    gradient("RGB").rotate(180).save(path)
-    assert image_sha256(path) != sha256
-    with pytest.raises(SampleError, match=r"a\.png: not the image that the teacher saw"):
-        read_unchanged(path, sha256)

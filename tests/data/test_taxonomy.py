@@ -151,8 +151,9 @@ def test_bad_paths_are_refused(paths: dict[str, list[str]], message: str) -> Non
         ("t.json", "{", "not valid JSON"),
         ("t.yaml", "", "not '.yaml'"),
         ("t.csv", "", "line 1: expected a header"),
-        ("t.csv", "order,order\nx,a\n", "line 1: expected a header with one distinct name"),
-        ("t.csv", "order,species\nx,a\nx,a,b\n", "line 3: 3 cells under 2 ranks"),
+        ("t.csv", "order,order\nx,a\n", "line 1: two columns of one name"),
+        ("t.csv", "order,\nx,a\n", "line 1: expected a header with one distinct name per rank"),
+        ("t.csv", "order,species\nx,a\nx,a,b\n", "line 3: 3 cells under 2 columns"),
         ("t.csv", "order,species\nx,a\n,\n", "line 3: the row is empty"),
         (
             "t.csv",

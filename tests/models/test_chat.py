@@ -1,3 +1,5 @@
+"""Dialogues and joint prompts as token ids, for two tokenizers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -44,14 +46,14 @@ def test_letters_stand_where_the_positions_say(
 def test_a_dialogue_names_the_facts(
     chat: Chat, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
-    """Known facts are node names: the root's up front, the answers' in the assistant's turns."""
+    """Known facts are node names: the root in the first turn, answers in the assistant's turns."""
     text = walk(chat, questions, taxonomy)[-1].text
     assert "(kingdom: animalia)" in text
     assert f"B. {questions[0].options[1].name}" in text.split("what is the class")[0]
 
 
 @pytest.mark.parametrize("form", ["dialogue", "joint"])
-def test_what_is_learned_is_what_the_model_writes(
+def test_the_targets_are_what_the_model_writes(
     chat: Chat, questions: list[Question], taxonomy: Taxonomy, form: str
 ) -> None:
     if form == "joint":
@@ -60,12 +62,12 @@ def test_what_is_learned_is_what_the_model_writes(
         transcript = chat.close(walk(chat, questions, taxonomy)[-1], ANSWERS[-1])
     assert all(transcript.is_target[position] for position in transcript.positions)
     pairs = zip(transcript.token_ids, transcript.is_target, strict=True)
-    written = [token for token, learned in pairs if learned]
+    written = [token for token, is_target in pairs if is_target]
     text = "".join(chat.decode(written).split())
     names = [q.options[a].name.replace(" ", "") for q, a in zip(questions, ANSWERS, strict=True)]
-    ranks = [f"{question.rank}:" if form == "joint" else "" for question in questions]
-    lines = [f"{r}{LETTERS[a]}.{n}" for r, a, n in zip(ranks, ANSWERS, names, strict=True)]
-    if "<unk>" not in chat.tokenizer.get_vocab():  # the tiny model has no word for a gull
+    prefixes = [f"{question.rank}:" if form == "joint" else "" for question in questions]
+    lines = [f"{p}{LETTERS[a]}.{n}" for p, a, n in zip(prefixes, ANSWERS, names, strict=True)]
+    if "<unk>" not in chat.tokenizer.get_vocab():  # the tiny model's vocabulary lacks "gull"
         assert text == "".join(lines)
     ends = 1 if form == "joint" else len(questions)
     assert sum(token == chat.end_ids[0] for token in written) == ends
@@ -100,7 +102,7 @@ def test_a_letter_may_be_another_token_behind_a_space(
         ("<image><image>x", "2 image placeholders"),
     ],
 )
-def test_templates_that_cannot_work_are_refused(
+def test_templates_without_exactly_one_image_are_refused(
     bpe_processor: Callable[..., Any], template: str | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -110,7 +112,7 @@ def test_templates_that_cannot_work_are_refused(
 def test_a_template_that_rewrites_earlier_turns_is_refused(
     bpe_processor: Callable[..., Any], questions: list[Question], taxonomy: Taxonomy
 ) -> None:
-    """As those do that drop a model's thoughts once the next turn begins."""
+    """Templates that drop a model's thoughts when the next turn begins do so."""
     template = (
         "{{ messages | length }}<image>{% for m in messages %}{{ m['content'][-1]['text'] }}"
         "<|im_end|>{% endfor %}"

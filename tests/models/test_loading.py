@@ -1,4 +1,4 @@
-"""Finding a model's decoder: by one rule for all families, or by the path that the user gives."""
+"""Finding a model's decoder blocks: by one rule for all families, or by the user's path."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FAMILIES = {
     "LlavaOnevisionConfig": "model.language_model.layers",
     "Gemma3Config": "model.language_model.layers",
     "Mistral3Config": "model.language_model.layers",
-    "Llama4Config": "language_model.model.layers",  # whose get_decoder() leads one module too high
+    "Llama4Config": "language_model.model.layers",  # its get_decoder() returns the module above
     "Kosmos2Config": "text_model.model.layers",
     "Blip2Config": "language_model.model.decoder.layers",
 }
 
 
-def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
-    """A model of any size, without its weights."""
+def build_on_meta(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model on the meta device, without weights."""
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_decoder_of_a_family_is_found(family: str) -> None:
-    model = on_meta(getattr(hf, family)())
+def test_the_decoder_of_each_family_is_found(family: str) -> None:
+    model = build_on_meta(getattr(hf, family)())
     path, blocks = decoder_blocks(model)
     assert path == FAMILIES[family]
     assert len(blocks) == model.config.get_text_config().num_hidden_layers
@@ -41,24 +41,24 @@ def test_the_decoder_of_a_family_is_found(family: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_lists() -> PreTrainedModel:
-    """An encoder and a decoder of one length: which one, the user must say."""
-    return on_meta(hf.Florence2Config())
+def ambiguous_model() -> PreTrainedModel:
+    """An encoder and a decoder with the same number of blocks: the user must choose."""
+    return build_on_meta(hf.Florence2Config())
 
 
-def test_where_it_is_not_clear_the_message_lists_what_there_is(
-    two_lists: PreTrainedModel,
+def test_for_an_ambiguous_decoder_the_message_lists_the_choices(
+    ambiguous_model: PreTrainedModel,
 ) -> None:
     with pytest.raises(
         ConfigError,
         match=r"2 lists of 12 blocks .* set model.decoder_blocks to one of .*"
         r"model.language_model.encoder.layers, model.language_model.decoder.layers",
     ):
-        decoder_blocks(two_lists)
+        decoder_blocks(ambiguous_model)
 
 
-def test_the_users_path_is_taken(two_lists: PreTrainedModel) -> None:
+def test_the_users_path_is_used(ambiguous_model: PreTrainedModel) -> None:
     path = "model.language_model.decoder.layers"
-    assert decoder_blocks(two_lists, path) == (path, two_lists.get_submodule(path))
+    assert decoder_blocks(ambiguous_model, path) == (path, ambiguous_model.get_submodule(path))
     with pytest.raises(ConfigError, match=r"'model.layers' is none of .*decoder.layers"):
-        decoder_blocks(two_lists, "model.layers")
+        decoder_blocks(ambiguous_model, "model.layers")

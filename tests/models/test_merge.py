@@ -1,4 +1,4 @@
-"""The merged student: the adapter's answers, the base's files."""
+"""A merged copy answers like base and adapter, and keeps the base's other files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spec(tiny_model: Path) -> ModelSpec:
 
 
 def save_adapter(spec: ModelSpec, folder: Path, seed: int = 0, **kind: bool) -> Path:
-    """An adapter that changes something, unlike a fresh one."""
+    """Save an adapter that changes the model's output, unlike a fresh one."""
     torch.manual_seed(seed)
     model = add_adapter(load_model(spec), DistillSpec(lora=LoraSpec(rank=4, alpha=8, **kind)))
     for name, weights in model.named_parameters():
@@ -45,12 +45,12 @@ def test_the_copy_answers_like_base_and_adapter(
 ) -> None:
     adapter = save_adapter(spec, tmp_path / "adapter", **kind)
     base = load_model(spec)
-    without = logits(base)
+    base_logits = logits(base)
     expected = logits(PeftModel.from_pretrained(base, str(adapter)).eval())
     copy = merged_model(spec, adapter)
     got = logits(load_model(ModelSpec(path=str(copy), dtype="float32")))
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-    assert (expected - without).abs().max() > 0.1
+    assert (expected - base_logits).abs().max() > 0.1
 
 
 def test_only_the_weights_differ_from_the_base(spec: ModelSpec, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_only_the_weights_differ_from_the_base(spec: ModelSpec, tmp_path: Path) 
     assert set(files) == set(base)
 
 
-def test_it_is_made_once_for_each_content(
+def test_a_copy_is_made_once_for_each_content(
     spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = save_adapter(spec, tmp_path / "adapter")

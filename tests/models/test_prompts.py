@@ -1,4 +1,4 @@
-"""The words of the questions, to the letter, and how forgiving the reading of replies is."""
+"""The exact wording of the prompts, and which forms of a reply are parsed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sekd.data.taxonomy import Node, Taxonomy
 from sekd.models.prompts import (
     answer_prefix,
     answer_suffix,
+    find_joint_answers,
     joint_questions,
     next_question,
-    parse_joint_reply,
     single_question,
 )
 
@@ -35,6 +35,12 @@ PHYLUM = question(1, "mollusca", "chordata")
 CLASS = question(2, "mollusca/fish", "chordata/aves", "mollusca/aves", "chordata/fish")
 CHORDATA = TREE["animalia/chordata"]
 NO_ROOT = Taxonomy.from_paths({"a": ["a"], "b": ["b"]}).root
+
+
+def choices(reply: str, questions: list[Question]) -> list[int | None]:
+    """The option index per question, ``None`` where the reply gives none."""
+    answers = find_joint_answers(reply, questions)
+    return [None if answer is None else answer.choice for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -73,13 +79,13 @@ def test_wording_of_the_joint_questions(root: Node, known: str) -> None:
 
 
 @pytest.mark.parametrize("separator", ["\n", " \n ", "\r\n", "\n\n"])
-def test_the_answer_the_student_learns_is_read_back(separator: str) -> None:
+def test_the_answer_that_the_student_learns_is_parsed(separator: str) -> None:
     lines = [
         f"{answer_prefix(PHYLUM)} B{answer_suffix(CHORDATA)}",
         f"{answer_prefix(CLASS)} C{answer_suffix(TREE['animalia/mollusca/aves'])}",
     ]
     assert lines == ["phylum: B. chordata", "class: C. aves"]
-    assert parse_joint_reply(separator.join(lines), [PHYLUM, CLASS]) == [1, 2]
+    assert choices(separator.join(lines), [PHYLUM, CLASS]) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +117,8 @@ def test_the_answer_the_student_learns_is_read_back(separator: str) -> None:
         "phylum: B. chordata\nL1: B",
     ],
 )
-def test_forms_that_are_read(reply: str) -> None:
-    assert parse_joint_reply(reply, [PHYLUM, CLASS]) == [1, None]
+def test_these_forms_are_parsed(reply: str) -> None:
+    assert choices(reply, [PHYLUM, CLASS]) == [1, None]
 
 
 @pytest.mark.parametrize(
@@ -135,25 +141,25 @@ def test_forms_that_are_read(reply: str) -> None:
         "subphylum: B",
         "phylums: B",
         "The phylum: B",
-        "Q1: what is the phylum?\nA. mollusca\nB. chordata",  # the question said again
+        "Q1: what is the phylum?\nA. mollusca\nB. chordata",  # the question repeated
         "phylum: B\nphylum: A",
         "phylum: B. chordata\n1. A",
         "phylum: B\nphylum: Z",
         "phylum: C",  # beyond the two options
         "phylum: Z",
-        "phylum: \u212a",  # matches [A-Z] where case is ignored, yet is no letter of ours
+        "phylum: \u212a",  # matches [A-Z] where case is ignored, but is not an ASCII letter
         "3: B",
         "L10: B",
     ],
 )
-def test_forms_that_are_no_answer(reply: str) -> None:
-    assert parse_joint_reply(reply, [PHYLUM, CLASS]) == [None, None]
+def test_these_forms_are_no_answer(reply: str) -> None:
+    assert choices(reply, [PHYLUM, CLASS]) == [None, None]
 
 
-def test_levels_are_read_on_their_own() -> None:
+def test_levels_are_parsed_independently() -> None:
     reply = "class: D. fish\nphylum: A. mollusca\nphylum: B. chordata"
-    assert parse_joint_reply(reply, [PHYLUM, CLASS]) == [None, 3]
-    assert parse_joint_reply("class: D\norder: A\nphylum: A", [PHYLUM, CLASS]) == [0, 3]
+    assert choices(reply, [PHYLUM, CLASS]) == [None, 3]
+    assert choices("class: D\norder: A\nphylum: A", [PHYLUM, CLASS]) == [0, 3]
 
 
 DEEP = Taxonomy.from_paths(
@@ -162,22 +168,22 @@ DEEP = Taxonomy.from_paths(
 )
 
 
-def test_ranks_that_begin_alike_are_told_apart() -> None:
+def test_ranks_with_a_common_prefix_are_distinguished() -> None:
     path = DEEP.path(DEEP.leaf("x"))
     questions = [Question(node.depth, (node, DEEP.leaf("z")), None) for node in path]
     assert [q.rank for q in questions][::9] == ["level 1", "level 10"]
     reply = "level 10: A\nL11: b"
     expected = [None] * 9 + [0, 1]
-    assert parse_joint_reply(reply, questions) == expected
-    assert parse_joint_reply("level 1: B", questions) == [1] + [None] * 10
+    assert choices(reply, questions) == expected
+    assert choices("level 1: B", questions) == [1] + [None] * 10
 
 
 @pytest.mark.parametrize("rank", ["class (sub)", "class.", "c*"])
-def test_ranks_are_no_patterns(rank: str) -> None:
+def test_ranks_are_not_read_as_patterns(rank: str) -> None:
     tree = Taxonomy.from_paths({n: ["top", n] for n in "ab"}, level_names=("kingdom", rank))
     questions = [Question(1, tuple(tree.children(tree.root)), None)]
-    assert parse_joint_reply(f"{rank}: B. b", questions) == [1]
-    assert parse_joint_reply("ccc: B. b", questions) == [None]
+    assert choices(f"{rank}: B. b", questions) == [1]
+    assert choices("ccc: B. b", questions) == [None]
 
 
 pieces = st.sampled_from(
@@ -190,5 +196,5 @@ pieces = st.sampled_from(
 @example(reply="phylum: \u017f.")
 def test_any_reply_gives_an_option_or_none(reply: str) -> None:
     questions = [PHYLUM, CLASS]
-    for choice, asked in zip(parse_joint_reply(reply, questions), questions, strict=True):
-        assert choice is None or 0 <= choice < len(asked.options)
+    for choice, answered in zip(choices(reply, questions), questions, strict=True):
+        assert choice is None or 0 <= choice < len(answered.options)

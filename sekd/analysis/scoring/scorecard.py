@@ -1,4 +1,4 @@
-"""The score of a file of predictions, ready for JSON."""
+"""The score of a file of predictions, as values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sekd.analysis.breakdown import score_nodes, score_subtrees
 from sekd.analysis.diagnosis import compare_paths, only_in
 from sekd.analysis.metrics import Outcomes, score
 from sekd.analysis.paths import Paths
-from sekd.analysis.scoring.resolve import ScoredCell
+from sekd.analysis.scoring.resolve import ResolvedCell
 from sekd.errors import ConfigError
 
-_NUM_NAMED = 3
+_NUM_LISTED_SAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class Scoring:
     """How a file is scored.
 
     Attributes:
-        subtree_level: whose nodes' subtrees are scored by themselves; None for the first one
-            below the root.
-        alpha: of ``dwpa``.
-        num_bootstrap: draws behind each interval.
+        subtree_level: the subtree of each node of this level is scored by itself; None for the
+            first level below the root.
+        alpha: weight of the last level in ``dwpa``.
+        num_bootstrap: the number of draws behind each interval.
         seed: of the draws.
     """
 
@@ -33,11 +33,11 @@ class Scoring:
     num_bootstrap: int = 1000
     seed: int = 0
 
-    def card(self, cell: ScoredCell) -> dict[str, Any]:
-        """The names of a cell and all that is measured of it, ready for JSON.
+    def card(self, cell: ResolvedCell) -> dict[str, Any]:
+        """Return the names of a cell and all that is measured of it, as JSON can hold it.
 
         Raises:
-            ConfigError: if no sample has the subtrees' level.
+            ConfigError: if no sample has the level of the subtrees.
         """
         paths = cell.paths
         draws = {"num_bootstrap": self.num_bootstrap, "seed": self.seed}
@@ -55,20 +55,20 @@ class Scoring:
         }
 
     def comparison(self, paths: Paths, other: Paths) -> dict[str, Any]:
-        """Paired differences from ``other``, which must have the same samples.
+        """Return the paired differences from ``other``, which must have the same samples.
 
         Raises:
-            ConfigError: if it has not, naming some.
+            ConfigError: if the samples differ, naming some that only one of them has.
         """
-        for there, missing in (
+        for argument, missing in (
             ("PREDICTIONS", only_in(paths, other)),
             ("OTHER", only_in(other, paths)),
         ):
             if missing:
-                named = ", ".join(map(repr, missing[:_NUM_NAMED]))
+                examples = ", ".join(map(repr, missing[:_NUM_LISTED_SAMPLES]))
                 raise ConfigError(
-                    f"--compare: {len(missing):,} samples are in {there} alone, e.g. {named}; "
-                    "differences are taken over the same samples"
+                    f"--compare: {len(missing):,} samples are in {argument} alone, e.g. "
+                    f"{examples}; differences are taken over the same samples"
                 )
         try:
             return compare_paths(
@@ -79,20 +79,21 @@ class Scoring:
 
 
 def counterpart(
-    cell: ScoredCell, cells: Sequence[ScoredCell], others: Sequence[ScoredCell]
-) -> ScoredCell:
-    """The cell of another file to compare with: of the same names, or the only one with the only.
+    cell: ResolvedCell, cells: Sequence[ResolvedCell], others: Sequence[ResolvedCell]
+) -> ResolvedCell:
+    """Return the cell of another file to compare a cell with.
+
+    It is the one of the same names or, where both files have a single cell, that single one.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is no such cell.
     """
     if len(cells) == len(others) == 1:
         return others[0]
     for other in others:
         if other.names == cell.names:
             return other
-    there = "; ".join(map(str, others))
     raise ConfigError(
-        f"--compare: OTHER has no {cell}, but {there}; choose one of each file with --only, or "
-        "name them alike"
+        f"--compare: OTHER has no {cell}, but {'; '.join(map(str, others))}; choose one of each "
+        "file with --only, or name them alike"
     )

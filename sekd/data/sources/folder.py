@@ -1,51 +1,71 @@
-"""Source: a folder with one folder of images per leaf."""
+"""The layout ``folder``: one folder of images per leaf.
+
+A leaf's folder is named by its label, or by its node id where leaves share a name, with "/" written
+"%2F". It may hold further folders, and may be a link; links to folders below it are not followed.
+Images without any folder have no leaf. Hidden files and files of other kinds are skipped.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Never
+from typing import Literal, Never
 from urllib.parse import unquote
 
-from sekd.data.sources.rows import Rows
+from sekd.config import DatasetSpec
+from sekd.data.sources.base import Rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-def find_images(folder: Path, taxonomy: Taxonomy) -> Rows:
-    """Images with the leaf each belongs to, in the order of their relative paths as text.
+class FolderSource:
+    """Finds images below ``images``, in the order of their relative paths as text."""
 
-    A leaf's folder is named by its label, or by its node id where leaves share a name, with "/"
-    written "%2F". It may hold further folders, and may be a link; links to folders below it are not
-    followed. Images without any folder have no leaf. Hidden files and other files are passed over.
+    setting: Literal["images"] = "images"
 
-    Raises:
-        ConfigError: if a folder cannot be read, one with images is no leaf, or an image lies beside
-            folders of images.
-    """
-    names, loose = next(_walk(folder))
-    leaf_of: dict[str, Node] = {}
-    labelled: list[str] = []
-    for name in names:
-        images = [f"{name}/{image}" for _, images in _walk(folder / name) for image in images]
-        if images:
-            leaf_of[name] = _leaf(folder / name, taxonomy)
-            labelled += images
-    if labelled and loose:
-        first = folder / min(loose)
-        raise ConfigError(f"{first}: lies beside the folders of the leaves, not in one of them")
-    found = sorted(labelled or loose)
-    leaves = [leaf_of[path.split("/", 1)[0]] if labelled else None for path in found]
-    return Rows(found, found, leaves, None, range(1, len(found) + 1))
+    def read_rows(self, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
+        """Find all images, each with the leaf whose folder it lies in.
+
+        Raises:
+            ConfigError: if a folder cannot be read, a folder with images is no leaf, or an image
+                lies beside folders of images.
+        """
+        folder = self.image_root(spec)
+        names, loose = next(_walk_images(folder))
+        leaf_of: dict[str, Node] = {}
+        labelled: list[str] = []
+        for name in names:
+            images = [
+                f"{name}/{path}" for _, paths in _walk_images(folder / name) for path in paths
+            ]
+            if images:
+                leaf_of[name] = _leaf_of_folder(folder / name, taxonomy)
+                labelled += images
+        if labelled and loose:
+            image = folder / min(loose)
+            raise ConfigError(f"{image}: lies beside the folders of the leaves, not in one of them")
+        paths = sorted(labelled or loose)
+        leaves = [leaf_of[path.split("/", 1)[0]] if labelled else None for path in paths]
+        yield Rows(ids=paths, leaves=leaves, numbers=range(1, len(paths) + 1))
+
+    def image_root(self, spec: DatasetSpec) -> Path:
+        """Return the folder itself."""
+        assert spec.images is not None  # the registry gives this source only then
+        return spec.images
+
+    def place(self, spec: DatasetSpec, number: int) -> str:
+        """Name an image by its position in the sorted paths."""
+        return f"{spec.images}, image {number}"
 
 
-def _walk(root: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Of every folder below ``root``: its visible folders by name, its images by relative path.
+def _walk_images(root: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield, for every folder from ``root`` down, its visible folders and its images.
 
-    Unlike in ``os.walk`` a folder that cannot be read is not passed over.
+    Folders are given by name, images by their path relative to ``root``. Unlike ``os.walk``, this
+    refuses a folder that cannot be read.
     """
 
     def refuse(error: OSError) -> Never:
@@ -54,16 +74,16 @@ def _walk(root: Path) -> Iterator[tuple[list[str], list[str]]]:
     for parent, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(root).as_posix()
-        start = "" if below == "." else f"{below}/"
-        yield folders, [f"{start}{name}" for name in files if _is_image(name)]
+        prefix = "" if below == "." else f"{below}/"
+        yield folders, [f"{prefix}{name}" for name in files if _is_image(name)]
 
 
 def _is_image(name: str) -> bool:
     _, dot, suffix = name.rpartition(".")
-    return not name.startswith(".") and f"{dot}{suffix.lower()}" in SUFFIXES
+    return not name.startswith(".") and f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES
 
 
-def _leaf(folder: Path, taxonomy: Taxonomy) -> Node:
+def _leaf_of_folder(folder: Path, taxonomy: Taxonomy) -> Node:
     try:
         return taxonomy.leaf(folder.name)
     except LookupError:

@@ -1,220 +1,125 @@
-"""Source: a table (CSV, JSONL or Parquet) with one row per image.
+"""The layout ``table``: a CSV, JSONL or Parquet file with one row per image.
 
 Rows of the published benchmark (arXiv 2505.24840) are taken as they come: their columns
-``level<k>`` are held against the taxonomy, and their ``choices_level<k>`` become the options.
+``level<k>`` are compared with the taxonomy, and their ``choices_level<k>`` become the options.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, compress, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, Literal
 
 from sekd.config import DatasetSpec
-from sekd.data.sources.rows import Choices, Rows
+from sekd.data.sources.base import Choices, Rows
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
-
-Cells = Mapping[str, Any]
-_ROWS_AT_A_TIME = 1 << 12
-_ABSENT: Any = object()
-"""The cell of a column that a row of JSONL does not have."""
+from sekd.io.tables import TABLE_SUFFIXES, TableChunk, read_chunks, row_place
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Some consecutive rows, as columns.
+class TableSource:
+    """Reads the rows of ``table`` in their order."""
 
-    Attributes:
-        place: file and unit, for messages: ``birds.csv, line``.
-        numbers: of the lines or rows.
-    """
+    setting: Literal["table"] = "table"
 
-    place: str
-    numbers: Sequence[int]
-    columns: Mapping[str, Sequence[Any]]
+    def read_rows(self, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
+        """Read all rows of the split; of rows of other splits nothing else is looked at.
 
-    def at(self, index: int) -> str:
-        return f"{self.place} {self.numbers[index]}"
+        Raises:
+            ConfigError: naming the file and the line, if a column is missing or a value does not
+                fit.
+        """
+        path = _table_path(spec)
+        if path.suffix not in TABLE_SUFFIXES:
+            raise ConfigError(f"{path}: a table is .csv, .jsonl or .parquet, not {path.suffix!r}")
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such table")
+        leaves = _LeafLookup(taxonomy)
+        splits = set()
+        for chunk in read_chunks(path):
+            if spec.split is not None:
+                row_splits = chunk.texts("split")
+                splits.update(row_splits)
+                chunk = chunk.select([split == spec.split for split in row_splits])
+            yield _to_rows(chunk, spec, leaves)
+        if splits and spec.split not in splits:
+            raise ConfigError(
+                f"{path}: no row of the split {spec.split!r}, only of {sorted(splits)}"
+            )
 
-    def cells(self, index: int) -> Cells:
-        row = {name: column[index] for name, column in self.columns.items()}
-        return {name: cell for name, cell in row.items() if cell is not _ABSENT}
+    def image_root(self, spec: DatasetSpec) -> Path:
+        """Return ``image_root``, or the table's own folder."""
+        return spec.image_root or _table_path(spec).parent
 
-    def where(self, mask: Sequence[bool]) -> _Table:
-        columns = {name: list(compress(column, mask)) for name, column in self.columns.items()}
-        return _Table(self.place, list(compress(self.numbers, mask)), columns)
-
-    def texts(self, name: str) -> list[str]:
-        """A column's texts, empty where a cell is null; whole numbers, common as ids, are text."""
-        cells = self.columns.get(name, [_ABSENT] * len(self.numbers))
-        if set(map(type, cells)) <= {str}:
-            return [cell.strip() for cell in cells]
-        return [self._text(index, name, cell) for index, cell in enumerate(cells)]
-
-    def filled(self, name: str) -> list[str]:
-        """A column's texts, none of which may be empty."""
-        texts = self.texts(name)
-        if not all(texts):
-            raise ConfigError(f"{self.at(texts.index(''))}: the column {name!r} is empty")
-        return texts
-
-    def _text(self, index: int, name: str, cell: Any) -> str:
-        if cell is _ABSENT:
-            there = ", ".join(self.cells(index))
-            raise ConfigError(f"{self.at(index)}: no column {name!r}; there are {there}")
-        if cell is None:
-            return ""
-        if isinstance(cell, bool) or not isinstance(cell, (str, int)):
-            raise ConfigError(f"{self.at(index)}: {name} must be text, not {type(cell).__name__}")
-        return str(cell).strip()
+    def place(self, spec: DatasetSpec, number: int) -> str:
+        """Name a line or a row of the table."""
+        return row_place(_table_path(spec), number)
 
 
-def read_rows(path: Path, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
-    """Rows in the order of the table, those of other splits left out unread.
-
-    Raises:
-        ConfigError: naming the file and the line, if a column is missing or a value does not fit.
-    """
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise ConfigError(f"{path}: a table is .csv, .jsonl or .parquet, not {path.suffix!r}")
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such table")
-    leaves = _Leaves(taxonomy)
-    splits = set()
-    for table in readers[path.suffix](path):
-        if spec.split is not None:
-            texts = table.texts("split")
-            splits.update(texts)
-            table = table.where([text == spec.split for text in texts])
-        yield _rows(table, spec, leaves)
-    if splits and spec.split not in splits:
-        raise ConfigError(f"{path}: no row of the split {spec.split!r}, only of {sorted(splits)}")
+def _table_path(spec: DatasetSpec) -> Path:
+    assert spec.table is not None  # the registry gives this source only then
+    return spec.table
 
 
-def _rows(table: _Table, spec: DatasetSpec, leaves: _Leaves) -> Rows:
-    images = _image_names(table, spec)
-    labels = _labels(table, spec.leaf_column)
-    found = leaves.find(table, labels)
+def _to_rows(chunk: TableChunk, spec: DatasetSpec, lookup: _LeafLookup) -> Rows:
+    images = _image_paths(chunk, spec)
+    leaves = lookup.leaves(chunk, chunk.texts(spec.leaf_column, is_optional=True))
     choices = None
-    if any(name.startswith("choices_level") for name in table.columns):
+    if any(name.startswith("choices_level") for name in chunk.columns):
         choices = [
-            _choices(table.at(index), table.cells(index), leaf, leaves.taxonomy)
-            for index, leaf in enumerate(found)
+            _read_choices(chunk.place(index), chunk.row(index), leaf, lookup.taxonomy)
+            for index, leaf in enumerate(leaves)
         ]
-    ids = table.filled(spec.id_column) if spec.id_column else images
-    return Rows(ids, images, found, choices, table.numbers)
+    return Rows(
+        ids=chunk.filled_texts(spec.id_column) if spec.id_column else images,
+        images=images if spec.id_column else None,
+        leaves=leaves,
+        choices=choices,
+        numbers=chunk.numbers,
+    )
 
 
-class _Leaves:
-    """Leaves by label, each label looked up once."""
+class _LeafLookup:
+    """Finds leaves by label, each label once."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
-        self._known: dict[str, Node | None] = {"": None}
+        self._leaf_of: dict[str, Node | None] = {"": None}
 
-    def find(self, table: _Table, labels: Sequence[str]) -> list[Node | None]:
-        for label in set(labels) - self._known.keys():
+    def leaves(self, chunk: TableChunk, labels: Sequence[str]) -> list[Node | None]:
+        for label in set(labels) - self._leaf_of.keys():
             try:
-                self._known[label] = self.taxonomy.leaf(label)
+                self._leaf_of[label] = self.taxonomy.leaf(label)
             except LookupError as error:
-                raise ConfigError(f"{table.at(labels.index(label))}: {error}") from error
-        return [self._known[label] for label in labels]
+                raise ConfigError(f"{chunk.place(labels.index(label))}: {error}") from error
+        return [self._leaf_of[label] for label in labels]
 
 
-def _labels(table: _Table, column: str) -> list[str]:
-    if column not in table.columns:
-        return [""] * len(table.numbers)
-    cells = [None if cell is _ABSENT else cell for cell in table.columns[column]]
-    return _Table(table.place, table.numbers, {column: cells}).texts(column)
-
-
-def _image_names(table: _Table, spec: DatasetSpec) -> list[str]:
-    written = table.filled(spec.image_column)
+def _image_paths(chunk: TableChunk, spec: DatasetSpec) -> list[str]:
+    """Return the image column without ``image_prefix``, which every cell must begin with."""
+    cells = chunk.filled_texts(spec.image_column)
     if not spec.image_prefix:
-        return written
-    for index, text in enumerate(written):
-        if not text.startswith(spec.image_prefix) or text == spec.image_prefix:
+        return cells
+    for index, cell in enumerate(cells):
+        if not cell.startswith(spec.image_prefix) or cell == spec.image_prefix:
             raise ConfigError(
-                f"{table.at(index)}: expected the image_prefix {spec.image_prefix!r} and a path, "
-                f"got {text!r}"
+                f"{chunk.place(index)}: expected the image_prefix {spec.image_prefix!r} and a "
+                f"path, got {cell!r}"
             )
-    return [text.removeprefix(spec.image_prefix) for text in written]
+    return [cell.removeprefix(spec.image_prefix) for cell in cells]
 
 
-def _read_csv(path: Path) -> Iterator[_Table]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)  # an open quote would swallow the rows after it
-            header = [cell.strip() for cell in next(reader, [])]
-            if len(set(header)) < len(header):
-                raise ConfigError(f"{path}, line 1: two columns of one name")
-            numbered = ((reader.line_num, cells) for cells in reader if cells)
-            while chunk := list(islice(numbered, _ROWS_AT_A_TIME)):
-                numbers, rows = zip(*chunk, strict=True)
-                for number, cells in chunk:
-                    if len(cells) != len(header):
-                        raise ConfigError(
-                            f"{path}, line {number}: {len(cells)} cells under {len(header)} columns"
-                        )
-                columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-                yield _Table(f"{path}, line", numbers, columns)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from error
+def _read_choices(
+    place: str, row: Mapping[str, Any], leaf: Node | None, taxonomy: Taxonomy
+) -> Choices | None:
+    """Return the options that a row brings along, by level; ``None`` if it brings none.
 
-
-def _read_jsonl(path: Path) -> Iterator[_Table]:
-    with path.open("rb") as file:
-        lines = ((n, line) for n, line in enumerate(file, start=1) if line.strip())
-        while chunk := list(islice(lines, _ROWS_AT_A_TIME)):
-            rows = [_parse(f"{path}, line {number}", line) for number, line in chunk]
-            names = dict.fromkeys(chain.from_iterable(rows))
-            columns = {name: [row.get(name, _ABSENT) for row in rows] for name in names}
-            yield _Table(f"{path}, line", [number for number, _ in chunk], columns)
-
-
-def _parse(place: str, line: bytes) -> Cells:
-    try:
-        cells = json.loads(line.decode("utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: not JSON in UTF-8: {error}") from error
-    if not isinstance(cells, dict):
-        raise ConfigError(f"{place}: expected an object, got {type(cells).__name__}")
-    return cells
-
-
-def _read_parquet(path: Path) -> Iterator[_Table]:
-    start = 1
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME):
-                numbers = range(start, start + len(batch))
-                yield _Table(f"{path}, row", numbers, batch.to_pydict())
-                start += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path}: not a Parquet file: {error}") from error
-
-
-def _choices(place: str, cells: Cells, leaf: Node | None, taxonomy: Taxonomy) -> Choices | None:
-    """Options that the row brings along, by level number; those of an explicit root left out."""
-    options, names = {}, {}
-    for column in cells:
-        match = re.fullmatch(r"(choices_)?level([0-9]+)", column)
-        if match is None or cells[column] in (None, "", []):
-            continue  # a ragged table has empty cells below its shorter paths
-        if match[1]:
-            options[int(match[2])] = _names(f"{place}: {column}", cells[column])
-        else:
-            names[int(match[2])] = str(cells[column]).strip()
+    The levels that the row names must be the leaf's path. Where they include an explicit root, its
+    options are left out.
+    """
+    names, options = _level_columns(place, row)
     if not options:
         return None
     if leaf is None:
@@ -234,17 +139,36 @@ def _choices(place: str, cells: Cells, leaf: Node | None, taxonomy: Taxonomy) ->
     return tuple(options[level] for level in levels)
 
 
-def _names(place: str, value: Any) -> tuple[str, ...]:
-    """A list of names, in a CSV as JSON."""
-    if isinstance(value, str):
+def _level_columns(
+    place: str, row: Mapping[str, Any]
+) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
+    """Return the columns ``level<k>`` and ``choices_level<k>`` of a row, by ``k``.
+
+    Empty cells are skipped: a ragged table has them below its shorter paths.
+    """
+    names, options = {}, {}
+    for column, cell in row.items():
+        match = re.fullmatch(r"(choices_)?level([0-9]+)", column)
+        if match is None or cell in (None, "", []):
+            continue
+        if match[1]:
+            options[int(match[2])] = _read_option_names(f"{place}: {column}", cell)
+        else:
+            names[int(match[2])] = str(cell).strip()
+    return names, options
+
+
+def _read_option_names(place: str, cell: Any) -> tuple[str, ...]:
+    """Return a list of names, which a CSV holds as JSON."""
+    if isinstance(cell, str):
         try:
-            value = json.loads(value)
+            cell = json.loads(cell)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{place} must be a list as JSON: {error}") from error
-    if not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
-        raise ConfigError(f"{place} must be a list of names, got {value!r}")
-    return tuple(value)
+    if not (isinstance(cell, list) and all(isinstance(name, str) for name in cell)):
+        raise ConfigError(f"{place} must be a list of names, got {cell!r}")
+    return tuple(cell)
 
 
-def _fold(names: Iterator[str] | list[str]) -> list[str]:
+def _fold(names: Iterable[str]) -> list[str]:
     return [name.casefold() for name in names]

@@ -1,4 +1,4 @@
-"""Several workers on this machine, a process and an engine each."""
+"""Several workers on this machine; each has its own process and engine."""
 
 from __future__ import annotations
 
@@ -9,41 +9,56 @@ import pickle
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Self
 
-from sekd.errors import ConfigError, FatalError, SekdError
-from sekd.pipeline.executors.pool import Broken, Died, Message, Ready, WorkerHandle, WorkerPool
+from sekd.config import ShardRuntime
+from sekd.errors import ConfigError, FatalError
+from sekd.pipeline.executors.base import Executor
+from sekd.pipeline.executors.pool import (
+    Broken,
+    Died,
+    Message,
+    Ready,
+    WorkerHandle,
+    WorkerPool,
+    as_sendable,
+)
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.work import Claim, Event, Job, run_claim
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked CUDA context does not work
 
 
-class ProcessExecutor:
-    """A pool of processes.
+class ProcessExecutor(Executor):
+    """A pool of processes on this machine.
 
     Args:
-        gpus_per_worker: each worker sees so many devices of its own; 0 lets all see all.
+        gpus_per_worker: number of devices that each worker sees for itself; 0 lets all see all.
     """
 
     def __init__(self, num_workers: int, gpus_per_worker: int = 0) -> None:
         self._num_workers = num_workers
         self._devices = _share_devices(num_workers, gpus_per_worker)
 
+    @classmethod
+    def from_runtime(cls, runtime: ShardRuntime) -> Self:
+        """Make the executor; it uses ``workers`` and ``gpus_per_worker``."""
+        return cls(runtime.workers, runtime.gpus_per_worker)
+
     def run(self, job: Job, claims: Sequence[Claim], report: Callable[[Event], None]) -> None:
-        """See :class:`~sekd.pipeline.executors.protocol.Executor`."""
+        """Try every claim once; see :meth:`Executor.run`."""
 
         def start(slot: int) -> WorkerHandle:
-            return _Process(job, self._devices[slot])
+            return _ProcessHandle(job, self._devices[slot])
 
-        WorkerPool(self._num_workers, start, _wait).run(job, claims, report)
+        WorkerPool(job, report, self._num_workers, start, _receive).run(claims)
 
 
 def _share_devices(num_workers: int, gpus_per_worker: int) -> list[str | None]:
-    """``CUDA_VISIBLE_DEVICES`` of each worker; ``None`` leaves it alone.
+    """Return ``CUDA_VISIBLE_DEVICES`` of each worker; ``None`` leaves it as it is.
 
     Raises:
-        ConfigError: if this process sees fewer devices.
+        ConfigError: if this process sees fewer devices than the workers need.
     """
     if not gpus_per_worker:
         return [None] * num_workers
@@ -56,18 +71,20 @@ def _share_devices(num_workers: int, gpus_per_worker: int) -> list[str | None]:
             f"devices, CUDA_VISIBLE_DEVICES={visible} has {len(devices)}; lower one of them"
         )
     return [
-        ",".join(devices[slot * gpus_per_worker : (slot + 1) * gpus_per_worker])
-        for slot in range(num_workers)
+        ",".join(devices[start : start + gpus_per_worker])
+        for start in range(0, needed, gpus_per_worker)
     ]
 
 
-class _Process(WorkerHandle):
+class _ProcessHandle(WorkerHandle):
     def __init__(self, job: Job, devices: str | None) -> None:
-        self.connection, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_main, args=(theirs, devices), daemon=True)
+        self.connection, child_connection = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(
+            target=_run_worker, args=(child_connection, devices), daemon=True
+        )
         self.process.start()
-        theirs.close()
-        # Not an argument: unpickling it imports torch, and that must see its devices.
+        child_connection.close()
+        # The job is no argument, because unpickling it imports torch, which must see its devices.
         self.connection.send_bytes(pickle.dumps(job))
 
     def submit(self, claim: Claim) -> None:
@@ -84,30 +101,31 @@ class _Process(WorkerHandle):
     def _send(self, message: Claim | None) -> None:
         try:
             self.connection.send(message)
-        except OSError:  # it has just died; waiting for it will tell
+        except OSError:  # it has just died; the next wait finds that out
             return
 
 
-def _wait(hosts: Sequence[WorkerHandle], seconds: float) -> list[tuple[WorkerHandle, Message]]:
-    by_connection: dict[Any, _Process] = {}
-    for host in hosts:
-        assert isinstance(host, _Process)
-        by_connection[host.connection] = host
+def _receive(workers: Sequence[WorkerHandle], seconds: float) -> list[tuple[WorkerHandle, Message]]:
+    """Wait for messages of these processes, and read one message of each that sent any."""
+    by_connection: dict[Any, _ProcessHandle] = {}
+    for worker in workers:
+        assert isinstance(worker, _ProcessHandle)
+        by_connection[worker.connection] = worker
     messages: list[tuple[WorkerHandle, Message]] = []
     for connection in wait(list(by_connection), seconds):
-        host = by_connection[connection]
+        worker = by_connection[connection]
         try:
-            messages.append((host, host.connection.recv()))
+            messages.append((worker, worker.connection.recv()))
         except (EOFError, OSError):  # what it had sent before it died was read first
-            host.process.join()
-            code = host.process.exitcode or 0
+            worker.process.join()
+            code = worker.process.exitcode or 0
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            messages.append((host, Died(f"the worker process ended {how}")))
+            messages.append((worker, Died(f"the worker process ended {how}")))
     return messages
 
 
-def _main(connection: Connection, devices: str | None) -> None:
-    """The worker's process: open, then claim after claim until it hears ``None``."""
+def _run_worker(connection: Connection, devices: str | None) -> None:
+    """Run in the worker's process: open the worker, then try claims until ``None`` arrives."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
@@ -117,7 +135,7 @@ def _main(connection: Connection, devices: str | None) -> None:
     try:
         job: Job = pickle.loads(connection.recv_bytes())  # noqa: S301  from our own parent
         worker = job.open_worker()
-    except Exception as error:  # noqa: BLE001  it goes to the parent
+    except Exception as error:  # noqa: BLE001  the parent gets it
         connection.send(Broken(as_sendable(error)))
         return
     ledger = Ledger(job.directory)
@@ -135,15 +153,11 @@ def _main(connection: Connection, devices: str | None) -> None:
 
 
 def _die_with_parent() -> None:
-    """Nobody would hear of what is done after the parent's death, and the devices are needed."""
+    """End this process when its parent is dead.
+
+    Nobody would receive the results, and another run needs the devices.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def as_sendable(error: Exception) -> SekdError:
-    """An error that unpickles where its class is not known."""
-    kind = ConfigError if isinstance(error, ConfigError) else FatalError
-    name = "" if isinstance(error, SekdError) else f"{type(error).__name__}: "
-    return kind(f"{name}{error}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from sekd.data.samples import read_image
+from sekd.data.images import read_image
 from sekd.errors import SampleError
 from sekd.report.inspect.views import RunView, SampleView
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from sekd.config import BenchmarkSpec, ModelSpec
 from sekd.errors import ConfigError, ShardError
+from sekd.io.files import replace_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -111,26 +112,24 @@ class LmmsEval:
             ShardError: if it failed; with its last error line.
             ConfigError: if an argument holds what lmms-eval could not read.
         """
-        temporary = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        options = arguments(task, model, spec, model_spec, temporary)
-        command = [str(self.python.absolute()), *options]
-        logger.debug("running %s", command)
-        code, lines = _stream(command, on_progress)
-        results = list(temporary.rglob("*_results.json"))
-        if code != 0 or len(results) != 1:
-            raise ShardError(f"lmms-eval {_reason(code)}: {last_error(lines)}")
-        prefix = results[0].name.removesuffix("results.json")
-        for path in results[0].parent.glob(f"{prefix}samples_*.jsonl"):
-            name = path.name.removeprefix(f"{prefix}samples_")
-            path.rename(temporary / f"samples-{name}")
-        results[0].rename(temporary / "results.json")
-        for path in temporary.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with replace_atomically(folder) as temporary:
+            temporary.mkdir()
+            options = arguments(task, model, spec, model_spec, temporary)
+            command = [str(self.python.absolute()), *options]
+            logger.debug("running %s", command)
+            code, lines = _stream(command, on_progress)
+            results = list(temporary.rglob("*_results.json"))
+            if code != 0 or len(results) != 1:
+                raise ShardError(f"lmms-eval {_reason(code)}: {last_error(lines)}")
+            prefix = results[0].name.removesuffix("results.json")
+            for path in results[0].parent.glob(f"{prefix}samples_*.jsonl"):
+                name = path.name.removeprefix(f"{prefix}samples_")
+                path.rename(temporary / f"samples-{name}")
+            results[0].rename(temporary / "results.json")
+            for path in temporary.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+            shutil.rmtree(folder, ignore_errors=True)  # an earlier result gives way to this one
 
 
 def arguments(

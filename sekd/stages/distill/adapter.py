@@ -1,4 +1,4 @@
-"""The student's LoRA adapter: which layers it is on, and where it starts from."""
+"""The student's LoRA adapter: which layers it adapts, and the weights it starts from."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ from sekd.models import loading
 
 logger = logging.getLogger(__name__)
 
-_ALIKE = (
-    *("peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"),
-    *("bias", "modules_to_save", "rank_pattern", "alpha_pattern"),
+_COMPARED_SETTINGS = (
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "use_dora",
+    "bias",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
 )
-"""What an adapter to go on from has in common with the one that is asked for."""
-_FIRST_FACTOR = ".lora_A.weight"
+"""PEFT settings in which ``distill.initial_adapter`` must equal the configured adapter."""
+_LORA_A_SUFFIX = ".lora_A.weight"
 
 
 def adapted_modules(
     model: PreTrainedModel, targets: Sequence[str], blocks_path: str | None = None
 ) -> list[str]:
-    """Full paths of the language model's linear layers that get an adapter.
+    """Return the full paths of the language model's linear layers that get an adapter.
 
     Args:
-        targets: last parts of names, which match below the decoder's blocks only, so a name that
-            the vision tower also has ("q_proj") cannot match there; or full paths.
+        targets: full paths, or last parts of names. A last part matches inside the decoder's blocks
+            only, even if the vision tower has a layer of that name, too ("q_proj").
 
     Raises:
         ConfigError: if a target matches nothing, or a full path is outside the decoder's blocks
@@ -43,34 +51,35 @@ def adapted_modules(
         f"{path}.{name}" for name, module in blocks.named_modules() if isinstance(module, nn.Linear)
     }
     known = sorted({name.rpartition(".")[2] for name in linear})
-    everywhere = {name for name, _ in model.named_modules()}
+    all_modules = {name for name, _ in model.named_modules()}
     chosen: set[str] = set()
     for target in targets:
-        found = {name for name in linear if target in (name, name.rpartition(".")[2])}
-        if not found and target in everywhere:
+        matches = {name for name in linear if target in (name, name.rpartition(".")[2])}
+        if not matches and target in all_modules:
             raise ConfigError(
                 f"distill.lora.target_modules: {target} is no linear layer of the language model's "
-                f"blocks ({path}); what sees the image stays frozen"
+                f"blocks ({path}); only those can be adapted"
             )
-        if not found:
+        if not matches:
             raise ConfigError(
                 f"distill.lora.target_modules: no linear layer {target} below {path}; there are "
                 f"{', '.join(known)}"
             )
-        chosen |= found
+        chosen |= matches
     return [name for name, _ in model.named_modules() if name in chosen]
 
 
 def add_adapter(
     model: PreTrainedModel, spec: DistillSpec, blocks_path: str | None = None
 ) -> PeftModel:
-    """The model with a LoRA adapter, fresh or gone on from; nothing else needs a gradient.
+    """Return the model with a LoRA adapter: a new one, or ``distill.initial_adapter``.
 
-    A base in 4 bits is taken as it is: PEFT's ``prepare_model_for_kbit_training`` would turn all
-    that is not quantised, the vision tower too, into float32, and checkpoint activations unasked.
+    Only the adapter is trainable. A 4-bit base is used as it was loaded, without PEFT's
+    ``prepare_model_for_kbit_training``: that would convert everything that is not quantised to
+    float32, the vision tower included, and turn on gradient checkpointing.
 
     Raises:
-        ConfigError: if the adapter to go on from is not like the one that is asked for.
+        ConfigError: if the initial adapter's settings or layers are not the configured ones.
     """
     lora = spec.lora
     modules = adapted_modules(model, lora.target_modules, blocks_path)
@@ -87,26 +96,31 @@ def add_adapter(
     if spec.initial_adapter is None:
         return get_peft_model(model, config)
     student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
-    begun = student.peft_config["default"]
-    for name in _ALIKE:
-        has, asked = (getattr(each, name, None) for each in (begun, config))
-        if has != asked:
+    initial_config = student.peft_config["default"]
+    for name in _COMPARED_SETTINGS:
+        initial, requested = getattr(initial_config, name, None), getattr(config, name, None)
+        if initial != requested:
             raise ConfigError(
-                f"distill.initial_adapter: {spec.initial_adapter} has {name} {has}, distill.lora "
-                f"asks for {asked}"
+                f"distill.initial_adapter: {spec.initial_adapter} has {name} {initial}, "
+                f"distill.lora asks for {requested}"
             )
-    others = {*student.targeted_module_names} ^ {*modules}
-    if others:
+    differing = {*student.targeted_module_names} ^ {*modules}
+    if differing:
         raise ConfigError(
             f"distill.initial_adapter: {spec.initial_adapter} and distill.lora.target_modules "
-            f"differ in {len(others)} layers, e.g. {min(others)}"
+            f"differ in {len(differing)} layers, e.g. {min(differing)}"
         )
     return student
 
 
-def adapted_in(folder: Path) -> list[str]:
-    """Full paths of the layers that a stored adapter is on, in the order of their blocks."""
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.endswith(_FIRST_FACTOR)]  # noqa: SIM118
-    paths = [name.removeprefix("base_model.model.").removesuffix(_FIRST_FACTOR) for name in names]
-    return sorted(paths, key=lambda path: [part.zfill(4) for part in path.split(".")])
+def saved_modules(directory: Path) -> list[str]:
+    """Return the full paths of the layers of a saved adapter, in the order of their blocks."""
+    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
+        names = [name for name in file.keys() if name.endswith(_LORA_A_SUFFIX)]  # noqa: SIM118
+    paths = [name.removeprefix("base_model.model.").removesuffix(_LORA_A_SUFFIX) for name in names]
+    return sorted(paths, key=_natural_order)
+
+
+def _natural_order(path: str) -> list[str]:
+    """Return a sort key that puts block 2 before block 10."""
+    return [part.zfill(4) for part in path.split(".")]

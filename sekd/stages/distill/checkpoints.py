@@ -1,4 +1,4 @@
-"""Checkpoints of a training on disk: which one to go on from, and what it says."""
+"""The checkpoints of a training on disk: which is the last complete one, and its state."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was written to its end, with the Trainer's state of that moment."""
+    """A complete checkpoint.
+
+    Attributes:
+        state: the content of its ``trainer_state.json``.
+    """
 
     path: Path
     state: Mapping[str, Any]
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the training has taken its last step."""
         return bool(self.state["global_step"] >= self.state["max_steps"])
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:
-        """The Trainer's log since the first step, over all runs."""
-        lines: Sequence[Mapping[str, Any]] = self.state["log_history"]
-        return lines
+        """The Trainer's log since the first step, including that of earlier, stopped runs."""
+        entries: Sequence[Mapping[str, Any]] = self.state["log_history"]
+        return entries
 
 
 def last_checkpoint(directory: Path) -> Checkpoint | None:
-    """The last whole checkpoint; its state is the last file written, after those of all processes.
+    """Return the last complete checkpoint, or ``None``.
 
-    What a killed process left unfinished is passed over, and written anew in time.
+    A checkpoint is complete if its ``trainer_state.json`` can be read, because that file is written
+    last, after the files of all processes. A checkpoint that a killed process left incomplete is
+    skipped; the resumed training writes it again.
     """
-    found = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in reversed(found):
+    paths = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in reversed(paths):
         try:
             return Checkpoint(path, json.loads((path / "trainer_state.json").read_bytes()))
         except (FileNotFoundError, ValueError):

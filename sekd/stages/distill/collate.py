@@ -1,44 +1,60 @@
-"""Lessons into batches: model inputs, and what is learned at which of their tokens."""
+"""Collate examples into micro-batches: the model's inputs, its target tokens and the signals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sekd.data.samples import read_unchanged
+from sekd.data.images import read_unchanged
 from sekd.errors import FatalError
 from sekd.models.batching import Batch, Batcher
 from sekd.stages.distill.dataset import Example, JointExample, ReplayExample
 
-# Shapes: N learned tokens over the batch, M answer letters among them, K top-k entries, L options
-# (rows with fewer are padded with their first), D hidden size.
+# Shapes: N target tokens of the batch, M answer letters among them, K top-k entries, L options
+# (a row with fewer options repeats its first one), D hidden size.
 
 
 @dataclass(frozen=True)
 class TargetTokens:
-    """The tokens of a batch that the model is to write.
+    """The tokens of a batch that the model has to write.
 
     Attributes:
-        rows_N, positions_N: int64, of the state that predicts each of them.
-        targets_N: int64, the tokens.
-        is_letter_N: whether it is an answer's letter; M of them.
-        weights_N: float32, each token's share of its sequence's mean over letters, or over other
-            tokens, by the number of sequences in the whole batch: sums over a batch are means over
-            its sequences.
-        text_weights_N: the same for the mean over all tokens alike.
+        rows_N: int64, the token's row in the batch.
+        positions_N: int64, the position of the state that predicts the token, one before it.
+        token_ids_N: int64.
+        is_letter_N: bool, whether the token is an answer's letter; M of them are.
+        weights_N: float32. The letters of a sequence share a weight of 1, and so do its other
+            tokens; both are divided by the number of sequences in the micro-batch, so that a
+            weighted sum is a mean over sequences.
+        text_weights_N: float32, the same, with one weight of 1 for all tokens of a sequence alike.
     """
 
     rows_N: Tensor
     positions_N: Tensor
-    targets_N: Tensor
+    token_ids_N: Tensor
     is_letter_N: Tensor
     weights_N: Tensor
     text_weights_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.token_ids_N)
+
+    def to(self, device: torch.device) -> TargetTokens:
+        """Move every tensor to a device."""
+        return self._map(lambda values_N: values_N.to(device))
+
+    def select(self, is_selected_N: Tensor) -> TargetTokens:
+        """Return the tokens where the mask is true, in the same order."""
+        return self._map(lambda values_N: values_N[is_selected_N])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> TargetTokens:
+        return TargetTokens(
+            **{field.name: function(getattr(self, field.name)) for field in fields(self)}
+        )
 
 
 @dataclass(frozen=True)
@@ -46,15 +62,16 @@ class Signals:
     """The teacher's signals at the M letters of a batch.
 
     Attributes:
-        targets_M: the letter that the teacher wrote for the same node.
-        student_letters_ML, teacher_letters_ML: token of each option's letter here and in the
-            teacher's dialogue, one column per option.
-        logprobs_ML: of those, the mean over all orders of the options.
-        top_ids_MK, top_logprobs_MK: the teacher's top k.
+        chosen_letters_M: int64, the letter that the teacher wrote for the node of its answer.
+        student_letters_ML, teacher_letters_ML: int64, the token of each option's letter in the
+            student's prompt and in the teacher's dialogue.
+        logprobs_ML: float32, the teacher's log-probability of each option, averaged over all
+            orders of the options.
+        top_ids_MK, top_logprobs_MK: the teacher's top-k tokens.
         states: layer name -> the teacher's states [M, D].
     """
 
-    targets_M: Tensor
+    chosen_letters_M: Tensor
     student_letters_ML: Tensor
     teacher_letters_ML: Tensor
     logprobs_ML: Tensor
@@ -62,36 +79,42 @@ class Signals:
     top_logprobs_MK: Tensor
     states: dict[str, Tensor]
 
+    def to(self, device: torch.device) -> Signals:
+        """Move every tensor to a device."""
+        return Signals(
+            chosen_letters_M=self.chosen_letters_M.to(device),
+            student_letters_ML=self.student_letters_ML.to(device),
+            teacher_letters_ML=self.teacher_letters_ML.to(device),
+            logprobs_ML=self.logprobs_ML.to(device),
+            top_ids_MK=self.top_ids_MK.to(device),
+            top_logprobs_MK=self.top_logprobs_MK.to(device),
+            states={layer: states_MD.to(device) for layer, states_MD in self.states.items()},
+        )
+
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """The joint prompts of a micro-batch, with signals, or its replayed sequences, without."""
+    """The sequences of one kind in a micro-batch: joint prompts, or replayed sequences.
+
+    Attributes:
+        inputs: arguments of the model's ``forward``.
+        signals: ``None`` for replayed sequences.
+    """
 
     inputs: dict[str, Tensor]
-    learned: TargetTokens
+    targets: TargetTokens
     signals: Signals | None
     num_sequences: int
 
     def to(self, device: torch.device) -> SequenceBatch:
-        """The same with learned tokens and signals on a device; inputs stay where they are."""
-        signals = self.signals and replace(
-            self.signals,
-            **_tensors(self.signals, device),
-            states={name: state.to(device) for name, state in self.signals.states.items()},
-        )
-        return replace(
-            self, learned=replace(self.learned, **_tensors(self.learned, device)), signals=signals
-        )
-
-
-def _tensors(part: TargetTokens | Signals, device: torch.device) -> dict[str, Any]:
-    values = {item.name: getattr(part, item.name) for item in fields(part)}
-    return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        """Move targets and signals to a device; the inputs stay where they are."""
+        signals = self.signals.to(device) if self.signals is not None else None
+        return replace(self, targets=self.targets.to(device), signals=signals)
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward and backward pass learns; a part is ``None`` where it has no sequence."""
+    """The sequences of one forward and backward pass; ``None`` for a kind without a sequence."""
 
     joint: SequenceBatch | None
     replay: SequenceBatch | None
@@ -99,127 +122,165 @@ class MicroBatch:
 
 
 class DistillCollator:
-    """Lessons into a :class:`MicroBatch`.
+    """Collates examples into a :class:`MicroBatch`.
 
     Args:
-        level_weights: of each level's letter of a joint prompt, from the first level on; 1 beyond.
+        level_weights: relative weight of each level's letter in a joint prompt, from the first
+            level on. Levels beyond the last weight have weight 1.
     """
 
     def __init__(self, batcher: Batcher, level_weights: Sequence[float] = ()) -> None:
         self._batcher = batcher
         self._level_weights = level_weights
 
-    def __call__(self, lessons: Sequence[Example]) -> MicroBatch:
-        """Build one.
+    def __call__(self, examples: Sequence[Example]) -> MicroBatch:
+        """Build one micro-batch.
 
         Raises:
-            SampleError: if an image is not the one that the teacher saw.
-            FatalError: if a token is not where it should be; the sample is named.
+            SampleError: if an image file has changed since the teacher saw it.
+            FatalError: if a target token is not at its position; the message names the sample.
         """
-        joint = [lesson for lesson in lessons if isinstance(lesson, JointExample)]
-        replay = [lesson for lesson in lessons if isinstance(lesson, ReplayExample)]
+        joint = [example for example in examples if isinstance(example, JointExample)]
+        replay = [example for example in examples if isinstance(example, ReplayExample)]
+        num_sequences = len(examples)
         return MicroBatch(
-            joint=self._part(joint, _signals(joint), len(lessons)) if joint else None,
-            replay=self._part(replay, None, len(lessons)) if replay else None,
-            sample_ids=tuple(lesson.sample.sample_id for lesson in lessons),
+            joint=self._collate(joint, _collate_signals(joint), num_sequences) if joint else None,
+            replay=self._collate(replay, None, num_sequences) if replay else None,
+            sample_ids=tuple(example.sample.sample_id for example in examples),
         )
 
-    def _part(
-        self, lessons: Sequence[Example], signals: Signals | None, num_all: int
+    def _collate(
+        self, examples: Sequence[Example], signals: Signals | None, num_sequences: int
     ) -> SequenceBatch:
-        samples = [lesson.sample for lesson in lessons]
+        """Collate examples of one kind; ``num_sequences`` counts those of both kinds."""
+        samples = [example.sample for example in examples]
         batch = self._batcher(
-            [lesson.transcript.token_ids for lesson in lessons],
+            [example.transcript.token_ids for example in examples],
             [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],
             [sample.image_sha256 for sample in samples],
         )
-        learned = self._learned(lessons, batch, num_all)
-        _check_alignment(lessons, batch, learned, signals)
-        return SequenceBatch(batch.inputs, learned, signals, len(lessons))
-
-    def _learned(self, lessons: Sequence[Example], batch: Batch, num_all: int) -> TargetTokens:
-        rows, positions, targets, weights, text_weights, is_letter = [], [], [], [], [], []
-        for row, lesson in enumerate(lessons):
-            transcript = lesson.transcript
-            level_weights = self._level_weights if isinstance(lesson, JointExample) else ()
-            shares = _shares(len(transcript.positions), level_weights)
-            at_letters = dict(zip(transcript.positions, shares, strict=True))
-            num_learned = sum(transcript.is_target)
-            num_other = num_learned - len(at_letters)
-            for position, token in enumerate(transcript.token_ids):
-                if transcript.is_target[position]:
-                    rows.append(row)
-                    positions.append(position + batch.shifts[row] - 1)
-                    targets.append(token)
-                    is_letter.append(position in at_letters)
-                    share = at_letters[position] if is_letter[-1] else 1 / num_other
-                    weights.append(share / num_all)
-                    text_weights.append(1 / num_learned / num_all)
-        return TargetTokens(
-            rows_N=torch.tensor(rows),
-            positions_N=torch.tensor(positions),
-            targets_N=torch.tensor(targets),
-            is_letter_N=torch.tensor(is_letter),
-            weights_N=torch.tensor(weights),
-            text_weights_N=torch.tensor(text_weights),
+        targets = _stack_targets(
+            [
+                target
+                for row, example in enumerate(examples)
+                for target in self._targets(example, row, batch.shifts[row], num_sequences)
+            ]
         )
+        _check_alignment(examples, batch, targets, signals)
+        return SequenceBatch(batch.inputs, targets, signals, len(examples))
+
+    def _targets(
+        self, example: Example, row: int, shift: int, num_sequences: int
+    ) -> Iterator[_Target]:
+        """Yield the target tokens of one example, which is this row of the batch.
+
+        Args:
+            shift: the number of tokens that the image takes beyond its one placeholder.
+        """
+        transcript = example.transcript
+        level_weights = self._level_weights if isinstance(example, JointExample) else ()
+        shares = _letter_shares(len(transcript.positions), level_weights)
+        letter_shares = dict(zip(transcript.positions, shares, strict=True))
+        num_targets = sum(transcript.is_target)
+        num_others = num_targets - len(letter_shares)
+        tokens = zip(transcript.token_ids, transcript.is_target, strict=True)
+        for position, (token_id, is_target) in enumerate(tokens):
+            if not is_target:
+                continue
+            is_letter = position in letter_shares
+            share = letter_shares[position] if is_letter else 1 / num_others
+            yield _Target(
+                row=row,
+                position=position + shift - 1,
+                token_id=token_id,
+                is_letter=is_letter,
+                weight=share / num_sequences,
+                text_weight=1 / num_targets / num_sequences,
+            )
 
 
-def _shares(num_letters: int, level_weights: Sequence[float]) -> list[float]:
-    """Of each letter, its share of the mean over its sequence's letters."""
+@dataclass(frozen=True)
+class _Target:
+    """One target token; see :class:`TargetTokens`."""
+
+    row: int
+    position: int
+    token_id: int
+    is_letter: bool
+    weight: float
+    text_weight: float
+
+
+def _stack_targets(targets: Sequence[_Target]) -> TargetTokens:
+    return TargetTokens(
+        rows_N=torch.tensor([target.row for target in targets]),
+        positions_N=torch.tensor([target.position for target in targets]),
+        token_ids_N=torch.tensor([target.token_id for target in targets]),
+        is_letter_N=torch.tensor([target.is_letter for target in targets]),
+        weights_N=torch.tensor([target.weight for target in targets]),
+        text_weights_N=torch.tensor([target.text_weight for target in targets]),
+    )
+
+
+def _letter_shares(num_letters: int, level_weights: Sequence[float]) -> list[float]:
+    """Return each letter's share of the mean over its sequence's letters; they add up to 1.
+
+    If all weights are 0, so are all shares.
+    """
     given = level_weights[:num_letters]
     weights = [*given, *[1.0] * (num_letters - len(given))]
     total = sum(weights) or 1.0
     return [weight / total for weight in weights]
 
 
-def _signals(lessons: Sequence[JointExample]) -> Signals | None:
-    if not lessons:
-        return None
-    answers = [answer for lesson in lessons for answer in lesson.sample.answers]
-    state_rows = [row for lesson in lessons for row in lesson.rows]
+def _collate_signals(examples: Sequence[JointExample]) -> Signals:
+    answers = [answer for example in examples for answer in example.sample.answers]
+    state_rows = [row for example in examples for row in example.state_rows]
     return Signals(
-        targets_M=torch.tensor([answer.letter_ids[answer.choice] for answer in answers]),
-        student_letters_ML=_pad([ids for lesson in lessons for ids in lesson.letter_ids]),
+        chosen_letters_M=torch.tensor([answer.letter_ids[answer.choice] for answer in answers]),
+        student_letters_ML=_pad([ids for example in examples for ids in example.letter_ids]),
         teacher_letters_ML=_pad([answer.letter_ids for answer in answers]),
         logprobs_ML=_pad([answer.mean_logprobs.tolist() for answer in answers]),
         top_ids_MK=torch.tensor([row.top_ids.tolist() for row in state_rows]),
         top_logprobs_MK=torch.tensor([row.top_logprobs.tolist() for row in state_rows]),
         states={
-            layer: torch.cat([lesson.states[layer] for lesson in lessons])
-            for layer in lessons[0].states
+            layer: torch.cat([example.states[layer] for example in examples])
+            for layer in examples[0].states
         },
     )
 
 
 def _pad(rows: Sequence[Sequence[float]]) -> Tensor:
+    """Stack rows into one tensor; a shorter row repeats its first value."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in rows])
 
 
 def _check_alignment(
-    lessons: Sequence[Example], batch: Batch, learned: TargetTokens, signals: Signals | None
+    examples: Sequence[Example], batch: Batch, targets: TargetTokens, signals: Signals | None
 ) -> None:
-    """Alignment by token ids, in the very tensors that the model gets.
+    """Check by token ids, in the tensors that the model gets, that targets are in their places.
 
-    Every learned token is in ``input_ids`` behind the state that predicts it, and every letter is
-    one of its question's.
+    Every target token must stand in ``input_ids`` right after the position that predicts it, and
+    every letter must be one of its question's options.
 
     Raises:
-        FatalError: naming the sample.
+        FatalError: for the first token that is wrong; the message names the sample.
     """
-    ids = batch.inputs["input_ids"]
-    places_N = (learned.positions_N + 1).clamp_max(ids.shape[1] - 1)
-    found_N = ids[learned.rows_N, places_N]
-    is_wrong_N = found_N != learned.targets_N
+    input_ids = batch.inputs["input_ids"]
+    places_N = (targets.positions_N + 1).clamp_max(input_ids.shape[1] - 1)
+    found_N = input_ids[targets.rows_N, places_N]
+    is_wrong_N = found_N != targets.token_ids_N
     if signals is not None:
-        letters_M = learned.targets_N[learned.is_letter_N]
+        letters_M = targets.token_ids_N[targets.is_letter_N]
         is_option_M = (signals.student_letters_ML == letters_M[:, None]).any(-1)
-        is_wrong_N[learned.is_letter_N] |= ~is_option_M
-    for n in is_wrong_N.nonzero().flatten().tolist()[:1]:
-        lesson = lessons[int(learned.rows_N[n])]
-        raise FatalError(
-            f"sample {lesson.sample.sample_id}: token {int(places_N[n])} is "
-            f"{int(found_N[n])}, where {int(learned.targets_N[n])} is to be learned"
-            f"{' as a letter' if learned.is_letter_N[n] else ''}"
-        )
+        is_wrong_N[targets.is_letter_N] |= ~is_option_M
+    if not is_wrong_N.any():
+        return
+    first = int(is_wrong_N.nonzero()[0])
+    example = examples[int(targets.rows_N[first])]
+    role = "the letter of an answer" if targets.is_letter_N[first] else "a target"
+    raise FatalError(
+        f"sample {example.sample.sample_id}: token {int(places_N[first])} of the model's input is "
+        f"{int(found_N[first])}, where {int(targets.token_ids_N[first])} was expected as {role}"
+    )

@@ -1,4 +1,4 @@
-"""What to learn from the teacher's shards: the joint prompt, and what is not to be forgotten."""
+"""The training set: a joint prompt for each sample of the teacher's shards, and replay examples."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class ShardFiles:
 
 @dataclass(frozen=True)
 class JointExample:
-    """The joint prompt of one sample, answered, with the teacher's signals at its letters.
+    """The joint prompt of one sample with its answers, and the teacher's signals at its letters.
 
     Attributes:
-        letter_ids: per answer, the token of each option's letter in this transcript, options in
-            the order that the teacher saw.
-        rows: per answer, what the state pass saw.
+        letter_ids: for each answer, the token of each option's letter in this transcript. The
+            options are in the order that the teacher saw.
+        state_rows: for each answer, the record of the state pass.
         states: layer name -> teacher states [answers, D].
     """
 
     sample: TeacherSample
     transcript: Transcript
     letter_ids: tuple[tuple[int, ...], ...]
-    rows: tuple[StateRow, ...]
+    state_rows: tuple[StateRow, ...]
     states: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ReplayExample:
-    """A sequence where the student is to stay with the base."""
+    """A sequence on which the student must keep the base model's distribution."""
 
     sample: TeacherSample
     transcript: Transcript
@@ -65,22 +65,34 @@ class ReplayExample:
 
 Example = JointExample | ReplayExample
 ReplayKind = Literal["dialogue", "single", "plain"]
-"""What is replayed: a transcript of the teacher's, one of its questions asked by itself, or its
-reply to a plain prompt."""
-SampleIndex = tuple[int, int]
-"""Number of a shard and of a sample in it."""
+"""What is replayed: the teacher's dialogue, one of its questions alone, or its reply to a plain
+prompt."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What one example is built from.
+
+    Attributes:
+        shard: index of the shard.
+        index: index of the sample within its shard.
+        replay_kind: ``None`` for the joint prompt.
+    """
+
+    shard: int
+    index: int
+    replay_kind: ReplayKind | None = None
 
 
 class DistillDataset(Dataset[Example]):
-    """Every sample's joint prompt, and so many replayed sequences that they are the share asked.
+    """One joint example for each usable sample, and enough replay examples to make up
+    ``distill.replay``.
 
-    There are none where the replay term has no weight: nothing would be learned from them.
-
-    Args:
-        seed: of the choice of samples to replay and of the order of options.
+    There are no replay examples if the replay term has weight 0, since nothing would be learned
+    from them. The choice of samples to replay and the order of options follow ``distill.seed``.
 
     Raises:
-        ConfigError: if the teacher is not confident of any sample.
+        ConfigError: if the teacher is not confident enough of any sample.
     """
 
     def __init__(
@@ -90,167 +102,182 @@ class DistillDataset(Dataset[Example]):
         self._chat = chat
         self._uses_truth = spec.labels == "truth"
         self._seed, self.epoch = spec.seed, 0
-        self._samples = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
-        self._rows = [read_state_rows(shard.state_rows) for shard in shards]
+        self._shards = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
+        self._state_rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
-        places = self._usable(spec.min_confidence)
+        joint_items = self._joint_items(spec.min_confidence)
         share = spec.replay if spec.losses.replay else 0.0
-        num_replayed = round(len(places) * share / (1 - share))
-        self._items: list[tuple[SampleIndex, ReplayKind | None]] = [
-            (place, None) for place in places
-        ]
-        self._items += self._chosen(places, num_replayed)
+        num_replayed = round(len(joint_items) * share / (1 - share))
+        self._items = [*joint_items, *self._replay_items(joint_items, num_replayed)]
 
-    def _chosen(
-        self, places: Sequence[SampleIndex], num_replayed: int
-    ) -> list[tuple[SampleIndex, ReplayKind]]:
-        """What to replay: every skill as often as any other."""
-        with_plain = [shard.with_plain_replies() for shard in self._samples]
-        plain = [
-            (number, place)
-            for number, place in places
-            if self._samples[number].sample_ids[place] in with_plain[number]
-        ]
-        places_of: dict[ReplayKind, Sequence[SampleIndex]] = {"dialogue": places, "single": places}
-        if plain:
-            places_of["plain"] = plain
-        skills, rng = list(places_of), random.Random(self._seed)
-        chosen = [skills[index % len(skills)] for index in range(num_replayed)]
-        return [(rng.choice(places_of[skill]), skill) for skill in chosen]
-
-    def _usable(self, min_confidence: float) -> list[SampleIndex]:
-        """Shard and place of the samples that have states and a confident teacher."""
-        places, best = [], 0.0
-        for number, (shard, rows) in enumerate(zip(self._samples, self._rows, strict=True)):
-            with_states = {sample_id for sample_id, _ in rows}
+    def _joint_items(self, min_confidence: float) -> list[_Item]:
+        """List the samples that have stored states and a confident teacher."""
+        items, best = [], 0.0
+        for shard_index, shard in enumerate(self._shards):
+            with_states = {sample_id for sample_id, _ in self._state_rows[shard_index]}
             lowest = shard.lowest_confidence()
             best = max([best, *lowest.values()])
-            places += [
-                (number, place)
-                for place, sample_id in enumerate(shard.sample_ids)
+            items += [
+                _Item(shard_index, sample_index)
+                for sample_index, sample_id in enumerate(shard.sample_ids)
                 if sample_id in with_states and lowest[sample_id] >= min_confidence
             ]
-        if not places:
+        if not items:
             raise ConfigError(
                 f"distill.min_confidence: {min_confidence:g} leaves no sample; the best has "
                 f"{best:.3g} at its least confident level"
             )
         if min_confidence:
-            num_samples = sum(len(shard) for shard in self._samples)
-            logger.info("the teacher is confident of %d of %d samples", len(places), num_samples)
-        return places
+            num_samples = sum(len(shard) for shard in self._shards)
+            logger.info("the teacher is confident of %d of %d samples", len(items), num_samples)
+        return items
+
+    def _replay_items(self, joint_items: Sequence[_Item], num_replayed: int) -> list[_Item]:
+        """Draw samples to replay, equally many for each kind of replay."""
+        with_plain = [shard.with_plain_replies() for shard in self._shards]
+        plain_items = [
+            item
+            for item in joint_items
+            if self._shards[item.shard].sample_ids[item.index] in with_plain[item.shard]
+        ]
+        candidates: dict[ReplayKind, Sequence[_Item]] = {
+            "dialogue": joint_items,
+            "single": joint_items,
+        }
+        if plain_items:
+            candidates["plain"] = plain_items
+        kinds, rng = list(candidates), random.Random(self._seed)
+        items = []
+        for number in range(num_replayed):
+            kind = kinds[number % len(kinds)]
+            items.append(replace(rng.choice(candidates[kind]), replay_kind=kind))
+        return items
 
     @property
     def layers(self) -> list[str]:
-        """Names of the stored layers."""
+        """Names of the layers whose states are stored."""
         return self._states[0].layers
 
     @property
     def lengths(self) -> list[int]:
-        """Of each item, about how many tokens it is long, images expanded."""
-        by_shard = [shard.num_prompt_tokens() for shard in self._samples]
-        return [by_shard[shard][place] for (shard, place), _ in self._items]
+        """The approximate number of tokens of each example, with its image expanded."""
+        lengths = [shard.num_prompt_tokens() for shard in self._shards]
+        return [lengths[item.shard][item.index] for item in self._items]
 
     @property
-    def are_replayed(self) -> list[bool]:
-        """Of each item, whether it keeps a skill of the base."""
-        return [skill is not None for _, skill in self._items]
+    def is_replay(self) -> list[bool]:
+        """For each example, whether it is a :class:`ReplayExample`."""
+        return [item.replay_kind is not None for item in self._items]
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Example:
-        (shard, place), skill = self._items[index]
-        sample = self._samples[shard][place]
+        item = self._items[index]
+        sample = self._shards[item.shard][item.index]
         rng = random.Random(f"{self._seed}:{self.epoch}:{index}")
-        if skill is not None:
-            return ReplayExample(sample, self._replayed(sample, skill, rng))
-        answers = sample.answers
-        rows = tuple(self._rows[shard][sample.sample_id, answer.level] for answer in answers)
-        file = self._states[shard]
+        if item.replay_kind is not None:
+            return ReplayExample(sample, self._replay_transcript(sample, item.replay_kind, rng))
+        file = self._states[item.shard]
+        state_rows = tuple(
+            self._state_rows[item.shard][sample.sample_id, answer.level]
+            for answer in sample.answers
+        )
         states = {
-            layer: torch.stack([file.row(layer, row.row) for row in rows]) for layer in file.layers
+            layer: torch.stack([file.row(layer, state_row.row) for state_row in state_rows])
+            for layer in file.layers
         }
-        transcript, letter_ids = self._joint(sample, rng)
-        return JointExample(sample, transcript, letter_ids, rows, states)
+        transcript, letter_ids = self._joint_transcript(sample, rng)
+        return JointExample(sample, transcript, letter_ids, state_rows, states)
 
     def set_epoch(self, epoch: int) -> None:
-        """Options are shown in another order in each epoch."""
+        """Set the epoch; the options are shown in another order in each epoch."""
         self.epoch = epoch
 
-    def _joint(
+    def _joint_transcript(
         self, sample: TeacherSample, rng: random.Random
     ) -> tuple[Transcript, tuple[tuple[int, ...], ...]]:
-        """The joint prompt with its options shuffled, and letters in the *teacher's* option order.
+        """Return the joint prompt with shuffled options and its answers, and the letters.
 
-        With options in one order for good, a student learns by heart which letters belong to an
-        image, and fails on the next one.
+        The letters of each answer are in the *teacher's* order of options. The options are shuffled
+        because a student that always sees one order learns which letters belong to an image, and
+        fails on the next image.
         """
         questions, choices, letter_ids = [], [], []
         for answer in sample.answers:
-            question, order = self._shuffled(answer, rng)
+            question, order = self._shuffle_options(answer, rng)
             questions.append(question)
             choices.append(order.index(self._label(answer)))
             letters = self._chat.joint_letter_ids(question)
-            letter_ids.append(tuple(letters[order.index(old)] for old in range(len(order))))
+            letter_ids.append(tuple(letters[order.index(option)] for option in range(len(order))))
         transcript = self._chat.joint_transcript(questions, choices, self._taxonomy.root)
         return transcript, tuple(letter_ids)
 
     def _label(self, answer: TeacherAnswer) -> int:
-        """Index of the option to learn, among those that the teacher saw.
+        """Return the index of the option to learn, in the order that the teacher saw.
 
         Raises:
-            FatalError: naming the sample and level, if its truth is to be learned and unknown.
+            FatalError: if ``distill.labels`` is ``truth`` and no option is the true node; the
+                message names the sample and the level.
         """
         if not self._uses_truth:
             return answer.choice
         if answer.truth not in answer.options:
             raise FatalError(
-                f"sample {answer.sample_id}, level {answer.level}: distill.labels: truth, but its "
-                f"true node is {answer.truth!r} and no option"
+                f"sample {answer.sample_id}, level {answer.level}: distill.labels is truth, but "
+                f"its true node is {answer.truth!r}, which is no option"
             )
         return answer.options.index(answer.truth)
 
-    def _replayed(self, sample: TeacherSample, skill: ReplayKind, rng: random.Random) -> Transcript:
-        if skill == "dialogue":
+    def _replay_transcript(
+        self, sample: TeacherSample, kind: ReplayKind, rng: random.Random
+    ) -> Transcript:
+        if kind == "dialogue":
             return self._dialogue(sample, rng)
-        if skill == "single":
-            return self._single(rng.choice(sample.answers), [], rng)
+        if kind == "single":
+            return self._single_question(rng.choice(sample.answers), [], rng)
         with_answers = {answer.transcript for answer in sample.answers}
-        plain = [each for n, each in enumerate(sample.transcripts) if n not in with_answers]
-        transcript = rng.choice(plain)
-        return Transcript(transcript.token_ids, (), transcript.is_target)
+        plain_replies = [
+            transcript
+            for number, transcript in enumerate(sample.transcripts)
+            if number not in with_answers
+        ]
+        reply = rng.choice(plain_replies)
+        return Transcript(reply.token_ids, (), reply.is_target)
 
     def _dialogue(self, sample: TeacherSample, rng: random.Random) -> Transcript:
-        """The teacher's walk with its options in another order; one step where each has a prompt.
+        """Return the teacher's dialogue with its options in another order.
 
-        What the base says to that is asked of the base itself, so any order will do, and several
-        keep more of the skill than the one that was stored.
+        If the teacher answered each level in a prompt of its own (``elicit.style: facts``), return
+        one of those prompts. The base model itself gives the distribution to keep, so any order of
+        the options can be replayed. Several orders keep more of the skill than the stored one.
         """
         root, answers = self._taxonomy.root, sample.answers
         facts = [root] if root.name else []
         if len({answer.transcript for answer in answers}) > 1:
-            number = rng.randrange(len(answers))
-            known = [self._taxonomy[answer.answer] for answer in answers[:number]]
-            return self._single(answers[number], [*facts, *known], rng)
-        question, order = self._shuffled(answers[0], rng)
+            index = rng.randrange(len(answers))
+            known = [self._taxonomy[answer.answer] for answer in answers[:index]]
+            return self._single_question(answers[index], [*facts, *known], rng)
+        question, order = self._shuffle_options(answers[0], rng)
         turn = self._chat.first_turn(question, facts)
-        for before, answer in pairwise(answers):
-            choice = order.index(before.choice)
-            question, order = self._shuffled(answer, rng)
+        for previous, answer in pairwise(answers):
+            choice = order.index(previous.choice)
+            question, order = self._shuffle_options(answer, rng)
             turn = self._chat.next_turn(turn, choice, question)
         return self._chat.close(turn, order.index(answers[-1].choice))
 
-    def _single(
+    def _single_question(
         self, answer: TeacherAnswer, facts: Sequence[Node], rng: random.Random
     ) -> Transcript:
-        """One question by itself, with the teacher's answer to it as the words to go through."""
-        question, order = self._shuffled(answer, rng)
+        """Return a conversation of one question and the teacher's answer to it."""
+        question, order = self._shuffle_options(answer, rng)
         turn = self._chat.first_turn(question, facts)
         return self._chat.close(turn, order.index(answer.choice))
 
-    def _shuffled(self, answer: TeacherAnswer, rng: random.Random) -> tuple[Question, list[int]]:
-        """The question with its options in another order, and which of the old stands where."""
-        asked = answer.question(self._taxonomy)
-        order = rng.sample(range(len(asked.options)), len(asked.options))
-        return replace(asked, options=tuple(asked.options[old] for old in order)), order
+    def _shuffle_options(
+        self, answer: TeacherAnswer, rng: random.Random
+    ) -> tuple[Question, list[int]]:
+        """Return the question with its options shuffled, and the old index of each option."""
+        question = answer.question(self._taxonomy)
+        order = rng.sample(range(len(question.options)), len(question.options))
+        return replace(question, options=tuple(question.options[old] for old in order)), order

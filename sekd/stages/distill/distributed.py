@@ -1,4 +1,4 @@
-"""A training in several processes: the first one decides and writes, the others follow it."""
+"""Training in several processes: the main process decides and writes, the others follow it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ T = TypeVar("T")
 
 
 def broadcast_from_main(decide: Callable[[], T]) -> T:
-    """What ``decide`` returns in the first process, in all of them; the others do not call it.
+    """Call ``decide`` in the main process alone, and return its result in every process.
 
-    All processes have to come here. One that was started alone simply decides.
+    Every process must call this. A single process calls ``decide`` and returns its result.
     """
-    # Joins the group that torchrun or accelerate described in the environment, and makes this
-    # process's GPU the current one.
-    process = PartialState(cpu=not torch.cuda.is_available())
-    return broadcast_object_list([decide() if process.is_main_process else None])[0]  # type: ignore[no-any-return]
+    # This joins the process group that torchrun or accelerate described in the environment, and
+    # makes this process's GPU the current one.
+    state = PartialState(cpu=not torch.cuda.is_available())
+    decision = decide() if state.is_main_process else None
+    return broadcast_object_list([decision])[0]  # type: ignore[no-any-return]
 
 
 def destroy_process_group() -> None:
-    """Leave the group again, if there is one; nothing can be agreed on afterwards."""
+    """Leave the process group, if there is one; no collective can run afterwards."""
     PartialState().destroy_process_group()
 
 
 def uses_fsdp() -> bool:
-    """Whether ``accelerate launch --use_fsdp`` is to spread the weights over the processes."""
+    """Whether ``accelerate launch --use_fsdp`` asks to shard the weights over the processes."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def any_rank(facts: Sequence[bool]) -> list[bool]:
-    """Of each fact, whether it is one in any process; all of them have to come here."""
-    counts = torch.tensor(facts, dtype=torch.int64, device=PartialState().device)
+def any_rank(conditions: Sequence[bool]) -> list[bool]:
+    """For each condition, return whether it holds in any process. Every process must call this."""
+    counts = torch.tensor(conditions, dtype=torch.int64, device=PartialState().device)
     return [bool(count) for count in reduce(counts, reduction="sum").tolist()]

@@ -1,4 +1,4 @@
-"""Distillation: from a finished elicitation to the student's adapter."""
+"""Run the distillation stage: from a finished elicitation to the student's adapter."""
 
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ from sekd.stages.elicit.run import finished_elicitation
 
 
 def run_distillation(config: RunConfig) -> Path:
-    """The student's adapter, trained now if it is not there."""
+    """Train the student, or find its finished adapter; return the adapter's directory here.
 
-    answers, states = finished_elicitation(config)
+    Raises:
+        ConfigError: if the elicitation of this config is not finished.
+    """
+    elicited = finished_elicitation(config)
+    answers, states = elicited.answers, elicited.states
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
     root = config.run_dir / "distill"
 
-    def open_own() -> tuple[str, Path | None]:
+    def open_run() -> tuple[str, Path | None]:
         fields = distill_fields(config, states.fingerprint, states.hashes())
         directory = open_directory(root, fields)
         return directory.name, find_folder(directory, "adapter")
 
-    name, adapter = distributed.broadcast_from_main(open_own)
+    name, adapter = distributed.broadcast_from_main(open_run)
     if adapter is None:
-        dialogues = answers.groups(TRANSCRIPTS, ANSWERS)
+        transcripts_and_answers = answers.groups(TRANSCRIPTS, ANSWERS)
         shards = [
-            ShardFiles(*dialogues[shard], *files)
-            for shard, files in states.groups(STATES, STATE_ROWS).items()
+            ShardFiles(*transcripts_and_answers[shard], *states_and_rows)
+            for shard, states_and_rows in states.groups(STATES, STATE_ROWS).items()
         ]
-        here = local_directory(config.run_dir) / "distill" / name
-        train(config, taxonomy, shards, here)
+        local = local_directory(config.run_dir) / "distill" / name
+        train(config, taxonomy, shards, local)
         adapter = distributed.broadcast_from_main(
-            lambda: publish_folder(here, root / name, "adapter")
+            lambda: publish_folder(local, root / name, "adapter")
         )
     distributed.destroy_process_group()
     return adapter
 
 
 def finished_adapter(config: RunConfig) -> Path | None:
-    """The newest adapter that was trained under this config."""
-
+    """Return the directory of the newest adapter trained under this config, or ``None``."""
     for directory in directories(config.run_dir / "distill", distill_spec(config)):
         adapter = find_folder(directory, "adapter")
         if adapter is not None:

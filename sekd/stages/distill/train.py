@@ -1,4 +1,4 @@
-"""Stage two: train the LoRA student on the teacher's shards."""
+"""Train the LoRA student on the teacher's shards, with checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -21,76 +21,79 @@ from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.batching import Batcher
 from sekd.models.chat import Chat
-from sekd.stages.distill import distributed as ranks
-from sekd.stages.distill.adapter import adapted_in, add_adapter
-from sekd.stages.distill.card import model_card
-from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
-from sekd.stages.distill.collate import DistillCollator, MicroBatch
-from sekd.stages.distill.curves import write_curves
-from sekd.stages.distill.dataset import DistillDataset, Example, ShardFiles
-from sekd.stages.distill.objective import Objective
-from sekd.stages.distill.trainer import (
+from sekd.stages.distill import distributed
+from sekd.stages.distill.adapter import add_adapter, saved_modules
+from sekd.stages.distill.callbacks import (
     CheckpointCurvesCallback,
-    DistillTrainer,
     LogCallback,
     ProgressBarCallback,
     SetEpochCallback,
 )
+from sekd.stages.distill.card import model_card
+from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
+from sekd.stages.distill.collate import DistillCollator
+from sekd.stages.distill.curves import write_curves
+from sekd.stages.distill.dataset import DistillDataset, ShardFiles
+from sekd.stages.distill.objective import Objective
+from sekd.stages.distill.trainer import DistillTrainer
 from sekd.stages.elicit.states import states_spec
 
 DISTILL_VERSION = 3
-"""Part of the fingerprint: raise it when the same input would give another adapter."""
+"""Part of the fingerprint. Raise it when the same input would give another adapter."""
 
 
 def distill_spec(config: RunConfig) -> dict[str, Any]:
-    """The settings that the adapter depends on, as JSON."""
-    own = config.distill.model_dump(mode="json", exclude={"runtime"})
-    begun = config.distill.initial_adapter
-    if begun:  # its content counts, not its place
-        own["initial_adapter"] = loading.adapter_identity(begun, "distill.initial_adapter")
-    return {**states_spec(config), "distill": own}
+    """Return the settings that the adapter depends on, as JSON values."""
+    settings = config.distill.model_dump(mode="json", exclude={"runtime"})
+    initial = config.distill.initial_adapter
+    if initial is not None:
+        # The adapter's content belongs to the fingerprint; its path does not.
+        settings["initial_adapter"] = loading.adapter_identity(initial, "distill.initial_adapter")
+    return {**states_spec(config), "distill": settings}
 
 
 def distill_fields(
     config: RunConfig, states_fingerprint: str, state_hashes: list[str]
 ) -> dict[str, Any]:
-    """Everything that the adapter depends on: hashed, it is its fingerprint."""
-    in_4bit = config.distill.lora.load_in_4bit
-    return {
+    """Return everything that the adapter depends on: the fields of its fingerprint."""
+    fields = {
         "stage": "distill",
         "version": DISTILL_VERSION,
         "spec": distill_spec(config),
         "model": loading.model_identity(config.model),
         "peft": metadata.version("peft"),
-        **({"bitsandbytes": loading.bitsandbytes_version()} if in_4bit else {}),
         "states": {"fingerprint": states_fingerprint, "files": state_hashes},
     }
+    if config.distill.lora.load_in_4bit:
+        fields["bitsandbytes"] = loading.bitsandbytes_version()
+    return fields
 
 
 def train(
     config: RunConfig, taxonomy: Taxonomy, shards: Sequence[ShardFiles], directory: Path
 ) -> Path:
-    """Train and leave a standard PEFT adapter in ``directory/adapter``; returns that path.
+    """Train, write a standard PEFT adapter to ``directory/adapter`` and return that path.
 
-    Picks up from the last whole checkpoint in ``directory/checkpoints`` if there is one. On one
-    device the adapter is then to the bit that of a run that was never stopped. In processes that
-    torchrun or accelerate started, all of them come here; the first one writes.
+    Training resumes from the last complete checkpoint in ``directory/checkpoints``, if there is
+    one. On one device the adapter is then bit-identical to that of an uninterrupted run. Every
+    process that torchrun or accelerate started must call this; the main process writes.
 
     Raises:
         ConfigError: if a batch size, a layer or a module name does not fit.
-        FatalError: if the loss or the gradient stops being finite, or the loss explodes.
+        SampleError: if an image file has changed since the teacher saw it.
+        FatalError: if the loss or the gradient is not finite, or the loss explodes.
     """
     adapter, checkpoints = directory / "adapter", directory / "checkpoints"
-    if ranks.broadcast_from_main(adapter.is_dir):
+    if distributed.broadcast_from_main(adapter.is_dir):
         return adapter
-    checkpoint = ranks.broadcast_from_main(lambda: last_checkpoint(checkpoints))
+    checkpoint = distributed.broadcast_from_main(lambda: last_checkpoint(checkpoints))
     if checkpoint is None or not checkpoint.is_final:
         _fit(config, taxonomy, shards, directory, checkpoint)
-        checkpoint = ranks.broadcast_from_main(lambda: last_checkpoint(checkpoints))
+        checkpoint = distributed.broadcast_from_main(lambda: last_checkpoint(checkpoints))
         assert checkpoint is not None
         assert checkpoint.is_final
-    final = checkpoint
-    ranks.broadcast_from_main(lambda: _write_adapter(config, final, adapter))
+    final_checkpoint = checkpoint
+    distributed.broadcast_from_main(lambda: _write_adapter(config, final_checkpoint, adapter))
     return adapter
 
 
@@ -101,84 +104,94 @@ def _fit(
     directory: Path,
     checkpoint: Checkpoint | None,
 ) -> None:
+    """Run the Trainer until its last step, from a checkpoint if there is one."""
     spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
     is_bf16 = config.model.dtype == "bfloat16"
-    # First, since this chooses the process's device: a base in 4 bits is put there on loading.
-    args = _arguments(spec, directory / "checkpoints", is_bf16=is_bf16)
-    if spec.runtime.num_workers:
-        # Micro-batches come as shared memory. Held open as file descriptors, which is PyTorch's
-        # way, those of one large global batch would be more than a process is allowed.
-        torch.multiprocessing.set_sharing_strategy("file_system")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in each worker
-    if ranks.uses_fsdp():
-        # Of checkpoints only, the adapter is whole anyway; and a checkpoint in one file is written,
-        # but accelerate never comes back from reading it.
-        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
-        # Else all processes but the first would begin with empty weights, and an adapter on them.
-        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    # The arguments come first because they choose this process's device, and a 4-bit base is loaded
+    # onto that device.
+    args = _training_arguments(spec, directory / "checkpoints", is_bf16=is_bf16)
+    _set_environment(spec)
     set_seed(spec.seed)
     chat = Chat(
         loading.load_processor(config.model),
         subject=dataset_spec.subject,
         answer=config.elicit.answer,
     )
-    device = "cpu" if ranks.uses_fsdp() else None
+    device = "cpu" if distributed.uses_fsdp() else None
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
-    lessons = DistillDataset(shards, taxonomy, chat, spec)
+    dataset = DistillDataset(shards, taxonomy, chat, spec)
     batcher = Batcher(chat, with_token_types=loading.forward_accepts(base, "mm_token_type_ids"))
-    collate = DistillCollator(batcher, spec.losses.levels)
     model = add_adapter(base, spec, config.model.decoder_blocks)
-
-    def collate_batch(some: Sequence[Example]) -> dict[str, MicroBatch]:
-        return {"batch": collate(some)}
-
     trainer = DistillTrainer(
-        Objective(model, config.model, spec, lessons.layers),
+        Objective(model, config.model, spec, dataset.layers),
+        dataset,
+        DistillCollator(batcher, spec.losses.levels),
         spec.global_batch,
         model=model,
         args=args,
-        train_dataset=lessons,
-        data_collator=collate_batch,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBarCallback)
     trainer.add_callback(LogCallback(spec.global_batch))
-    trainer.add_callback(SetEpochCallback(lessons))
+    trainer.add_callback(SetEpochCallback(dataset))
     trainer.add_callback(CheckpointCurvesCallback(directory))
-    # What accelerate passes on to PyTorch for our ddp_broadcast_buffers.
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-    set_seed(spec.seed + args.process_index)  # each process drops out other units
+    set_seed(spec.seed + args.process_index)  # dropout differs between processes
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
 
+def _set_environment(spec: DistillSpec) -> None:
+    """Set the process-wide switches of PyTorch, tokenizers and accelerate that training needs."""
+    if spec.runtime.num_workers:
+        # Workers pass micro-batches on in shared memory. PyTorch's default keeps it open as file
+        # descriptors, and those of one large global batch would exceed a process's limit.
+        torch.multiprocessing.set_sharing_strategy("file_system")
+        # Without this, tokenizers warn in every worker.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if distributed.uses_fsdp():
+        # accelerate never returns from reading a checkpoint in one file. The setting concerns
+        # checkpoints only; the adapter is saved with its full weights.
+        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
+        # Otherwise all processes but the main one start with empty weights, adapter included.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    # accelerate passes our ddp_broadcast_buffers on to PyTorch under a deprecated name.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+
+
 def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> None:
-    """The checkpoint's adapter under its own name, with card and curves; all at once."""
+    """Write the checkpoint's adapter with its model card and curves to the directory ``adapter``.
+
+    The directory is complete as soon as it exists, because it is renamed into place at the end.
+    """
     temporary = adapter.with_name("adapter.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(checkpoint.path / name, temporary / name)
     write_curves(checkpoint.history, temporary)
-    card = model_card(config, adapted_in(temporary), checkpoint.history)
+    card = model_card(config, saved_modules(temporary), checkpoint.history)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     temporary.replace(adapter)
 
 
-def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> TrainingArguments:
+def _training_arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> TrainingArguments:
     runtime = spec.runtime
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = runtime.batch_size * world_size
-    if spec.global_batch % per_step:
+    sequences_per_pass = runtime.batch_size * world_size
+    if spec.global_batch % sequences_per_pass:
         raise ConfigError(
             f"distill.global_batch {spec.global_batch} is no multiple of {runtime.batch_size} "
             f"(distill.runtime.batch_size) x {world_size} processes"
         )
+    # Workers inherit the dataset by fork: its open files cannot be pickled, which other start
+    # methods (macOS) would need.
+    can_fork = multiprocessing.get_start_method() == "fork"
+    num_workers = min(runtime.num_workers, os.cpu_count() or 1) if can_fork else 0
     args = TrainingArguments(
         output_dir=str(directory),
         per_device_train_batch_size=runtime.batch_size,
-        gradient_accumulation_steps=spec.global_batch // per_step,
+        gradient_accumulation_steps=spec.global_batch // sequences_per_pass,
         num_train_epochs=spec.epochs,
         learning_rate=spec.learning_rate,
         lr_scheduler_type="cosine",
@@ -196,16 +209,14 @@ def _arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> Training
         label_names=[],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
-        # Workers get the lessons by fork: open shards cannot be sent (macOS starts processes anew).
-        dataloader_num_workers=min(runtime.num_workers, os.cpu_count() or 1)
-        if multiprocessing.get_start_method() == "fork"
-        else 0,
-        # A micro-batch may lack one kind of sequence, so processes run different numbers of forward
-        # passes, and none of those may wait for the others. All of the adapter is in all of them.
+        dataloader_num_workers=num_workers,
+        # A micro-batch may lack one kind of sequences, so the processes run different numbers of
+        # forward passes, and no pass may wait for other processes. Every process uses every weight
+        # of the adapter.
         ddp_broadcast_buffers=False,
         ddp_find_unused_parameters=False,
     )
-    # One device for each process: Trainer would take every GPU in sight (DataParallel), and with n
-    # of them n times the global batch.
+    # One device for each process. The Trainer would use all visible GPUs (DataParallel), and
+    # multiply the global batch by their number.
     args._n_gpu = min(args.n_gpu, 1)
     return args

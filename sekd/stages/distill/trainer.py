@@ -1,15 +1,12 @@
-"""A transformers ``Trainer`` over the objective: terms are logged, and a broken loss stops it."""
+"""A transformers ``Trainer`` for the objective: it logs every term and stops at a broken loss."""
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,91 +14,107 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import Sampler
-from transformers import (
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import Trainer
 
 from sekd.errors import FatalError, SekdError
-from sekd.stages.distill.collate import MicroBatch
-from sekd.stages.distill.curves import write_curves
+from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.dataset import DistillDataset
-from sekd.stages.distill.objective import TERMS, Objective
+from sekd.stages.distill.objective import Objective
+from sekd.stages.distill.terms import TERMS
 
-logger = logging.getLogger(__name__)
-
-_SORTED_AT_ONCE = 50
-"""Global batches whose sequences are sorted by length together."""
-_EXPLODED = 10.0
-"""A micro-batch's loss has exploded at so many times the mean of the first step, or of 1 if that
-is less: a student that goes on from a good one begins near zero."""
+_MEGABATCH = 50
+"""The number of global batches whose sequences are sorted by length together."""
+_MAX_LOSS_RATIO = 10.0
+"""Training stops when a micro-batch's loss exceeds 10 x max(first step's loss, 1). The 1 is for a
+student that continues from a good adapter, whose first loss is near zero."""
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Random order with sequences of like length together, so that little is padding.
+    """Random order in which sequences of similar length are together, to save padding.
 
-    Of every 50 global batches the sequences are sorted, and the batches shuffled again. Within one,
-    those of a kind are together, too, because a micro-batch takes forward passes for each kind. The
-    order follows from the seed and the epoch, whatever the number of processes and micro-batches.
-    An epoch is made of whole global batches: the last one is filled up with sequences that were
-    there before, so that every step is a mean over as many, in micro-batches of one size.
+    The sequences of 50 global batches are sorted by length, and their batches are shuffled again.
+    Within a batch, joint prompts and replayed sequences are grouped, because a micro-batch takes
+    separate forward passes for the two kinds. The order depends on the seed and the epoch only, not
+    on the number of processes or the size of a micro-batch. An epoch consists of whole global
+    batches: the last one is filled with sequences of the same epoch, so that every step is a mean
+    over the same number of sequences.
     """
 
-    def __init__(self, lessons: DistillDataset, global_batch: int, seed: int) -> None:
-        self._lessons, self._global_batch, self._seed = lessons, global_batch, seed
-        self._lengths, self._are_replayed = lessons.lengths, lessons.are_replayed
+    def __init__(self, dataset: DistillDataset, global_batch: int, seed: int) -> None:
+        self._dataset, self._global_batch, self._seed = dataset, global_batch, seed
+        self._lengths, self._is_replay = dataset.lengths, dataset.is_replay
 
     def __len__(self) -> int:
         return math.ceil(len(self._lengths) / self._global_batch) * self._global_batch
 
     def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self._seed}:{self._lessons.epoch}")
-        num_lessons, size = len(self._lengths), self._global_batch
-        shuffled = rng.sample(range(num_lessons), num_lessons)
-        order = list(islice(cycle(shuffled), len(self)))
-        for start in range(0, len(order), size * _SORTED_AT_ONCE):
-            some = order[start : start + size * _SORTED_AT_ONCE]
-            some.sort(key=self._lengths.__getitem__)  # stable: those of one length stay shuffled
-            batches = [some[at : at + size] for at in range(0, len(some), size)]
+        rng = random.Random(f"{self._seed}:{self._dataset.epoch}")
+        num_examples, batch_size = len(self._lengths), self._global_batch
+        shuffled = rng.sample(range(num_examples), num_examples)
+        indices = list(islice(cycle(shuffled), len(self)))
+        megabatch_size = batch_size * _MEGABATCH
+        for start in range(0, len(indices), megabatch_size):
+            # The sort is stable: sequences of equal length stay shuffled.
+            megabatch = sorted(
+                indices[start : start + megabatch_size], key=lambda index: self._lengths[index]
+            )
+            batches = [
+                megabatch[first : first + batch_size]
+                for first in range(0, len(megabatch), batch_size)
+            ]
             for batch in rng.sample(batches, len(batches)):
-                yield from sorted(batch, key=self._are_replayed.__getitem__)
+                yield from sorted(batch, key=lambda index: self._is_replay[index])
+
+
+class MicroBatchBuilder:
+    """The DataLoader's ``collate_fn``: builds a micro-batch from the indices of its examples.
+
+    PyTorch passes an exception on from a worker as text only. An error of sekd is therefore
+    returned in place of the micro-batch, and :meth:`DistillTrainer.compute_loss` raises it.
+    """
+
+    def __init__(self, dataset: DistillDataset, collate: DistillCollator) -> None:
+        self._dataset = dataset
+        self._collate = collate
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, MicroBatch | SekdError]:
+        """Build one micro-batch as the ``inputs`` of ``compute_loss``."""
+        try:
+            return {"batch": self._collate([self._dataset[index] for index in indices])}
+        except SekdError as error:
+            return {"batch": error}
 
 
 class DistillTrainer(Trainer):
-    """A ``Trainer`` whose loss is the weighted sum of the terms, each of them logged."""
+    """A ``Trainer`` whose loss is the weighted sum of the terms, and which logs each of them.
 
-    def __init__(self, objective: Objective, global_batch: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    Its DataLoader yields indices of ``dataset``; ``collate`` turns them into micro-batches.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        dataset: DistillDataset,
+        collate: DistillCollator,
+        global_batch: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            train_dataset=range(len(dataset)),
+            data_collator=MicroBatchBuilder(dataset, collate),
+            **kwargs,
+        )
         self._objective = objective
+        self._dataset = dataset
         self._global_batch = global_batch
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
-        self._in_this_step: list[str] = []
-        # The terms are means over sequences: the Trainer is to average micro-batches itself.
+        self._term_sums: dict[str, float] = defaultdict(float)
+        self._num_sequences: dict[str, int] = defaultdict(int)
+        self._step_sample_ids: list[str] = []
+        # The terms are means over sequences, so the Trainer has to average the micro-batches.
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        assert isinstance(self.train_dataset, DistillDataset)
-        return LengthGroupedSampler(self.train_dataset, self._global_batch, self.args.seed)
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """The micro-batches of one step.
-
-        Raises:
-            SekdError: what went wrong with a sample, in its own words if it was in a worker.
-        """
-        try:
-            return super().get_batch_samples(*args, **kwargs)
-        except SekdError as error:
-            # PyTorch brings a worker's error with the traceback as its text, the error at its end.
-            *_, last = lines = str(error).splitlines()
-            if len(lines) == 1:
-                raise
-            raise type(error)(last.partition(": ")[2]) from error
+        return LengthGroupedSampler(self._dataset, self._global_batch, self.args.seed)
 
     def compute_loss(
         self,
@@ -110,73 +123,75 @@ class DistillTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The loss of one micro-batch.
+        """Return the loss of one micro-batch.
 
         Raises:
-            FatalError: if it is not finite or has exploded; the samples are named.
+            SekdError: if the micro-batch could not be built.
+            FatalError: if the loss is not finite or has exploded; the message names the samples.
         """
-        batch: MicroBatch = inputs["batch"]
-        self._in_this_step += batch.sample_ids
+        batch: MicroBatch | SekdError = inputs["batch"]
+        if isinstance(batch, SekdError):
+            raise batch
+        self._step_sample_ids += batch.sample_ids
         terms = self._objective(model, batch)
         loss = self._objective.weighted(terms)
-        self._check(loss.item(), batch)
-        self._count(terms, batch)
+        self._check_loss(loss.item(), batch)
+        self._add_to_means(terms, batch)
         return loss
 
-    def _check(self, loss: float, batch: MicroBatch) -> None:
-        """Hold the loss against that of the first step, which a resumed run knows from its log."""
-        first = next((line["loss"] for line in self.state.log_history), math.inf)
-        limit = _EXPLODED * max(first, 1.0)
+    def _check_loss(self, loss: float, batch: MicroBatch) -> None:
+        """Compare the loss with that of the first step, which a resumed run has in its log."""
+        first = next((entry["loss"] for entry in self.state.log_history), math.inf)
+        limit = _MAX_LOSS_RATIO * max(first, 1.0)
         if math.isfinite(loss) and loss <= limit:
             return
-        expected = f", {limit:.4g} at most was expected" if math.isfinite(limit) else ""
-        raise FatalError(self._stopped(f"the loss is {loss:.4g}", expected, batch.sample_ids))
+        expected = f", but should be at most {limit:.4g}" if math.isfinite(limit) else ""
+        raise self._training_error(f"the loss is {loss:.4g}", expected, batch.sample_ids)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        """Clip, right before the optimizer's step.
+        """Clip the gradient, which happens right before the optimizer's step.
 
         Raises:
-            FatalError: if the gradient is not finite; the samples of all processes are named.
+            FatalError: if the gradient is not finite; the message names the samples of the step, of
+                all processes.
         """
         norm = super()._clip_grad_norm(model)
-        if not math.isfinite(norm):  # in one process as in all
-            sample_ids = gather_object(self._in_this_step)
-            raise FatalError(self._stopped(f"the gradient's norm is {norm:.4g}", "", sample_ids))
-        self._in_this_step.clear()
+        if not math.isfinite(norm):  # the norm is the same in all processes
+            sample_ids = gather_object(self._step_sample_ids)
+            raise self._training_error(f"the gradient's norm is {norm:.4g}", "", sample_ids)
+        self._step_sample_ids.clear()
         return norm
 
-    def _stopped(self, what: str, expected: str, sample_ids: Sequence[str]) -> str:
-        return (
-            f"{what} at step {self.state.global_step}{expected}; the samples: "
-            f"{', '.join(sample_ids)}. Lower distill.learning_rate, or look at them with "
+    def _training_error(self, value: str, expected: str, sample_ids: Sequence[str]) -> FatalError:
+        return FatalError(
+            f"{value} at step {self.state.global_step}{expected}; the samples: "
+            f"{', '.join(sample_ids)}. Lower distill.learning_rate, or look at the samples with "
             "sekd inspect"
         )
 
-    def _count(self, terms: dict[str, Tensor], batch: MicroBatch) -> None:
-        """Sum up each term over the sequences of its kind."""
-        num_all = len(batch.sample_ids)
-        for name, term in terms.items():
-            part = batch.replay if name == "replay" else batch.joint
-            assert part is not None
-            self._sums[name] += term.item() * num_all
-            self._counts[name] += part.num_sequences
+    def _add_to_means(self, terms: dict[str, Tensor], batch: MicroBatch) -> None:
+        """Add each term, as a sum over the sequences of its kind, to the mean that is logged."""
+        for term in TERMS:
+            sequences = term.sequences(batch)
+            if term.name in terms and sequences is not None:
+                self._term_sums[term.name] += terms[term.name].item() * len(batch.sample_ids)
+                self._num_sequences[term.name] += sequences.num_sequences
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means of the terms since the last line, over all processes."""
+        """Add the mean of each term since the last entry, over the sequences of all processes."""
         if "loss" in logs:
-            mine = torch.tensor([[self._sums[name], self._counts[name]] for name in TERMS])
-            sums = self.accelerator.reduce(mine.to(self.args.device)).tolist()
-            logs |= {
-                name: round(total / count, 5)
-                for name, (total, count) in zip(TERMS, sums, strict=True)
-                if count
-            }
-            self._sums.clear()
-            self._counts.clear()
+            names = [term.name for term in TERMS]
+            local = torch.tensor([[self._term_sums[n], self._num_sequences[n]] for n in names])
+            totals = self.accelerator.reduce(local.to(self.args.device)).tolist()
+            for name, (term_sum, num_sequences) in zip(names, totals, strict=True):
+                if num_sequences:
+                    logs[name] = round(term_sum / num_sequences, 5)
+            self._term_sums.clear()
+            self._num_sequences.clear()
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """A plain PEFT adapter, whole however the weights are spread over the processes."""
+        """Save a plain PEFT adapter with the full weights, also if they are sharded."""
         options = StateDictOptions(
             full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
         )
@@ -187,86 +202,9 @@ class DistillTrainer(Trainer):
             )
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The last file of every process; the first one then writes the one that makes it whole."""
+        """Save the random state, the last file of each process, and wait for all processes.
+
+        The main process then writes ``trainer_state.json``, which makes the checkpoint complete.
+        """
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
-
-
-class LogCallback(TrainerCallback):
-    """The Trainer's log as plain lines of ours, with rate and time left."""
-
-    def __init__(self, global_batch: int) -> None:
-        self._global_batch = global_batch
-        self._started, self._first_step = 0.0, 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """The rate is this run's, not that of the one it goes on from."""
-        self._started, self._first_step = time.monotonic(), state.global_step
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """One line."""
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        steps, seconds = state.global_step - self._first_step, time.monotonic() - self._started
-        terms = ", ".join(
-            f"{name} {float(logs[name]):.4g}" for name in ("loss", *TERMS) if name in logs
-        )
-        logger.info(
-            "distill: step %d/%d, %.1f sequences/s, %.0f s left; %s",
-            *(state.global_step, state.max_steps, steps * self._global_batch / seconds),
-            *((state.max_steps - state.global_step) * seconds / steps, terms),
-        )
-
-
-class SetEpochCallback(TrainerCallback):
-    """Tells the lessons which epoch begins, before workers get their copy of them."""
-
-    def __init__(self, lessons: DistillDataset) -> None:
-        self._lessons = lessons
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Another order of the options."""
-        self._lessons.set_epoch(int(state.epoch or 0))
-
-
-class CheckpointCurvesCallback(TrainerCallback):
-    """What goes with each checkpoint: a line of the log before it, the curves so far after it.
-
-    With the line, no mean is under way in a checkpoint: a resumed run logs what a whole one does.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Log now if a checkpoint follows."""
-        control.should_log |= control.should_save
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Draw what was logged so far."""
-        if state.is_world_process_zero:
-            write_curves(state.log_history, self._directory)
-
-
-class ProgressBarCallback(ProgressCallback):
-    """The Trainer's bar, without its copies of the log: :class:`Lines` writes that."""
-
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Make room for the line that follows."""
-        if self.training_bar is not None:
-            self.training_bar.clear()

@@ -261,7 +261,7 @@ def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert names == ["results.json", "samples-vqa.jsonl"]
     assert BenchmarkResults.load(tmp_path / "results").figures == {KEY: 0.5}
-    assert not (tmp_path / "results.tmp").exists()
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_a_failure_without_an_exit_code_is_one(
