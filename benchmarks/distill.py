@@ -1,13 +1,14 @@
-"""What a student's step costs: against the same losses over full logits, and against trl's SFT.
+"""Cost of a training step: against the same losses over full logits, and against trl's SFT.
 
     python benchmarks/distill.py [--check]
 
-A random model of the Qwen2.5-VL family with its real vocabulary size, sequences of about 590 tokens
-(225 of them the image's), six levels of four options, LoRA on the language model, float32. Each
-part runs in a process of its own, on the same shard of a real elicitation. Memory is the peak
-beyond what is held before the first step; the C library is told to give freed tensors back, or the
-peak would be that of its own cache. The last lines have the ratios beside their limits; with
---check the exit code is 1 where one falls short. Wants two free cores, 10 GB and six minutes.
+The model is a random one of the Qwen2.5-VL family with its real vocabulary size. Sequences have
+about 590 tokens (225 of them are the image's) and six levels of four options. LoRA is on the
+language model, and everything is in float32. Each part runs in a separate process, on the same
+shard of a real elicitation. Memory is the peak above the memory in use before the first step; the C
+library is set to return freed tensors, or the peak would be that of its cache. The last lines show
+the ratios and their limits; with --check the exit code is 1 if a ratio misses its limit. The
+benchmark needs two free cores, 10 GB of memory and six minutes.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def load_config(folder: Path, **distill: Any) -> RunConfig:
 
 
 def elicit(folder: Path) -> dict[str, Any]:
-    """One shard of the real teacher's signals."""
+    """Write one shard of the teacher's signals."""
     config = load_config(folder)
     dataset = Dataset.load("train", config.data["train"])
     shard = Shard(0, tuple(sample.id for sample in dataset.samples))
@@ -100,14 +101,14 @@ def load_shard(folder: Path) -> ShardFiles:
     return ShardFiles(*[Path(name) for name in names])
 
 
-def load_lessons(folder: Path, config: RunConfig) -> tuple[Chat, DistillDataset]:
+def load_dataset(folder: Path, config: RunConfig) -> tuple[Chat, DistillDataset]:
     chat = Chat(loading.load_processor(config.model), subject="organism")
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     return chat, DistillDataset([load_shard(folder)], taxonomy, chat, config.distill)
 
 
 def load_student(config: RunConfig) -> PeftModel:
-    """The base with an adapter that says something: B of a fresh one is zero."""
+    """Return the base with an adapter that changes the outputs; B of a fresh adapter is zero."""
     torch.manual_seed(0)
     student = add_adapter(loading.load_model(config.model), config.distill)
     for name, weight in student.named_parameters():
@@ -117,25 +118,25 @@ def load_student(config: RunConfig) -> PeftModel:
 
 
 class Meter:
-    """Seconds of a step, and the peak of memory beyond what is held now."""
+    """Measures the seconds of a step, and the peak of memory above what is in use now."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         for weight in model.parameters():
-            weight.sum()  # weights are mapped from their file: now they are in memory
-        self._held = psutil.Process().memory_info().rss
+            weight.sum()  # reads the weights, which are memory-mapped, into memory
+        self._initial_bytes = psutil.Process().memory_info().rss
         self._times = [time.monotonic()]
 
     def tick(self) -> None:
         self._times.append(time.monotonic())
 
     def result(self) -> dict[str, float]:
-        """Without the first step, where kernels are chosen and the optimiser's state is made."""
+        """Leave out the first step, which selects kernels and creates the optimizer's state."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        steps = [b - a for a, b in pairwise(self._times)][1:]
+        steps = [end - start for start, end in pairwise(self._times)][1:]
         return {
             "seconds": min(steps),
             "mean_seconds": sum(steps) / len(steps),
-            "step_mb": (peak - self._held) / 1e6,
+            "step_mb": (peak - self._initial_bytes) / 1e6,
             "total_mb": peak / 1e6,
         }
 
@@ -146,9 +147,9 @@ class Meter:
 class FullLogits:
     """The terms as they are usually written: logits and states at all positions, then masks.
 
-    Labels are -100 where nothing is learned, as transformers has it, and the divergence is trl's
-    own of its GKD trainer. No teacher runs: its log-probabilities are scattered to where they are
-    wanted, the rest stays zero.
+    Labels are -100 at positions without a target, as in transformers, and the divergence is that of
+    trl's GKD trainer. No teacher runs: its log-probabilities are scattered to the letters, and all
+    other positions stay zero.
     """
 
     def __init__(self, student: PeftModel, config: RunConfig) -> None:
@@ -157,15 +158,15 @@ class FullLogits:
 
     def __call__(self, student: PeftModel, batch: MicroBatch) -> dict[str, Tensor]:
         assert batch.joint is not None
-        learned, teacher = batch.joint.learned, batch.joint.signals
+        targets, teacher = batch.joint.targets, batch.joint.signals
         assert teacher is not None
         output = student(**batch.joint.inputs, use_cache=False, output_hidden_states=True)
         logits_BLV = output.logits.float()
         shape = logits_BLV.shape[:2]
-        where = (learned.rows_N, learned.positions_N)
-        labels_BL = torch.full(shape, -100).index_put(where, learned.targets_N)
-        weights_BL = torch.zeros(shape).index_put(where, learned.weights_N)
-        is_letter_BL = torch.zeros(shape, dtype=torch.bool).index_put(where, learned.is_letter_N)
+        places = (targets.rows_N, targets.positions_N)
+        labels_BL = torch.full(shape, -100).index_put(places, targets.token_ids_N)
+        weights_BL = torch.zeros(shape).index_put(places, targets.weights_N)
+        is_letter_BL = torch.zeros(shape, dtype=torch.bool).index_put(places, targets.is_letter_N)
 
         nll_BL = functional.cross_entropy(
             logits_BLV.flatten(0, 1), labels_BL.flatten(), ignore_index=-100, reduction="none"
@@ -186,8 +187,9 @@ class FullLogits:
             teacher_BLD = torch.zeros_like(states_BLD)
             teacher_BLD[is_letter_BL] = teacher.states[layer].float()
             distances.append(1 - functional.cosine_similarity(states_BLD, teacher_BLD, dim=-1))
-        is_same_BL = is_letter_BL.clone()  # where another letter is wanted the last state is no aim
-        is_same_BL[is_letter_BL] = labels_BL[is_letter_BL] == teacher.targets_M
+        # The last state is no target if the student has to write another letter.
+        is_same_BL = is_letter_BL.clone()
+        is_same_BL[is_letter_BL] = labels_BL[is_letter_BL] == teacher.chosen_letters_M
         distance_BL = (distances[0] + distances[1] * is_same_BL) / 2
         return {
             "hard": (nll_BL * weights_BL * is_letter_BL).sum(),
@@ -198,7 +200,7 @@ class FullLogits:
 
     @torch.no_grad()
     def _teacher(self, teacher: Signals) -> Tensor:
-        """Log-probabilities [M, V], the letters exchanged for the student's."""
+        """Return log-probabilities [M, V] with the teacher's letters renamed to the student's."""
         scores_MV = self._lm_head(teacher.states["final_norm"].float()).log_softmax(-1)
         old, new = teacher.teacher_letters_ML, teacher.student_letters_ML
         renamed_MV = scores_MV.scatter(-1, old, scores_MV.gather(-1, new))
@@ -208,43 +210,47 @@ class FullLogits:
         return torch.stack(list(terms.values())).sum()
 
 
-def steps_of(folder: Path, way: str, num_steps: int = 3) -> dict[str, Any]:
-    """Forward, backward and optimiser on one batch, again and again; the first step's terms."""
+def measure_steps(folder: Path, objective_name: str, num_steps: int = 3) -> dict[str, Any]:
+    """Measure training steps on one batch; also return the terms of the first step."""
     config = load_config(folder)
-    chat, lessons = load_lessons(folder, config)
+    chat, dataset = load_dataset(folder, config)
     batch = DistillCollator(Batcher(chat, with_token_types=True))(
-        [lessons[i] for i in range(BATCH)]
+        [dataset[i] for i in range(BATCH)]
     )
     student = load_student(config).train()
     objective = (
         FullLogits(student, config)
-        if way == "full"
-        else Objective(student, config.model, config.distill, lessons.layers)
+        if objective_name == "full"
+        else Objective(student, config.model, config.distill, dataset.layers)
     )
-    optimizer = torch.optim.AdamW([x for x in student.parameters() if x.requires_grad], lr=1e-5)
-    torch.manual_seed(1)  # of the adapter's dropout
-    first: dict[str, float] = {}
+    optimizer = torch.optim.AdamW(
+        [weight for weight in student.parameters() if weight.requires_grad], lr=1e-5
+    )
+    torch.manual_seed(1)  # for the adapter's dropout
+    first_terms: dict[str, float] = {}
     meter = Meter(student)
     for _ in range(num_steps):
         terms = objective(student, batch)
-        first = first or {name: term.item() for name, term in terms.items()}
+        if not first_terms:
+            first_terms = {name: term.item() for name, term in terms.items()}
         objective.weighted(terms).backward()
         optimizer.step()
         optimizer.zero_grad()
         del terms
         meter.tick()
     assert batch.joint is not None
-    size = batch.joint.inputs["input_ids"].shape
-    return {"terms": first, "tokens": size[1], "learned": len(batch.joint.learned.targets_N)} | (
-        meter.result()
-    )
+    return {
+        "terms": first_terms,
+        "num_tokens": batch.joint.inputs["input_ids"].shape[1],
+        "num_targets": len(batch.joint.targets),
+    } | meter.result()
 
 
 # Two trainers
 
 
 class Clock(transformers.TrainerCallback):
-    """A meter of a trainer's steps, data included."""
+    """Measures a trainer's steps, including data loading."""
 
     meter: Meter
 
@@ -256,7 +262,7 @@ class Clock(transformers.TrainerCallback):
 
 
 def train_sekd(folder: Path, **distill: Any) -> dict[str, Any]:
-    """The real thing: ``train``, all four terms."""
+    """Measure sekd's ``train`` with all four terms."""
     config = load_config(folder, **distill)
     taxonomy = Dataset.load("train", config.data["train"]).taxonomy
     clock = Clock()
@@ -266,13 +272,13 @@ def train_sekd(folder: Path, **distill: Any) -> dict[str, Any]:
 
 
 def open_trl(
-    folder: Path, config: RunConfig, lessons: DistillDataset, chat: Chat, clock: Clock
+    folder: Path, config: RunConfig, dataset: DistillDataset, chat: Chat, clock: Clock
 ) -> Any:
-    """trl's trainer of the same student on the same prompts, answers and images, as text."""
+    """Return trl's trainer of the same student on the same prompts, answers and images."""
     from datasets import Dataset as Table
     from datasets import Features, Image, List, Value
 
-    rows = [text_of(lesson, chat) for lesson in joint(lessons)]
+    rows = [to_text(example, chat) for example in joint_examples(dataset)]
     features = {"prompt": Value("string"), "completion": Value("string"), "images": List(Image())}
     student = load_student(config)
     spec = config.distill
@@ -303,62 +309,70 @@ def open_trl(
     return trainer
 
 
-def joint(lessons: DistillDataset) -> list[JointExample]:
-    every = [lessons[i] for i in range(len(lessons))]
-    return [lesson for lesson in every if isinstance(lesson, JointExample)]
+def joint_examples(dataset: DistillDataset) -> list[JointExample]:
+    examples = [dataset[i] for i in range(len(dataset))]
+    return [example for example in examples if isinstance(example, JointExample)]
 
 
-def text_of(lesson: JointExample, chat: Chat) -> dict[str, Any]:
-    ids, start = lesson.transcript.token_ids, lesson.transcript.is_target.index(True)
-    prompt, completion = (
-        chat.tokenizer.decode(some, skip_special_tokens=False)
-        for some in (ids[:start], ids[start:])
-    )
-    return {"prompt": prompt, "completion": completion, "images": [lesson.sample.image]}
+def to_text(example: JointExample, chat: Chat) -> dict[str, Any]:
+    """Return an example as a row of trl's dataset."""
+    token_ids = example.transcript.token_ids
+    start = example.transcript.is_target.index(True)
+    return {
+        "prompt": chat.tokenizer.decode(token_ids[:start], skip_special_tokens=False),
+        "completion": chat.tokenizer.decode(token_ids[start:], skip_special_tokens=False),
+        "images": [example.sample.image],
+    }
 
 
 def train_trl(folder: Path, *, compact: bool = False) -> dict[str, Any]:
-    """As it runs here; or ``compact``, as on a GPU, where it scores no position without a label."""
+    """Measure trl's trainer as it runs on a CPU.
+
+    Args:
+        compact: as on a GPU, where trl computes the loss at labelled positions only.
+    """
     if compact:
-        trl.trainer.utils._use_triton = lambda _: True  # the kernels' own switch stays off
+        trl.trainer.utils._use_triton = lambda _: True  # the Triton kernels themselves stay off
     config = load_config(folder)
-    chat, lessons = load_lessons(folder, config)
+    chat, dataset = load_dataset(folder, config)
     clock = Clock()
-    trainer = open_trl(folder, config, lessons, chat, clock)
+    trainer = open_trl(folder, config, dataset, chat, clock)
     trainer.train()
     return clock.meter.result()
 
 
-def text_loss(folder: Path, num_samples: int = 3) -> dict[str, Any]:
-    """Largest difference of ``text`` alone from trl's loss, and whether the tokens are the same.
+def compare_text_loss(folder: Path, num_samples: int = 3) -> dict[str, Any]:
+    """Compare the ``text`` term with trl's loss.
 
-    Sample by sample: of a batch trl averages the tokens, ours the sequences.
+    Returns the largest difference, and whether the tokens are the same. The comparison is sample by
+    sample, because trl averages a batch over tokens, and sekd over sequences.
     """
     off = dict.fromkeys(TERMS, 0)
     config = load_config(folder, losses={**off, "text": 1})
-    chat, lessons = load_lessons(folder, config)
-    trainer = open_trl(folder, config, lessons, chat, Clock())
+    chat, dataset = load_dataset(folder, config)
+    trainer = open_trl(folder, config, dataset, chat, Clock())
     student = trainer.model.eval()
     collate = DistillCollator(Batcher(chat, with_token_types=True))
-    objective = Objective(student, config.model, config.distill, lessons.layers)
+    objective = Objective(student, config.model, config.distill, dataset.layers)
     differences, is_same = [], True
     with torch.no_grad():
-        for lesson, row in zip(joint(lessons)[:num_samples], trainer.train_dataset, strict=False):
-            batch = collate([lesson])
+        examples = joint_examples(dataset)[:num_samples]
+        for example, row in zip(examples, trainer.train_dataset, strict=False):
+            batch = collate([example])
             assert batch.joint is not None
             inputs = trainer.data_collator([row])
             is_same &= torch.equal(inputs["input_ids"], batch.joint.inputs["input_ids"])
-            theirs = trainer.compute_loss(student, dict(inputs))
-            ours = objective.weighted(objective(student, batch))
-            differences.append(abs(float(theirs) - float(ours)))
+            trl_loss = trainer.compute_loss(student, dict(inputs))
+            sekd_loss = objective.weighted(objective(student, batch))
+            differences.append(abs(float(trl_loss) - float(sekd_loss)))
     return {"difference": max(differences), "is_same": is_same}
 
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "elicit": elicit,
-    "ours": lambda folder: steps_of(folder, "ours"),
-    "full": lambda folder: steps_of(folder, "full"),
-    "text": text_loss,
+    "ours": lambda folder: measure_steps(folder, "ours"),
+    "full": lambda folder: measure_steps(folder, "full"),
+    "text": compare_text_loss,
     "sekd": train_sekd,
     "trl": train_trl,
     "trl-compact": lambda folder: train_trl(folder, compact=True),
@@ -366,22 +380,22 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def in_a_process(folder: Path, part: str) -> dict[str, Any]:
-    """One part in a process of its own; its last line is its result."""
+def run_part(folder: Path, part: str) -> dict[str, Any]:
+    """Run one part in a separate process; the last line that it prints is its result."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "1000000",
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        sys.exit(f"{part} failed:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode:
+        sys.exit(f"{part} failed:\n{process.stderr[-4000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def measure(folder: Path) -> list[Figure]:
     write_world(folder, NUM_IMAGES, IMAGE_SIZE)
-    in_a_process(folder, "elicit")
+    run_part(folder, "elicit")
     titles = {
         "ours": "a step: four terms, ours",
         "full": "a step: the same over full logits",
@@ -391,33 +405,34 @@ def measure(folder: Path) -> list[Figure]:
         "replay": "training: ours, a quarter replayed",
     }
     print(f"{'':40}{'s/step':>8}{'mean':>8}{'MB of a step':>14}{'MB in all':>11}")
-    found = {}
+    results = {}
     for part, title in titles.items():
-        found[part] = each = in_a_process(folder, part)
-        seconds = f"{each['seconds']:8.2f}{each['mean_seconds']:8.2f}"
-        memory = f"{each['step_mb']:14,.0f}{each['total_mb']:11,.0f}"
+        results[part] = result = run_part(folder, part)
+        seconds = f"{result['seconds']:8.2f}{result['mean_seconds']:8.2f}"
+        memory = f"{result['step_mb']:14,.0f}{result['total_mb']:11,.0f}"
         print(f"{title:40}{seconds}{memory}", flush=True)
-    text = in_a_process(folder, "text")
-    ours, full = found["ours"], found["full"]
+    text = run_part(folder, "text")
+    ours, full = results["ours"], results["full"]
     print(
-        f"\n{BATCH} sequences of {ours['tokens']} tokens a step, {ours['learned']} tokens learned; "
-        f"trl sees {'the same tokens' if text['is_same'] else 'OTHER TOKENS'}"
+        f"\n{BATCH} sequences of {ours['num_tokens']} tokens a step, {ours['num_targets']} target "
+        f"tokens; trl sees {'the same tokens' if text['is_same'] else 'OTHER TOKENS'}"
     )
     for name in TERMS:
         print(f"{name:8} ours {ours['terms'][name]:.6f}, full {full['terms'][name]:.6f}")
-    apart = max(abs(ours["terms"][name] - full["terms"][name]) for name in TERMS)
+    difference = max(abs(ours["terms"][name] - full["terms"][name]) for name in TERMS)
 
-    def figure(part: str, other: str, what: str, limit: float) -> Figure:
-        of = {"step_mb": "memory of a step", "seconds": "wall time"}[what]
-        title = f"ours / {other}{' logits' if other == 'full' else ''}, {of}"
-        return Figure(title, found[part][what] / found[other][what], "times", limit)
+    def ratio(part: str, other: str, quantity: str, limit: float) -> Figure:
+        quantity_title = {"step_mb": "memory of a step", "seconds": "wall time"}[quantity]
+        other_title = {"full": "full logits", "trl": "trl"}[other]
+        title = f"ours / {other_title}, {quantity_title}"
+        return Figure(title, results[part][quantity] / results[other][quantity], "times", limit)
 
     return [
-        figure("ours", "full", "step_mb", 1 / 5),
-        figure("ours", "full", "seconds", 1 / 3),
-        Figure("largest difference of a term", apart, "", 1e-5),
-        figure("sekd", "trl", "step_mb", 1),
-        figure("sekd", "trl", "seconds", 1),
+        ratio("ours", "full", "step_mb", 1 / 5),
+        ratio("ours", "full", "seconds", 1 / 3),
+        Figure("largest difference of a term", difference, "", 1e-5),
+        ratio("sekd", "trl", "step_mb", 1),
+        ratio("sekd", "trl", "seconds", 1),
         Figure("loss of text alone, difference from trl's", text["difference"], "", 1e-5),
     ]
 

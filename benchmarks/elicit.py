@@ -1,11 +1,11 @@
-"""What a stepwise teacher costs: four ways to ask the same questions, and the hook pass.
+"""Measure what a stepwise teacher costs: four ways to ask the same questions, and the hook pass.
 
     python benchmarks/elicit.py [--check] [--images 64]
 
 A random model of the Qwen2.5-VL family with its real vocabulary size, 400 image tokens, six levels
 of four options. Each way runs in a process of its own on the same images and questions and must
 give the same labels. The last lines have the ratios beside their limits; with --check the exit code
-is 1 where one falls short. Wants two free cores and about ten minutes, and is slow with less.
+is 1 if one exceeds its limit. It takes two free cores and about ten minutes.
 """
 
 from __future__ import annotations
@@ -36,16 +36,19 @@ from sekd.data import signals
 from sekd.data.images import read_unchanged
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
-from sekd.engines import Answer, Ask, Conversation, Engine, open_engine
+from sekd.engines import Answer, Conversation, Engine, open_engine
+from sekd.engines.driver import run_one_by_one
 from sekd.models import loading
 from sekd.models.batching import Batcher, to_device
 from sekd.models.chat import Chat
+from sekd.stages.answers import SampleAnswers
 from sekd.stages.elicit.answers import AnswersWorker
-from sekd.stages.elicit.states import StatesWorker, _by_length
-from sekd.stages.walk import Dialogue, prepare_samples, walk
+from sekd.stages.elicit.states import StatesWorker, longest_first
+from sekd.stages.prepare import PreparedSample, prepare_samples
+from sekd.stages.walk import walk
 
 LAYERS = ["block_1", "block_3", "block_5", "final_norm"]
-MEMORY_SLACK = 20.0  # MB; the logits of one batch's answers alone would be 58
+MEMORY_SLACK = 20.0  # MB; the logits of one batch's answers alone take 58
 
 
 def load_config(folder: Path, vocabulary: int = VOCABULARY) -> RunConfig:
@@ -66,32 +69,24 @@ def load_config(folder: Path, vocabulary: int = VOCABULARY) -> RunConfig:
     )
 
 
-# Four ways to ask; each prints its labels, seconds and prefill tokens
+# Four ways to ask; each gives its labels, seconds and prefill tokens
 
 
 class GenerateEngine:
-    """As published scripts do: a ``generate`` per level and image, the image sent every time."""
+    """Calls ``generate`` per level and image, as published scripts do, each time with the image."""
 
     name, version = "generate", ""
 
     def __init__(self, config: RunConfig, chat: Chat) -> None:
-
         self._model = loading.load_model(config.model)
         self._chat = chat
 
     def run(self, conversations: Iterator[Conversation[Any]]) -> Iterator[Any]:
-        for conversation in conversations:
-            try:
-                requests = next(conversation)
-                while True:
-                    requests = conversation.send([self._answer(each) for each in requests])
-            except StopIteration as end:
-                yield end.value
+        return run_one_by_one(conversations, lambda requests: list(map(self._answer, requests)))
 
-    def _answer(self, request: Ask) -> Answer:
-
+    def _answer(self, request: Any) -> Answer:
         prompt = request.prompt
-        batcher = Batcher(self._chat, with_token_types=True)  # which keeps no image
+        batcher = Batcher(self._chat, with_token_types=True)  # a new one has no cached image
         batch = batcher([prompt.token_ids], [prompt.image], [prompt.image_key])
         output = self._model.generate(
             **batch.inputs,
@@ -108,7 +103,6 @@ class GenerateEngine:
 
 
 def open_way(way: str, config: RunConfig, chat: Chat) -> Engine:
-
     if way == "generate":
         return GenerateEngine(config, chat)
     if way == "transformers":
@@ -126,48 +120,49 @@ def open_way(way: str, config: RunConfig, chat: Chat) -> Engine:
     )
 
 
-def ask(folder: Path, way: str) -> dict[str, Any]:
-
+def ask_questions(folder: Path, way: str) -> dict[str, Any]:
+    """Walk all images; returns labels, seconds and token counts."""
     config = load_config(folder)
     dataset = Dataset.load("train", config.data["train"])
     chat = Chat(loading.load_processor(config.model), subject="organism")
     engine = open_way(way, config, chat)
     samples = list(dataset.samples)
 
-    def walks(some: list[Any]) -> Iterator[Conversation[Dialogue]]:
-        for picture in prepare_samples(dataset, some, []):
-            yield walk(chat, dataset, picture, config.elicit)
+    def walks(some: list[Any]) -> Iterator[Conversation[SampleAnswers]]:
+        for prepared in prepare_samples(dataset, some):
+            assert isinstance(prepared, PreparedSample)
+            yield walk(chat, dataset, prepared, config.elicit)
 
-    list(engine.run(walks(samples[:2])))  # kernels are chosen, caches made
+    list(engine.run(walks(samples[:2])))  # so that kernels are chosen and caches made
     before = read_metrics(engine)
     started = time.monotonic()
-    dialogues = list(engine.run(walks(samples)))
+    walked = list(engine.run(walks(samples)))
     seconds = time.monotonic() - started
     after = read_metrics(engine)
-    steps = [step for dialogue in dialogues for step in dialogue.steps]
-    counted = sum(step.num_prompt_tokens - step.num_cached_tokens for step in steps)
+    levels = [level for answers in walked for level in answers.levels]
+    counted = sum(level.num_prompt_tokens - level.num_cached_tokens for level in levels)
     if after:
         computed = after["queries"] - before["queries"] - (after["hits"] - before["hits"])
     labels = {
-        dialogue.picture.sample.id: [step.node.name for step in dialogue.steps]
-        for dialogue in dialogues
+        answers.sample_id: [level.node.name for level in answers.levels if level.node]
+        for answers in walked
     }
     joint = sum(
-        len(chat.joint_prompt([step.question for step in each.steps], dataset.taxonomy.root))
-        for each in dialogues
+        len(chat.joint_prompt([level.question for level in each.levels], dataset.taxonomy.root))
+        for each in walked
     )
     engine.close()
     return {
         "seconds": seconds,
         "prefill_tokens": computed if after else counted,
         "counted_tokens": counted,
-        "joint_tokens": joint + (NUM_IMAGE_TOKENS - 1) * len(dialogues),
+        "joint_tokens": joint + (NUM_IMAGE_TOKENS - 1) * len(walked),
         "labels": labels,
     }
 
 
 def read_metrics(engine: Engine) -> dict[str, int]:
-    """vLLM's own counters; without prefix caching it keeps none."""
+    """Read vLLM's counters, which exist only with prefix caching."""
     if engine.name != "vllm":
         return {}
     values = {m.name: m.value for m in engine._llm.get_metrics() if hasattr(m, "value")}
@@ -183,8 +178,7 @@ def read_metrics(engine: Engine) -> dict[str, int]:
 
 
 def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
-    """Seconds against one plain forward of the transcripts, peak memory, bytes on disk."""
-
+    """Measure seconds of the hook pass and of a plain forward, peak memory and bytes on disk."""
     config = load_config(folder, vocabulary)
     dataset = Dataset.load("train", config.data["train"])
     shard = Shard(0, tuple(sample.id for sample in dataset.samples))
@@ -195,15 +189,15 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
     worker.close()
     pair = (answers.files[signals.TRANSCRIPTS], answers.files[signals.ANSWERS])
     states = StatesWorker(config, {0: pair})
-    hooks = states._pass
+    hooks = states._extractor
     samples = list(signals.TeacherShard(*pair))
-    passages = _by_length(samples)
+    rows = longest_first(samples)
 
     @torch.inference_mode()
     def plain() -> None:
-        """One forward of the same batches, images included, without ``lm_head``."""
-        for start in range(0, len(passages), 16):
-            some = passages[start : start + 16]
+        """Run the same batches, images included, without hooks and ``lm_head``."""
+        for start in range(0, len(rows), 16):
+            some = rows[start : start + 16]
             images = [
                 read_unchanged(Path(each.sample.image), each.sample.image_sha256) for each in some
             ]
@@ -214,7 +208,7 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
     def hooked() -> None:
         states.process(shard, files_at, lambda _: None)
 
-    hooks._lm_head.weight.sum()  # weights are mapped from their file: now they are in memory
+    hooks._lm_head.weight.sum()  # reads the mapped weights from their file into memory
     plain()  # kernels are chosen, and the peak of a plain forward is reached
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     hooked()
@@ -226,7 +220,7 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
             run()
             seconds[name].append(time.monotonic() - started)
     num_bytes = sum(path.stat().st_size for path in files_at.iterdir())
-    num_tokens = sum(len(each.token_ids) for each in passages)
+    num_tokens = sum(len(each.token_ids) for each in rows)
     num_tokens += len(samples) * (NUM_IMAGE_TOKENS - 1)
     num_answers = sum(len(sample.answers) for sample in samples)
     return {
@@ -244,16 +238,26 @@ def hook_pass(folder: Path, vocabulary: int) -> dict[str, Any]:
     }
 
 
-# All of it
+# All parts
 
 
 def in_a_process(folder: Path, part: str) -> dict[str, Any]:
-    """One part in a process of its own; its last line is its result."""
+    """Run one part in its own process, which prints its result as the last line."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{part} failed:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(f"{part} failed:\n{process.stderr[-4000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def share_of_equal(first: dict[str, list[str]], second: dict[str, list[str]]) -> float:
+    """Compute the share of levels that have the same label, over all samples."""
+    pairs = [
+        pair
+        for sample_id, labels in first.items()
+        for pair in zip(labels, second[sample_id], strict=True)
+    ]
+    return sum(a == b for a, b in pairs) / len(pairs)
 
 
 def measure(folder: Path, num_images: int) -> list[Figure]:
@@ -274,11 +278,8 @@ def measure(folder: Path, num_images: int) -> list[Figure]:
             f"{result['prefill_tokens']:16,}{of_joint:10.2f}",
             flush=True,
         )
-    asked = {way: result["labels"] for way, result in ways.items()}
-    flat = {way: [x for key in sorted(found) for x in found[key]] for way, found in asked.items()}
     agreement = min(
-        sum(a == b for a, b in zip(flat["generate"], flat[way], strict=True)) / len(flat[way])
-        for way in ways
+        share_of_equal(ways["generate"]["labels"], result["labels"]) for result in ways.values()
     )
     large, small = (in_a_process(folder, f"hook-{size}") for size in (VOCABULARY, SMALL_VOCABULARY))
     print(
@@ -321,7 +322,7 @@ def main() -> None:
         if options.part.startswith("hook-"):
             result = hook_pass(options.folder, int(options.part.removeprefix("hook-")))
         else:
-            result = ask(options.folder, options.part)
+            result = ask_questions(options.folder, options.part)
         print(json.dumps(result))
         return
     with tempfile.TemporaryDirectory() as folder:

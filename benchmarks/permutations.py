@@ -1,11 +1,12 @@
-"""What showing the options in several orders does to the drawn world's base model.
+"""Measure what showing the options in several orders does to the base model of the drawn world.
 
     python benchmarks/permutations.py [--images 1000] [--svg docs/images/permutations.svg]
 
-Every question of the teacher's dialogue is asked in all four rotations of its options, once; what
-one, two or all four orders would have answered follows from those. Bias: how much the share of
-right answers depends on the letter that the right option has, as a standard deviation over the four
-letters in points; and how often two starts of the rotation answer differently.
+Each question of the teacher's dialogue is asked once in each of the four rotations of its options.
+The answers of one, two or all four orders follow from those. The letter bias is the standard
+deviation, in points and over the four letters, of the accuracy on questions whose right option has
+that letter. The disagreement is the share of questions for which two first rotations lead to
+different answers.
 """
 
 from __future__ import annotations
@@ -25,48 +26,55 @@ from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, ask, open_engine
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
-from sekd.stages.walk import PreparedSample, prepare_samples
+from sekd.stages.prepare import PreparedSample, prepare_samples
 
 NUM_OPTIONS = 4
 TINY = Path(toyworld.__file__).parents[1] / "tiny_model"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question: probabilities [shift, option], options in the order before any rotation."""
+class RotatedAnswers:
+    """The answers to one question.
+
+    Attributes:
+        probabilities: float [rotation, option]; options in the order before any rotation.
+        truth: index of the right option.
+    """
 
     probabilities: np.ndarray
     truth: int
 
 
-def all_orders(chat: Chat, dataset: Dataset, picture: PreparedSample) -> Conversation[list[Asked]]:
-    asked: list[Asked] = []
+def all_orders(
+    chat: Chat, dataset: Dataset, prepared: PreparedSample
+) -> Conversation[list[RotatedAnswers]]:
+    answered: list[RotatedAnswers] = []
     turn, choice = None, 0
-    for question in picture.questions or ():
+    for question in prepared.questions or ():
         options = question.options
         shifts = range(len(options))
         turns = []
-        for by in shifts:
-            order = replace(question, options=(*options[by:], *options[:by]))
+        for shift in shifts:
+            order = replace(question, options=(*options[shift:], *options[:shift]))
             if turn is None:
                 turns.append(chat.first_turn(order, [dataset.taxonomy.root]))
             else:
                 turns.append(chat.next_turn(turn, choice, order))
         letters = chat.letter_ids[: len(options)]
-        answers = yield from ask([Ask(picture.prompt(each.token_ids), letters) for each in turns])
+        answers = yield from ask([Ask(prepared.prompt(turn.token_ids), letters) for turn in turns])
         shown = np.exp([answer.option_logprobs for answer in answers])
-        probabilities = np.array([np.roll(shown[by], by) for by in shifts])
+        probabilities = np.array([np.roll(shown[shift], shift) for shift in shifts])
         turn, choice = turns[0], int(probabilities[0].argmax())
         if len(options) == NUM_OPTIONS:
             assert question.truth is not None
-            asked.append(Asked(probabilities, options.index(question.truth)))
-    return asked
+            answered.append(RotatedAnswers(probabilities, options.index(question.truth)))
+    return answered
 
 
-def answers_of(asked: list[Asked], num_orders: int, start: int) -> np.ndarray:
-    """[questions], the option that these orders together answer."""
+def answers_of(answered: list[RotatedAnswers], num_orders: int, start: int) -> np.ndarray:
+    """Return the answer to each question: the option with the highest mean over these orders."""
     shifts = [start + i * NUM_OPTIONS // num_orders for i in range(num_orders)]
-    return np.array([each.probabilities[shifts].mean(0).argmax() for each in asked])
+    return np.array([question.probabilities[shifts].mean(0).argmax() for question in answered])
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,15 @@ class Row:
     disagreement: float | None
 
 
-def measure(asked: list[Asked], num_orders: int) -> Row:
+def measure(answered: list[RotatedAnswers], num_orders: int) -> Row:
     starts = range(NUM_OPTIONS // num_orders)
-    answers = [answers_of(asked, num_orders, start) for start in starts]
-    truth = np.array([each.truth for each in asked])
+    answers = [answers_of(answered, num_orders, start) for start in starts]
+    truth = np.array([question.truth for question in answered])
     spreads = []
     for start, answer in zip(starts, answers, strict=True):
-        letter = (truth - start) % NUM_OPTIONS  # of the right option, in the first order shown
+        letter = (truth - start) % NUM_OPTIONS  # letter of the right option in the first order
         right = answer == truth
-        spreads.append(np.std([right[letter == place].mean() for place in range(NUM_OPTIONS)]))
+        spreads.append(np.std([right[letter == index].mean() for index in range(NUM_OPTIONS)]))
     pairs = [(a != b).mean() for i, a in enumerate(answers) for b in answers[:i]]
     return Row(
         num_orders,
@@ -95,7 +103,7 @@ def measure(asked: list[Asked], num_orders: int) -> Row:
     )
 
 
-def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[Asked]:
+def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[RotatedAnswers]:
     toyworld.write_dataset(world, folder / world.name, num_images=num_images, seed=77)
     spec = DatasetSpec(
         images=folder / world.name / "images",
@@ -107,17 +115,18 @@ def ask_all(world: toyworld.World, num_images: int, folder: Path) -> list[Asked]
     chat = Chat(load_processor(model), subject="organism")
     engine = open_engine("transformers", model, chat, batch_size=64, engine_args={})
 
-    def talks() -> Iterator[Conversation[list[Asked]]]:
-        for picture in prepare_samples(dataset, list(dataset.samples), []):
-            yield all_orders(chat, dataset, picture)
+    def conversations() -> Iterator[Conversation[list[RotatedAnswers]]]:
+        for prepared in prepare_samples(dataset, dataset.samples):
+            assert isinstance(prepared, PreparedSample)
+            yield all_orders(chat, dataset, prepared)
 
-    asked = [each for talk in engine.run(talks()) for each in talk]
+    answered = [answers for result in engine.run(conversations()) for answers in result]
     engine.close()
-    return asked
+    return answered
 
 
 def draw(rows: dict[str, list[Row]]) -> str:
-    """Two panels of bars, readable on light and dark ground."""
+    """Draw two panels of bars, readable on a light and a dark background."""
     panels = (
         ("letter bias, points", "spread"),
         ("answers that the start changes, %", "disagreement"),
@@ -125,16 +134,16 @@ def draw(rows: dict[str, list[Row]]) -> str:
     parts = []
     for number, (title, name) in enumerate(panels):
         left = 20 + 340 * number
-        most = max(getattr(row, name) or 0 for each in rows.values() for row in each)
+        most = max(getattr(row, name) or 0 for world_rows in rows.values() for row in world_rows)
         parts.append(f'<text x="{left}" y="22" class="title">{title}</text>')
         y = 44
-        for world, each in rows.items():
+        for world, world_rows in rows.items():
             parts.append(f'<text x="{left}" y="{y}">{world}</text>')
-            for row in each:
+            for row in world_rows:
                 value = getattr(row, name)
                 y += 22
                 width = 190 * (value or 0) / most
-                orders = f"{row.num_orders} order{'s' * (row.num_orders > 1)}"
+                orders = f"{row.num_orders} order{'s' if row.num_orders > 1 else ''}"
                 shown = "the same by construction" if value is None else f"{value:.2f}"
                 parts += [
                     f'<text x="{left + 56}" y="{y}" text-anchor="end" class="soft">{orders}</text>',
@@ -165,9 +174,9 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for world in toyworld.WORLDS.values():
-            asked = ask_all(world, options.images, Path(folder))
+            answered = ask_all(world, options.images, Path(folder))
             for num_orders in (1, 2, 4):
-                row = measure(asked, num_orders)
+                row = measure(answered, num_orders)
                 rows[world.name].append(row)
                 changed = "0 (all four)" if row.disagreement is None else f"{row.disagreement:.2f}"
                 print(

@@ -1,54 +1,57 @@
-"""What a student still says to plain prompts, next to its base.
+"""Compare a student's replies to plain prompts with those of its base.
 
     python benchmarks/plain.py runs/demo/world/config.yaml [--images 200]
         [--prompt "Describe the organism in the image."] [--adapter runs/demo/distill/x/adapter]
 
-Base and student write greedily about the images of every dataset that the config evaluates; of the
-student's replies that are not its base's to the letter, the share of words that the two have in
-common in order is given, too. Without --adapter the student is the config's finished one.
+The base and the student write greedily about the images of every dataset that the config evaluates.
+Two figures are printed per dataset: the share of replies that are identical, and the mean share of
+words that two replies have in common, in order. Without --adapter the student is the one that the
+config has finished.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
 from sekd.commands.options import finished_adapter
+
 from sekd.config import PlainSpec, RunConfig, load_config
 from sekd.data.samples import Dataset
+from sekd.data.shards import Quarantined
 from sekd.engines import Conversation, open_engine
 from sekd.models.chat import Chat, Transcript
 from sekd.models.loading import load_processor
-from sekd.stages.walk import PreparedSample, prepare_samples, reply_plainly
+from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
+from sekd.stages.walk import reply_plainly
 
 
 def replies(
     config: RunConfig, dataset: Dataset, spec: PlainSpec, adapter: Path | None
 ) -> dict[str, list[str]]:
-    """Sample id -> the words of its reply."""
+    """Map sample id to the words of its reply."""
     chat = Chat(load_processor(config.model), subject=dataset.spec.subject)
     engine = open_engine(
         "transformers", config.model, chat, adapter=adapter, batch_size=64, engine_args={}
     )
 
-    def talk(picture: PreparedSample) -> Conversation[tuple[str, Transcript]]:
-        (transcript,) = yield from reply_plainly(chat, picture, spec)
-        return picture.sample.id, transcript
+    def converse(prepared: PreparedSample) -> Conversation[tuple[str, Transcript]]:
+        (transcript,) = yield from reply_plainly(chat, prepared, spec)
+        return prepared.sample.id, transcript
 
-    def talks() -> Iterator[Conversation[tuple[str, Transcript]]]:
-        for picture in prepare_samples(dataset, list(dataset.samples), []):
-            yield talk(picture)
-
-    written = {}
-    for sample_id, transcript in engine.run(talks()):
-        pairs = zip(transcript.token_ids, transcript.is_target, strict=True)
-        written[sample_id] = chat.decode([token for token, is_said in pairs if is_said]).split()
+    words = {}
+    samples = prepare_samples(dataset, dataset.samples)
+    for outcome in run_conversations(engine, samples, converse):
+        if isinstance(outcome, Quarantined):
+            continue
+        sample_id, transcript = outcome
+        tokens = zip(transcript.token_ids, transcript.is_target, strict=True)
+        reply = chat.decode([token_id for token_id, is_target in tokens if is_target])
+        words[sample_id] = reply.split()
     engine.close()
-    return written
+    return words
 
 
 def main() -> None:
@@ -66,11 +69,17 @@ def main() -> None:
     for name in config.evaluate.datasets:
         dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
         dataset = dataset.first(options.images)
-        base, student = (replies(config, dataset, spec, each) for each in (None, adapter))
-        like = [difflib.SequenceMatcher(None, base[i], student[i]).ratio() for i in base]
-        same = np.mean([base[i] == student[i] for i in base])
-        print(f"{name}: of {len(base)} replies {same:.1%} are the base's; "
-              f"words in common {np.mean(like):.1%}")  # fmt: skip
+        base = replies(config, dataset, spec, adapter=None)
+        student = replies(config, dataset, spec, adapter)
+        is_same = [base[sample_id] == student[sample_id] for sample_id in base]
+        similarities = [
+            difflib.SequenceMatcher(None, base[sample_id], student[sample_id]).ratio()
+            for sample_id in base
+        ]
+        print(
+            f"{name}: of {len(base)} replies {np.mean(is_same):.1%} are the base's; "
+            f"words in common {np.mean(similarities):.1%}"
+        )
         first = next(iter(base))
         print(f"  base:    {' '.join(base[first])}\n  student: {' '.join(student[first])}")
 

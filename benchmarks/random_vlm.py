@@ -1,6 +1,7 @@
-"""A random vision-language model of a size where tokens cost, and questions to put to it.
+"""Write a random vision-language model large enough that tokens cost time, and a dataset for it.
 
-The Qwen2.5-VL family with its real vocabulary size; 400 image tokens, six levels of four options.
+The model is of the Qwen2.5-VL family with its real vocabulary size; an image takes 400 tokens, and
+the taxonomy has six levels of up to four options.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ IM_END = "<|im_end|>"
 
 
 def write_world(folder: Path, num_images: int, image_size: int = IMAGE_SIZE) -> None:
-    """Pictures of noise, a taxonomy of made-up names and two random models."""
+    """Write images of noise, a taxonomy of made-up names and two random models."""
     rng = random.Random(0)
-    parts = [a + b for a in "bcdfghlmnprstv" for b in ("a", "e", "i", "o", "us", "ia", "or")]
+    syllables = [a + b for a in "bcdfghlmnprstv" for b in ("a", "e", "i", "o", "us", "ia", "or")]
     paths: dict[str, list[str]] = {}
 
-    def name() -> str:
-        return "".join(rng.choice(parts) for _ in range(4))
+    def make_name() -> str:
+        return "".join(rng.choice(syllables) for _ in range(4))
 
     def grow(path: list[str]) -> None:
         if len(path) == NUM_LEVELS + 1:
             paths[path[-1]] = path
             return
         for _ in range(4 if len(path) < 3 else 2):
-            grow([*path, name()])
+            grow([*path, make_name()])
 
-    grow([name()])
+    grow([make_name()])
     (folder / "taxonomy.json").write_text(json.dumps(paths), encoding="utf-8")
     leaves = list(paths)
     rows = []
@@ -51,28 +52,27 @@ def write_world(folder: Path, num_images: int, image_size: int = IMAGE_SIZE) -> 
         image.save(folder / "images" / f"{number}.png")
         rows.append(f"images/{number}.png,{rng.choice(leaves)}")
     (folder / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
-    names = [each for path in paths.values() for each in path]
+    names = [name for path in paths.values() for name in path]
     for size in (VOCABULARY, SMALL_VOCABULARY):
         write_model(folder / f"model-{size}", names, size, image_size)
 
 
 def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int) -> None:
+    """Write a random model and its processor; ``names`` train the tokenizer."""
     special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     special += ["<|image_pad|>", "<|video_pad|>"]
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     words = "Given the image and the known facts, answer with the letter of the right option: what"
     letters = " A B C D E F G H I J K L M N O P Q R S T U V W X Y Z"  # each one token
     corpus = [*names, *[f"{words} is the level 1 of the organism? None\nA. B. C. D.{letters}"] * 50]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(
+    bpe.train_from_iterator(
         corpus,
         trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet),
     )
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token=IM_END, pad_token=IM_END
-    )
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=IM_END, pad_token=IM_END)
     ids = tokenizer.convert_tokens_to_ids(special)
     config = hf.Qwen2_5_VLConfig(
         text_config={
@@ -101,7 +101,7 @@ def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int
     )
     torch.manual_seed(0)
     model = hf.Qwen2_5_VLForConditionalGeneration(config)
-    # Random weights answer every question alike, a hair apart; scaled up they differ.
+    # Answers of random weights hardly differ between questions; scaled weights make them differ.
     for block in model.model.language_model.layers:
         block.self_attn.o_proj.weight.data *= 8
         block.mlp.down_proj.weight.data *= 8

@@ -1,8 +1,8 @@
-"""What `sekd score` costs: a million samples of seven levels, with a thousand bootstrap draws.
+"""Time and memory of `sekd score`: a million samples of seven levels, a thousand bootstrap draws.
 
     python benchmarks/score.py [--check]
 
-The last lines have the figures beside their limits; with --check the exit code is 1 where one falls
+The last lines show each figure beside its limit. With --check the exit code is 1 if a figure falls
 short.
 """
 
@@ -30,7 +30,7 @@ BRANCHING = 4  # 16,384 leaves, 21,844 nodes below the root
 
 
 def write_taxonomy(path: Path) -> list[np.ndarray]:
-    """Store a tree with names that tell nothing of the parent; return node ids, by level."""
+    """Write a tree whose names do not tell the parent; return the node ids of each level."""
     ids, paths = ["life"], [("life",)]
     by_level = []
     for level in range(1, NUM_LEVELS + 1):
@@ -43,9 +43,9 @@ def write_taxonomy(path: Path) -> list[np.ndarray]:
 
 
 def write_predictions(path: Path, by_level: list[np.ndarray]) -> float:
-    """Store every level of every sample as a row; return the HCA in percent.
+    """Write every level of every sample as a row; return the HCA in percent.
 
-    Seven in eight answers are right, one in fifty cannot be parsed, rows are in no order.
+    Seven in eight answers are right, one in fifty cannot be parsed, and rows are in random order.
     """
     rng = np.random.default_rng(0)
     leaves = rng.integers(BRANCHING**NUM_LEVELS, size=NUM_SAMPLES)
@@ -82,11 +82,11 @@ def write(taxonomy: Path, predictions: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit 1 where a figure falls short")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a figure falls short")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         taxonomy, predictions = Path(folder) / "taxonomy.json", Path(folder) / "predictions.parquet"
-        # In a process of its own: what a parent has in memory would count as its child's peak.
+        # In another process, because the memory of a parent counts in the peak of its child.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             hca = pool.submit(write, taxonomy, predictions).result()
         print(f"{predictions.stat().st_size / 1e6:.0f} MB of predictions")

@@ -29,6 +29,7 @@ from sekd.data.shards import Shard, ShardResult
 from sekd.data.toyworld import write_world
 from sekd.io.records import seal, unseal
 from sekd.pipeline.executors import open_executor
+from sekd.pipeline.names import record_name
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
@@ -91,8 +92,8 @@ def status(folder: Path) -> list[Figure]:
         file = {"role": "answers", "path": "data/x", "bytes": 1, "sha256": "0" * 64}
         end = start | {"status": "done", "files": [file], "num_done": 1, "quarantined": []}
         end |= {"figures": {}, "ended": 1.0, "seconds": 1.0}
-        (attempts / f"{shard:05d}-001.start.json").write_bytes(seal(start))
-        (attempts / f"{shard:05d}-001.end.json").write_bytes(seal(end))
+        (attempts / record_name(shard, 1, "start")).write_bytes(seal(start))
+        (attempts / record_name(shard, 1, "end")).write_bytes(seal(end))
     command = [sys.executable, "-m", "sekd", "status", str(folder / "run"), "--json"]
     seconds = []
     for _ in range(3):

@@ -1,6 +1,6 @@
-"""Take the pictures of a report that the documentation shows: ``REPORT.html OUTDIR``.
+"""Take the screenshots of a report for the documentation: ``REPORT.html OUTDIR``.
 
-Needs Debian's chromium and chromium-driver, and selenium (the extra ``dev``).
+The script needs Debian's chromium and chromium-driver, and selenium (the extra ``dev``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAGS = (
 
 @contextmanager
 def browser() -> Iterator[webdriver.Chrome]:
-    """A chromium without a profile of anybody's; nothing is downloaded."""
+    """Start a headless Chromium with an empty profile; nothing is downloaded."""
     with tempfile.TemporaryDirectory() as profile:
         options = Options()
         options.binary_location = "/usr/bin/chromium"
@@ -41,8 +41,8 @@ def browser() -> Iterator[webdriver.Chrome]:
             driver.quit()
 
 
-def look(driver: webdriver.Chrome, size: tuple[int, int], scheme: str) -> None:
-    """Show the page on a screen of this size, light or dark."""
+def set_screen(driver: webdriver.Chrome, size: tuple[int, int], scheme: str) -> None:
+    """Emulate a screen of this size, with the colour scheme ``light`` or ``dark``."""
     width, height = size
     screen = {
         "width": width,
@@ -55,10 +55,10 @@ def look(driver: webdriver.Chrome, size: tuple[int, int], scheme: str) -> None:
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def picture(driver: webdriver.Chrome) -> bytes:
-    """What is on the screen, as a PNG of 256 colours, which text and lines do not need more of."""
-    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-    image = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+def screenshot(driver: webdriver.Chrome) -> bytes:
+    """Return the visible part of the page as a PNG with 256 colours, enough for text and lines."""
+    capture = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    image = Image.open(io.BytesIO(base64.b64decode(capture["data"]))).convert("RGB")
     content = io.BytesIO()
     image.quantize(256).save(content, "PNG", optimize=True)
     return content.getvalue()
@@ -72,17 +72,18 @@ def main(report: Path, outdir: Path) -> None:
     outdir.mkdir(parents=True, exist_ok=True)
     with browser() as driver:
         driver.get(report.resolve().as_uri())
-        for name, size, scheme, place in (
+        for name, size, scheme, selector in (
             ("desktop-light", DESKTOP, "light", "body"),
             ("desktop-dark", DESKTOP, "dark", "body"),
             ("phone", PHONE, "light", "body"),
             ("gallery", DESKTOP, "light", "#cases"),
         ):
-            look(driver, size, scheme)
+            set_screen(driver, size, scheme)
             driver.execute_script(
-                "document.querySelector(arguments[0])?.scrollIntoView({behavior: 'instant'})", place
+                "document.querySelector(arguments[0])?.scrollIntoView({behavior: 'instant'})",
+                selector,
             )
-            (outdir / f"{name}.png").write_bytes(picture(driver))
+            (outdir / f"{name}.png").write_bytes(screenshot(driver))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Train the tiny vision-language model that ships inside the package, from nothing.
+"""Train the tiny vision-language model that ships inside the package, from random weights.
 
     python scripts/train_tiny_model.py --output sekd/tiny_model
 
-An Idefics3-shaped model of about a million parameters learns, on pictures drawn for it, to name
-what it sees (captions), to find a name in lists of lettered options and to read one out (matching
-and reading, text only), and to walk down a taxonomy one question at a time (dialogues). It is never
-asked several questions about a picture at once: that is what `sekd distill` is for. Takes some
-twenty minutes on two CPU cores; the seeds fix the data and the weights.
+The model has the architecture of Idefics3 and about a million parameters. On images of the drawn
+world it learns to name what it sees (captions), to find a name in lists of lettered options and to
+read names from them (matching and reading, text only), and to walk down a taxonomy one question at
+a time (dialogues). It never sees several questions about an image at once, because `sekd distill`
+is to teach that. Training takes about twenty minutes on two CPU cores. The seeds fix the data and
+the weights.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 SUBJECT = "organism"
 NUM_OPTIONS = 4
-NUM_PICTURES_PER_LEAF = 150
+NUM_IMAGES_PER_LEAF = 150
 PATCH_SIZE, PIXEL_SHUFFLE = 14, 2
 NUM_IMAGE_TOKENS = (toyworld.IMAGE_SIZE // PATCH_SIZE // PIXEL_SHUFFLE) ** 2
 SPECIAL_TOKENS = (
@@ -69,7 +70,7 @@ IMAGE_TEXT = (
 
 
 def build_processor(worlds: Sequence[toyworld.World]) -> Idefics3Processor:
-    """A word-level tokenizer over the worlds' names and the words of the prompts."""
+    """Return a processor whose tokenizer has one token for each name and each prompt word."""
     words = {"\n", *LETTERS, *"0123456789"}
     splitter = pre_tokenizers.Sequence(
         [
@@ -159,26 +160,36 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGen
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One training sequence: (text, whether it is learned) pieces, and a picture or none."""
+class Example:
+    """One training sequence.
+
+    Attributes:
+        kind: name of the method of :class:`ExampleGenerator` that writes such examples.
+        pieces: each text, and whether its tokens are targets.
+        image: index of the image, or ``None``.
+    """
 
     kind: str
     pieces: list[tuple[str, bool]]
-    picture: int | None = None
+    image: int | None = None
 
 
 @dataclass(frozen=True)
 class Phase:
-    """So many steps of the same mix: method of :class:`School` -> its share in percent."""
+    """A number of steps with the same mix of examples.
+
+    Attributes:
+        shares: method of :class:`ExampleGenerator` -> its share in percent.
+    """
 
     num_steps: int
     batch_size: int
-    lessons: dict[str, int]
+    shares: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Term:
-    """Phases under one learning-rate schedule, with pictures of their own."""
+class Schedule:
+    """Phases under one learning-rate schedule, with images drawn from their own seed."""
 
     phases: tuple[Phase, ...]
     learning_rate: float
@@ -189,12 +200,12 @@ class Term:
         return sum(phase.num_steps for phase in self.phases)
 
 
-# To find a name among the options is what takes long: it appears of a sudden, after some ten
-# thousand lessons of it, and nothing else is learned before. So it gets most of the start, in
-# batches twice as large, which these short lessons allow. Several lists at once would put that
-# moment off, so they come last.
-TERMS = (
-    Term(
+# Finding a name among the options takes longest to learn: the skill appears suddenly, after about
+# ten thousand examples of it, and nothing else is learned before. So most of the first phase trains
+# it, in batches twice as large, which fit because these examples are short. Several lists at once
+# would delay it, so they come last.
+SCHEDULES = (
+    Schedule(
         phases=(
             Phase(1000, 64, {"caption": 25, "matching": 75}),
             Phase(2600, 32, {"caption": 12, "matching": 8, "dialogue": 80}),
@@ -202,7 +213,7 @@ TERMS = (
         learning_rate=1e-3,
         seed=0,
     ),
-    Term(
+    Schedule(
         phases=(
             Phase(900, 32, {"caption": 10, "matching_in_lists": 15, "reading": 20, "dialogue": 55}),
         ),
@@ -217,52 +228,52 @@ def _answer(question: Question) -> str:
     return letter + prompts.answer_suffix(question.truth)
 
 
-def _matching_lesson(question: Question, asked: str) -> Lesson:
-    text = f"{MATCHING_QUESTION} {question.truth.name}?\n{asked}"
-    return _text_lesson("matching", text, _answer(question))
+def _matching_example(question: Question, lists: str) -> Example:
+    text = f"{MATCHING_QUESTION} {question.truth.name}?\n{lists}"
+    return _text_example("matching", text, _answer(question))
 
 
-def _text_lesson(kind: str, text: str, answer: str) -> Lesson:
+def _text_example(kind: str, text: str, answer: str) -> Example:
     prompt = f"<bos><user>{text}<end_of_utterance><assistant>"
-    return Lesson(kind, [(prompt, False), (f"{answer}<end_of_utterance>", True)])
+    return Example(kind, [(prompt, False), (f"{answer}<end_of_utterance>", True)])
 
 
-class School:
-    """Draws pictures and writes lessons about them."""
+class ExampleGenerator:
+    """Draws images and writes training sequences about them."""
 
-    def __init__(self, worlds: Sequence[toyworld.World], num_pictures_per_leaf: int, seed: int):
+    def __init__(self, worlds: Sequence[toyworld.World], num_images_per_leaf: int, seed: int):
         self.rng = random.Random(seed)
         self.worlds = worlds
         self.taxonomies = [load_taxonomy(world) for world in worlds]
         self.leaves = [(w, leaf) for w, world in enumerate(worlds) for leaf in world.leaves]
-        self.num_pictures_per_leaf = num_pictures_per_leaf
-        drawing = random.Random(f"pictures:{seed}")
-        self.pictures = np.stack(
+        self.num_images_per_leaf = num_images_per_leaf
+        image_rng = random.Random(f"pictures:{seed}")
+        self.images = np.stack(
             [
-                np.asarray(toyworld.draw(worlds[w], leaf, drawing)).transpose(2, 0, 1)
+                np.asarray(toyworld.draw(worlds[w], leaf, image_rng)).transpose(2, 0, 1)
                 for w, leaf in self.leaves
-                for _ in range(num_pictures_per_leaf)
+                for _ in range(num_images_per_leaf)
             ]
         )
 
     def _pick(self) -> tuple[int, Taxonomy, Node]:
-        index = self.rng.randrange(len(self.leaves))
-        w, leaf = self.leaves[index]
-        picture = index * self.num_pictures_per_leaf + self.rng.randrange(
-            self.num_pictures_per_leaf
-        )
-        return picture, self.taxonomies[w], self.taxonomies[w].leaf(self.worlds[w].path(leaf)[-1])
+        """Return the index of a random image, its taxonomy and its leaf."""
+        leaf_index = self.rng.randrange(len(self.leaves))
+        w, leaf = self.leaves[leaf_index]
+        offset = self.rng.randrange(self.num_images_per_leaf)
+        image = leaf_index * self.num_images_per_leaf + offset
+        return image, self.taxonomies[w], self.taxonomies[w].leaf(self.worlds[w].path(leaf)[-1])
 
-    def caption(self) -> Lesson:
-        picture, taxonomy, leaf = self._pick()
+    def caption(self) -> Example:
+        image, taxonomy, leaf = self._pick()
         lines = [f"{node.rank}: {node.name}" for node in (taxonomy.root, *taxonomy.path(leaf))]
-        return Lesson(
+        return Example(
             "caption",
             [
                 (f"<bos><user>{IMAGE_TEXT}{CAPTION_QUESTION}<end_of_utterance><assistant>", False),
                 ("\n".join(lines) + "<end_of_utterance>", True),
             ],
-            picture,
+            image,
         )
 
     def _questions(self, taxonomy: Taxonomy, leaf: Node):
@@ -275,38 +286,43 @@ class School:
             seed=0,
         )
 
-    def matching(self) -> Lesson:
-        """Which letter has this name, in one list of options."""
+    def matching(self) -> Example:
+        """Ask which letter has this name, in one list of options."""
         _, taxonomy, leaf = self._pick()
         question = self.rng.choice(self._questions(taxonomy, leaf))
-        return _matching_lesson(question, prompts.option_lines(question))
+        return _matching_example(question, prompts.option_lines(question))
 
-    def matching_in_lists(self) -> Lesson:
-        """The same in one to four lists, one to a level."""
+    def matching_in_lists(self) -> Example:
+        """Ask which letter has this name, in one to four lists of options, one for each level."""
         _, taxonomy, leaf = self._pick()
         questions = self._questions(taxonomy, leaf)
         chosen = self.rng.sample(questions, self.rng.randint(1, len(questions)))
         lists = sorted(chosen, key=lambda question: question.level)
-        return _matching_lesson(chosen[0], "\n".join(map(prompts.numbered_question, lists)))
+        return _matching_example(chosen[0], "\n".join(map(prompts.numbered_question, lists)))
 
-    def reading(self) -> Lesson:
-        """Which names have these letters: the same lists, read the other way."""
+    def reading(self) -> Example:
+        """Ask which names have these letters, in one list of options for each level."""
         _, taxonomy, leaf = self._pick()
         questions = self._questions(taxonomy, leaf)
         chosen = set(self.rng.sample(range(len(questions)), self.rng.randint(1, len(questions))))
-        read = [
+        chosen_questions = [
             replace(question, truth=self.rng.choice(question.options))
             for index, question in enumerate(questions)
             if index in chosen
         ]
-        asked = ", ".join(f"{question.rank} {_answer(question)[0]}" for question in read)
+        letters = ", ".join(
+            f"{question.rank} {_answer(question)[0]}" for question in chosen_questions
+        )
         lists = "\n".join(map(prompts.numbered_question, questions))
-        text = f"{READING_QUESTION} {asked}?\n{lists}"
-        lines = [f"{prompts.answer_prefix(question)} {_answer(question)}" for question in read]
-        return _text_lesson("reading", text, "\n".join(lines))
+        text = f"{READING_QUESTION} {letters}?\n{lists}"
+        lines = [
+            f"{prompts.answer_prefix(question)} {_answer(question)}"
+            for question in chosen_questions
+        ]
+        return _text_example("reading", text, "\n".join(lines))
 
-    def dialogue(self) -> Lesson:
-        picture, taxonomy, leaf = self._pick()
+    def dialogue(self) -> Example:
+        image, taxonomy, leaf = self._pick()
         pieces = []
         for question in self._questions(taxonomy, leaf):
             if question.level == 1:
@@ -318,29 +334,31 @@ class School:
                 (f"{head}{text}<end_of_utterance><assistant>", False),
                 (f"{_answer(question)}<end_of_utterance>", True),
             ]
-        return Lesson("dialogue", pieces, picture)
+        return Example("dialogue", pieces, image)
 
-    def batches(self, term: Term) -> Iterator[list[Lesson]]:
-        """The lessons of a term, each batch sorted by kind."""
-        for phase in term.phases:
+    def batches(self, schedule: Schedule) -> Iterator[list[Example]]:
+        """Yield the batches of a schedule, each sorted by kind of example."""
+        for phase in schedule.phases:
             for _ in range(phase.num_steps):
-                lessons = self.rng.choices(
-                    [getattr(self, kind) for kind in phase.lessons],
-                    list(phase.lessons.values()),
+                writers = self.rng.choices(
+                    [getattr(self, kind) for kind in phase.shares],
+                    list(phase.shares.values()),
                     k=phase.batch_size,
                 )
-                yield sorted((write() for write in lessons), key=lambda lesson: lesson.kind)
+                yield sorted((write() for write in writers), key=lambda example: example.kind)
 
 
 def collate(
-    lessons: Sequence[Lesson], school: School, encode, pad_token_id: int
+    examples: Sequence[Example], generator: ExampleGenerator, encode, pad_token_id: int
 ) -> dict[str, torch.Tensor]:
-    """Right-padded ``input_ids`` and ``labels`` (int64, batch x length) and normalised pictures."""
+    """Return right-padded ``input_ids`` and ``labels`` (int64, batch x length) and images."""
     rows = []
-    for lesson in lessons:
-        ids = [token for text, _ in lesson.pieces for token in encode(text)]
+    for example in examples:
+        ids = [token for text, _ in example.pieces for token in encode(text)]
         labels = [
-            token if learned else -100 for text, learned in lesson.pieces for token in encode(text)
+            token if is_target else -100
+            for text, is_target in example.pieces
+            for token in encode(text)
         ]
         rows.append((ids, labels))
     length = max(len(ids) for ids, _ in rows)
@@ -348,9 +366,9 @@ def collate(
         "input_ids": torch.tensor([ids + [pad_token_id] * (length - len(ids)) for ids, _ in rows]),
         "labels": torch.tensor([labels + [-100] * (length - len(labels)) for _, labels in rows]),
     }
-    pictures = [lesson.picture for lesson in lessons if lesson.picture is not None]
-    if pictures:
-        pixels = torch.from_numpy(school.pictures[pictures]).float().div(127.5).sub(1)
+    images = [example.image for example in examples if example.image is not None]
+    if images:
+        pixels = torch.from_numpy(generator.images[images]).float().div(127.5).sub(1)
         batch["pixel_values"] = pixels.unsqueeze(1)
     return batch
 
@@ -358,47 +376,53 @@ def collate(
 def loss_of(
     model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Summed cross-entropy over the learned tokens, logits computed for those alone."""
+    """Return the summed cross-entropy over the target tokens; only their logits are computed."""
     labels = batch.pop("labels")[:, 1:]
     hidden = model.model(**batch, use_cache=False).last_hidden_state[:, :-1]
-    learned = labels != -100
-    return cross_entropy(model.lm_head(hidden[learned]), labels[learned], reduction="sum")
+    is_target = labels != -100
+    return cross_entropy(model.lm_head(hidden[is_target]), labels[is_target], reduction="sum")
 
 
-def study(
+def train(
     model: Idefics3ForConditionalGeneration,
-    term: Term,
-    school: School,
+    schedule: Schedule,
+    generator: ExampleGenerator,
     processor: Idefics3Processor,
 ) -> None:
-    """Train the model for a term."""
+    """Train the model for one schedule."""
     encode = functools.lru_cache(1 << 16)(
         lambda text: processor.tokenizer.encode(text, add_special_tokens=False)
     )
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=term.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(),
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, 200, term.num_steps)
-    started, running = time.monotonic(), None
-    for step, lessons in enumerate(school.batches(term), start=1):
+    lr_scheduler = get_cosine_schedule_with_warmup(optimizer, 200, schedule.num_steps)
+    started, mean_loss = time.monotonic(), None
+    for step, examples in enumerate(generator.batches(schedule), start=1):
         batches = [
-            collate(list(group), school, encode, processor.tokenizer.pad_token_id)
-            for _, group in itertools.groupby(lessons, key=lambda lesson: lesson.kind)
+            collate(list(group), generator, encode, processor.tokenizer.pad_token_id)
+            for _, group in itertools.groupby(examples, key=lambda example: example.kind)
         ]
-        num_learned = sum(int((batch["labels"] != -100).sum()) for batch in batches)
+        num_targets = sum(int((batch["labels"] != -100).sum()) for batch in batches)
         total = 0.0
         for batch in batches:
-            loss = loss_of(model, batch) / num_learned
+            loss = loss_of(model, batch) / num_targets
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
+        lr_scheduler.step()
         optimizer.zero_grad()
-        running = total if running is None else 0.98 * running + 0.02 * total
+        mean_loss = total if mean_loss is None else 0.98 * mean_loss + 0.02 * total
         if step % 100 == 0:
-            pace = (time.monotonic() - started) / step
-            logger.info("step %d/%d loss %.4f, %.3f s a step", step, term.num_steps, running, pace)
+            seconds = (time.monotonic() - started) / step
+            logger.info(
+                "step %d/%d loss %.4f, %.3f s/step", step, schedule.num_steps, mean_loss, seconds
+            )
 
 
 @click.command()
@@ -411,8 +435,9 @@ def main(output: Path) -> None:
     processor = build_processor(worlds)
     model = build_model(processor.tokenizer)
     logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    for term in TERMS:
-        study(model, term, School(worlds, NUM_PICTURES_PER_LEAF, term.seed), processor)
+    for schedule in SCHEDULES:
+        generator = ExampleGenerator(worlds, NUM_IMAGES_PER_LEAF, schedule.seed)
+        train(model, schedule, generator, processor)
     model.eval().save_pretrained(output)
     processor.save_pretrained(output)
 

@@ -1,4 +1,4 @@
-"""The command line. Each command composes a stage with the runner, and turns errors into one line.
+"""The command line.
 
 Libraries that take long to import (torch, transformers, vllm) are imported inside the commands, so
 that ``sekd --help`` is instant.
@@ -15,13 +15,15 @@ from sekd.commands import (
     draw_world,
     elicit,
     evaluate,
+    gc,
     inspect,
-    maintenance,
     plan,
     report,
     rounds,
     score,
+    status,
     sweep,
+    verify,
 )
 
 
@@ -30,8 +32,8 @@ from sekd.commands import (
 def main() -> None:
     """Self-Elicited Knowledge Distillation for vision-language models.
 
-    A model walks a taxonomy step by step as its own teacher (elicit); a LoRA student of the same
-    model learns to answer the whole path at once (distill); both are measured (evaluate).
+    A model walks a taxonomy step by step and is its own teacher (elicit). A LoRA student of the
+    same model learns to answer the whole path at once (distill). Both are measured (evaluate).
 
     \b
     Try it without a download:
@@ -56,8 +58,8 @@ for _command in (
     report.report,
     score.score,
     benchmark.benchmark,
-    maintenance.status,
-    maintenance.verify,
-    maintenance.gc,
+    status.status,
+    verify.verify,
+    gc.gc,
 ):
     main.add_command(_command)

@@ -15,16 +15,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from command_line import sekd
 
 from sekd.cli import main
 from sekd.config import load_config
 from sekd.data import signals
 from sekd.data.toyworld import write_world
-
-
-def sekd(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 def answers_of(config_file: Path) -> dict[tuple[str, int], str]:
@@ -58,14 +54,7 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
     assert "elicit" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("elicit", "distill", "evaluate", "sweep", "rounds"),
-        *("benchmark", "report", "score"),
-        *("draw-world", "inspect", "status", "verify", "gc"),
-    ],
-)
+@pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_shows_an_example(command: str) -> None:
     result = sekd(command, "--help")
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""``sekd benchmark``: general benchmarks, so that gains are seen and what was forgotten too."""
+"""``sekd benchmark``: general benchmarks of base and student."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import config_command
+from sekd.commands.config_command import config_command, setting_option
 from sekd.io.locations import local_directory
 
 if TYPE_CHECKING:
@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def _as_list(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else f"[{value}]"
-
-
 @click.command()
-@click.option("--tasks", callback=_as_list, metavar="A,B", help="As lmms-eval names them.")
-@click.option("--limit", type=int, help="Only the first so many samples of each task.")
-@config_command
+@setting_option(
+    "--tasks",
+    "benchmark.tasks",
+    as_list=True,
+    metavar="A,B",
+    help="Tasks or groups of tasks, as lmms-eval names them.",
+)
+@setting_option(
+    "--limit", "benchmark.limit", type=int, help="Largest number of samples of each task."
+)
+@config_command("benchmark")
 def benchmark(config: RunConfig, as_json: bool) -> bool:
-    """General benchmarks of base and student through lmms-eval: gains, and what was forgotten.
+    """Run general benchmarks on base and student, to see gains and what was forgotten.
 
-    lmms-eval is run from an environment of its own, --set benchmark.python=lmms/bin/python; see
-    docs/benchmarks.md. Writes benchmark.json and benchmark.md into the run's directory. Each task
-    is kept as it ends, and a second run does what is missing.
+    The benchmarks are those of lmms-eval. It runs in an environment of its own, which
+    --set benchmark.python=lmms/bin/python names; see docs/benchmarks.md. The command writes
+    benchmark.json and benchmark.md into the run directory. Each finished task is stored, and a
+    second run evaluates only what is missing.
 
     \b
     Example:

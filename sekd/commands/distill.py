@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import config_command, is_follower
+from sekd.commands.config_command import config_command, is_follower
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
 
 @click.command()
-@config_command
+@config_command("distill", is_distributed=True)
 def distill(config: RunConfig, as_json: bool) -> bool:
-    """Stage two: a LoRA student learns the joint prompt from the teacher's shards.
+    """Stage two: train a LoRA student on the teacher's shards.
 
-    Resumes from its last checkpoint. Start it with torchrun for several GPUs.
+    The student learns to answer all levels in one pass. A run that was stopped resumes from its
+    last checkpoint. For several GPUs start it with torchrun.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``sekd draw-world``: pictures, a taxonomy and a config to try everything with."""
+"""``sekd draw-world``: images, a taxonomy and a config to try everything with."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import click
 
 @click.command("draw-world")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--train-images", default=4000, show_default=True)
-@click.option("--test-images", default=400, show_default=True, help="Per taxonomy.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--train-images", default=4000, show_default=True, help="Number of images to train on."
+)
+@click.option(
+    "--test-images",
+    default=400,
+    show_default=True,
+    help="Number of images to evaluate on, per taxonomy.",
+)
+@click.option("--seed", default=0, show_default=True, help="Another seed draws other images.")
 def draw_world(directory: Path, train_images: int, test_images: int, seed: int) -> None:
-    """Draw pictures of a small world, with a config that runs on a laptop.
+    """Draw images of a small world, with a config that runs on a laptop.
 
-    Two taxonomies of 81 species each: `seen`, which the student is distilled on, and `unseen`.
-    The config names the tiny model that comes with sekd.
+    There are two taxonomies of 81 species each: `seen`, on which the student is distilled, and
+    `unseen`. The config names the tiny model that comes with sekd.
 
     \b
     Example:

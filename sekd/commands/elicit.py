@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import (
-    config_command,
-    on_workers,
-)
+from sekd.commands.config_command import config_command, retry_failed_option, worker_options
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -18,13 +15,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
-@on_workers
-@config_command
+@retry_failed_option
+@worker_options("elicit")
+@config_command("elicit")
 def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
-    """Stage one: the teacher walks the taxonomy and its signals are stored.
+    """Stage one: let the frozen teacher walk the taxonomy, and store its signals.
 
-    Only shards that are not done are run, so the same command resumes, and mends what failed.
+    Only shards that are not done are run. So the same command resumes a run that was stopped, and
+    repeats what failed.
 
     \b
     Example:
@@ -37,26 +35,23 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
 
 
 def _report_elicited(elicited: Elicited, as_json: bool) -> None:
-    answers, states = elicited
-    num_prompt_tokens = sum(answers.stats("num_prompt_tokens"))
-    num_cached_tokens = sum(answers.stats("num_cached_tokens"))
     summary = {
-        "num_samples": answers.num_samples,
-        "num_quarantined": len(answers.quarantined),
-        "num_answers": sum(answers.stats("num_answers")),
-        "num_prompt_tokens": num_prompt_tokens,
-        "num_cached_tokens": num_cached_tokens,
-        "parity_max": max(states.stats("parity_max")),
-        "answers": str(answers.directory),
-        "states": str(states.directory),
+        "num_samples": elicited.num_samples,
+        "num_quarantined": elicited.num_quarantined,
+        "num_answers": elicited.num_answers,
+        "num_prompt_tokens": elicited.num_prompt_tokens,
+        "num_cached_tokens": elicited.num_cached_tokens,
+        "parity_max": elicited.parity_max,
+        "answers": str(elicited.answers.directory),
+        "states": str(elicited.states.directory),
     }
     if as_json:
         click.echo(json.dumps(summary))
         return
     click.echo(
-        f"{summary['num_samples']} samples elicited, {summary['num_answers']} answers, "
-        f"{summary['num_quarantined']} samples quarantined; {num_prompt_tokens} prompt tokens, "
-        f"{num_cached_tokens} of them from the cache; engine and state pass differ by at most "
-        f"{summary['parity_max']:.1g} in log-probability\n"
-        f"answers: {summary['answers']}\nstates:  {summary['states']}"
+        f"{elicited.num_samples} samples elicited, {elicited.num_answers} answers, "
+        f"{elicited.num_quarantined} samples quarantined; {elicited.num_prompt_tokens} prompt "
+        f"tokens, {elicited.num_cached_tokens} of them from the cache; engine and state pass "
+        f"differ by at most {elicited.parity_max:.1g} in log-probability\n"
+        f"answers: {elicited.answers.directory}\nstates:  {elicited.states.directory}"
     )

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import (
-    config_command,
-    on_workers,
-    print_table,
-)
+from sekd.commands.config_command import config_command, retry_failed_option, worker_options
+from sekd.commands.output import print_table
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -21,15 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
-@on_workers
-@config_command
+@retry_failed_option
+@worker_options("evaluate")
+@config_command("evaluate")
 def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
-    """Last stage: models under the three paradigms and controls, with every metric.
+    """Last stage: measure models under the three paradigms and controls, with every metric.
 
-    The base, the finished student and those of evaluate.models. Writes metrics.json, metrics.md and
-    predictions.parquet into the run's directory. What is done stays done, so the same command
-    resumes, and takes up paradigms, controls, datasets and models that were added.
+    The models are the base, the finished student and those of evaluate.models. The command writes
+    metrics.json, metrics.md and predictions.parquet into the run directory. Cells that are done
+    are not run again. So the same command resumes, and adds new paradigms, controls, datasets and
+    models.
 
     \b
     Example:

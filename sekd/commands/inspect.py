@@ -1,4 +1,4 @@
-"""``sekd inspect``: what the teacher was asked, what it answered, and what was kept of it."""
+"""``sekd inspect``: the teacher's questions, answers and stored signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sekd.commands.maintenance import run_command
+from sekd.commands.run_command import run_command
 from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from sekd.report.inspect.views import SampleView
 
 _NUM_LEAST = 10
-"""Samples that an overview names, the least confident first."""
+"""Number of samples that an overview lists, the least confident first."""
 
 
 @click.command()
 @run_command
 @click.argument("sample", required=False)
 @click.option(
-    "--html", "page_path", type=click.Path(path_type=Path), help="Write an HTML page there."
+    "--html", "page_path", type=click.Path(path_type=Path), help="Write an HTML page to this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(run: Location, sample: str | None, page_path: Path | None, as_json: bool) -> int:
-    """Look at the teacher's answers in the run at RUN: of one SAMPLE, or of all levels at a glance.
+    """Show the teacher's answers in RUN: those of one SAMPLE, or a summary of all levels.
 
-    Shards that are done are shown, whether or not the others are.
+    Only shards that are done are shown; the run need not be finished.
 
     \b
     Example:
@@ -103,13 +103,13 @@ class _Shards:
         import difflib
 
         from sekd.data.signals import TeacherShard
-        from sekd.stages.inspect import States, view_sample
+        from sekd.stages.inspect import StateLookup, view_sample
 
         known: list[str] = []
         for index, files in self._answers.items():
             shard = TeacherShard(*files)
             if sample_id in shard.sample_ids:
-                states = States(*self._states[index]) if index in self._states else None
+                states = StateLookup(*self._states[index]) if index in self._states else None
                 sample = shard[shard.sample_ids.index(sample_id)]
                 return view_sample(sample, states, self._decoder())
             known += shard.sample_ids

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import config_command
+from sekd.commands.config_command import config_command
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     default=100.0,
     show_default=True,
-    help="TFLOP/s that one worker sustains; counts until a rate was measured.",
+    help="TFLOP/s of one worker; used as long as no rate was measured.",
 )
-@config_command
+@config_command("plan")
 def plan(config: RunConfig, as_json: bool, tflops: float) -> bool:
-    """What sekd elicit will take: answers, tokens, bytes and hours, before anything is spent.
+    """Estimate what sekd elicit will cost: answers, tokens, bytes and hours.
 
-    A few samples are rehearsed without the model. The hours follow from the rate of the shards
-    that are done, if there are any.
+    A few samples are rehearsed without the model. If shards are done already, the hours follow
+    from their measured rate.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``sekd report``: a finished evaluation as one page for a person."""
+"""``sekd report``: a finished evaluation as one HTML page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.maintenance import run_command
+from sekd.commands.run_command import run_command
 
 if TYPE_CHECKING:
     from sekd.analysis.results import StageRecord
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 @click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
 @run_command
 def report(run: Location, as_json: bool) -> int:
-    """Write RUN/report.html: what was gained, what it cost and what was lost.
+    """Write RUN/report.html, which shows what was gained, what it cost and what was lost.
 
-    One file that needs no network: figures, charts, and single images with what was answered. Its
-    tables stand in RUN/report/ as Markdown, CSV and LaTeX. RUN is the run_dir of a finished
-    sekd evaluate.
+    The page is one file that needs no network. It has figures, charts, and single images with the
+    answers to them. Its tables are also written to RUN/report/ as Markdown, CSV and LaTeX. RUN is
+    the run_dir of a finished sekd evaluate.
 
     \b
     Example:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import config_command, print_table
+from sekd.commands.config_command import config_command, retry_failed_option
+from sekd.commands.output import print_table
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -17,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
-@config_command
+@retry_failed_option
+@config_command("rounds")
 def rounds(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
-    """Elicit, distill and evaluate in turns: each student is the teacher of the next.
+    """Repeat elicit, distill and evaluate: each student becomes the teacher of the next round.
 
-    As often as the config's key rounds says, at most. It stops where the joint HCA, over the images
-    of all evaluate.datasets together, did not rise beyond noise; so those should not be what the
-    final figures are reported on. With evaluate.datasets=[] nothing is measured, and all rounds are
-    run. The first round is the run's own; the others are below its folder rounds. What is done
-    stays done, so the same command resumes.
+    The config key rounds is the largest number of rounds. They stop earlier when the joint HCA over
+    the images of all evaluate.datasets did not rise by more than noise. So do not report final
+    figures on these datasets. With evaluate.datasets=[] nothing is measured, and all rounds are
+    run. The first round is the run itself; the others are in its folder rounds. The same command
+    resumes.
 
     \b
     Example:

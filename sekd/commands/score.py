@@ -1,4 +1,4 @@
-"""``sekd score``: every metric of anybody's predictions."""
+"""``sekd score``: every metric of a file of predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sekd.commands.maintenance import EXIT_CONFIG
+from sekd.commands import exit_codes
 from sekd.errors import ConfigError
 
 
@@ -25,26 +25,33 @@ def _pairs(
 
 @click.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
-@click.option("--taxonomy", required=True, type=click.Path(path_type=Path), help=".json or .csv.")
-@click.option("--level-names", default="", help="Of a JSON taxonomy's levels: kingdom,phylum,...")
-@click.option("--score-root", is_flag=True, help="Score the root as well, as level 0.")
+@click.option(
+    "--taxonomy",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Taxonomy file: .json or .csv.",
+)
+@click.option(
+    "--level-names", default="", help="Names of a JSON taxonomy's levels: kingdom,phylum,..."
+)
+@click.option("--score-root", is_flag=True, help="Also score the root, as level 0.")
 @click.option(
     "--subtree-level",
     type=click.IntRange(min=0),
-    help="Score the subtrees of this level's nodes.  [default: 1]",
+    help="Level whose nodes' subtrees are scored each by itself.  [default: 1]",
 )
 @click.option(
     "--only",
     metavar="COLUMN=VALUE",
     multiple=True,
     callback=_pairs,
-    help="Only these rows: model, dataset, paradigm or control; repeatable.",
+    help="Score only the rows with this model, dataset, paradigm or control; repeatable.",
 )
 @click.option(
     "--compare",
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Predictions for the same samples to take the difference from.",
+    help="Other predictions for the same samples; differences to them are shown.",
 )
 @click.option(
     "--alpha",
@@ -58,7 +65,7 @@ def _pairs(
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Draws behind each interval.",
+    help="Number of bootstrap draws behind each interval.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def score(
@@ -69,13 +76,14 @@ def score(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Every metric, with its 95 % interval, of the file PREDICTIONS, whoever made it.
+    """Compute every metric, with its 95 % interval, of any file of PREDICTIONS.
 
-    It is a CSV, JSONL or Parquet file. Its columns are sample_id, level, truth and prediction, a
-    row being one level (1 is the first below the root; names or node ids); or sample_id, truth and
-    prediction, a row being a whole path (a list of names, also as JSON, or a leaf). An empty
-    prediction is a parse failure. If there are columns model, dataset, paradigm or control, what
-    they tell apart is scored apart.
+    PREDICTIONS is a CSV, JSONL or Parquet file in one of two layouts. With the columns sample_id,
+    level, truth and prediction, a row is one level of a sample; level 1 is the first one below the
+    root. With the columns sample_id, truth and prediction, a row is a whole path: a list of names,
+    such a list as JSON, or a leaf. Names and node ids are both understood. An empty prediction is
+    a parse failure. If there are columns model, dataset, paradigm or control, each combination of
+    their values is scored by itself.
 
     \b
     Example:
@@ -87,7 +95,7 @@ def score(
         _score(predictions, taxonomy, names, compare, as_json, **options)
     except ConfigError as error:
         click.echo(f"sekd: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
+        sys.exit(exit_codes.CONFIG)
 
 
 def _score(

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.options import (
-    config_command,
-    print_table,
-)
+from sekd.commands.config_command import config_command, retry_failed_option
+from sekd.commands.output import print_table
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -20,14 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--retry-failed", is_flag=True, help="Give shards that used up their attempts more.")
-@config_command
+@retry_failed_option
+@config_command("sweep")
 def sweep(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
-    """Train and evaluate the variants of config section sweep, side by side.
+    """Train and evaluate the variants of the config section sweep, side by side.
 
-    Without one: the paper's ablation of the loss and two baselines of plain fine-tuning. Writes
-    table.md, table.csv and plot.png into the run's folder sweep. What is done stays done, so the
-    same command resumes, and takes up variants and seeds that were added.
+    Without that section the variants are the paper's ablation of the loss and two baselines of
+    plain fine-tuning. The command writes table.md, table.csv and plot.png into the run's folder
+    sweep. Students that are trained are not trained again. So the same command resumes, and adds
+    new variants and seeds.
 
     \b
     Example:

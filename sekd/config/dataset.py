@@ -16,31 +16,34 @@ class DatasetSpec(Section):
     taxonomy: Path
     """``.json`` of leaf -> root-first path, or ``.csv`` with one column per rank."""
     level_names: tuple[str, ...] = ()
-    """What each position of a JSON path is called, e.g. ``[kingdom, phylum]``."""
+    """The rank of each position of a JSON path, e.g. ``[kingdom, phylum]``."""
     images: Path | None = None
     """A folder with one folder of images per leaf. Give this or ``table``."""
     table: Path | None = None
     """``.csv``, ``.jsonl`` or ``.parquet`` with one row per image. Give this or ``images``."""
     layout: str | None = Field(default=None, exclude_if=lambda layout: layout is None)
-    """Name of the layout of the files below ``images``, one of sekd.data.sources; the default is
-    ``folder`` for ``images`` and ``table`` for ``table``."""
+    """Name of the layout of the files below ``images``, one of ``sekd.data.sources``; the default
+    is ``folder`` for ``images`` and ``table`` for ``table``."""
     image_column: str = "image"
+    """Column of the image's path in a table."""
     leaf_column: str = "label"
     """Column of the leaf's label; a table without it, or an empty cell, means no label."""
     id_column: str | None = None
     """Column of the sample's id; its image path if not given."""
     image_root: Path | None = None
-    """Where relative image paths of a table start; the table's own folder if not given."""
+    """Folder where relative image paths of a table start; the table's own folder if not given."""
     image_prefix: str = ""
-    """Removed from the front of a table's image paths first (paths of another machine)."""
+    """Prefix that is removed from a table's image paths first (paths of another machine)."""
     split: str | None = None
-    """Keep only the rows of a table whose ``split`` column says so."""
+    """Take only the rows of a table whose ``split`` column has this value."""
     distractors: Literal["random", "siblings", "walk"] = "random"
     """Wrong options: any of the level, children of the same parent first, or (no label needed) all
-    children of the node answered so far. A benchmark row with its own choices keeps those."""
+    children of the node that was answered one level up. A benchmark row that brings its own options
+    is asked with those."""
     num_options: Annotated[int, Field(ge=2, le=26)] = 4
+    """The number of options of a question. A level with fewer nodes shows them all."""
     seed: int = 0
-    """Of options and their order, per sample."""
+    """Seed of the options and their order, which also depend on the sample and the level."""
     subject: str = "organism"
     """What the image shows, in the words of a question: organism, dish, product ..."""
 

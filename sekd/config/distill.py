@@ -19,23 +19,30 @@ from sekd.config.base import (
 
 
 class LossWeights(Section):
-    """Weights of the loss terms; 1 : 1 : 1 is not given by the paper."""
+    """Weights of the loss terms; a term with weight 0 is not computed. The paper does not give the
+    weights 1 : 1 : 1. Change them for ablations."""
 
     hard: NonNegativeFloat = 1.0
-    """Cross-entropy on the teacher's letters."""
+    """Weight of the cross-entropy on the teacher's letters."""
     format: NonNegativeFloat = 1.0
-    """Cross-entropy on the tokens around the letters: level and node names."""
+    """Weight of the cross-entropy on the tokens around the letters: level names and node names."""
     soft: NonNegativeFloat = 1.0
-    """Divergence of the teacher's and the student's distribution at the letters."""
+    """Weight of the divergence between the teacher's and the student's distribution at the letters;
+    see ``distill.divergence``."""
     feature: NonNegativeFloat = 1.0
-    """Distance between decoder states at the letters."""
+    """Weight of the distance between the teacher's and the student's decoder states at the letters;
+    see ``distill.distance``."""
     replay: NonNegativeFloat = 2.0
-    """KL divergence from the base to the student on replayed sequences; see ``distill.replay``."""
+    """Weight of the KL divergence from the base to the student on replayed sequences; see
+    ``distill.replay``. Raise it if the student forgets what the base can do. Not given by the
+    paper."""
     text: NonNegativeFloat = 0.0
-    """Cross-entropy on all tokens of the answer alike, as plain fine-tuning has it: a baseline."""
+    """Weight of the cross-entropy on all tokens of the answer alike, as in plain fine-tuning. For
+    that baseline, set it to 1 and hard, format, soft and feature to 0."""
     levels: tuple[NonNegativeFloat, ...] = ()
-    """Relative weight of each level's letter in hard, soft and feature, from the first level on;
-    1 beyond the last one given. Not given by the paper."""
+    """Relative weight of each level's letter in the hard, soft and feature terms, from the first
+    level on; further levels have weight 1. Raise the weights of levels that the student gets wrong.
+    Not given by the paper."""
 
     @model_validator(mode="after")
     def _teaches_something(self) -> Self:
@@ -45,78 +52,107 @@ class LossWeights(Section):
 
 
 class LoraSpec(Section):
-    """Low-rank adapter on the linear layers of the language model."""
+    """The low-rank adapter on the linear layers of the language model."""
 
     rank: Positive = 64
+    """Rank of the update of each layer. A lower rank makes a smaller adapter that can learn
+    less."""
     alpha: Positive = 64
+    """Scale of the update: alpha / rank multiplies it. Usually rank, or twice the rank."""
     dropout: Fraction = 0.2
+    """Probability of dropping an input of the adapter in training. Lower it for small models or
+    short trainings."""
     target_modules: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
-    """Last part of module names, or full paths. Only layers inside the language model's blocks are
-    adapted; a full path to anything else is an error."""
+    """Layers to adapt: last parts of module names, or full paths. Only layers inside the language
+    model's blocks can be adapted; any other full path is an error. Change it for models that name
+    their layers differently."""
     rslora: bool = False
-    """Scale by alpha / sqrt(rank) instead of alpha / rank, for high ranks."""
+    """Whether the scale is alpha / sqrt(rank) instead of alpha / rank. Use it for high ranks."""
     dora: bool = False
-    """Learn lengths and directions apart. vLLM does not serve such adapters; merge them first."""
+    """Whether magnitudes and directions of the weights are learned separately (DoRA). vLLM does not
+    serve such adapters; merge them into the model first."""
     load_in_4bit: bool = False
-    """Train over a base in 4 bits (QLoRA); wants bitsandbytes. Its vision tower, its merger and its
-    ``lm_head`` keep ``model.dtype``. Not given by the paper."""
+    """Whether the base model is loaded in 4 bits (QLoRA), to save memory. It needs bitsandbytes.
+    The vision tower, the merger and the ``lm_head`` keep ``model.dtype``. Not given by the
+    paper."""
 
 
 class DistillRuntime(Section):
-    """How training is carried out; together with ``torchrun`` for several devices."""
+    """How training runs on this machine; not part of the adapter's fingerprint. Start sekd with
+    ``torchrun`` for several devices."""
 
     batch_size: Positive = 8
-    """Samples per device and forward pass; gradients accumulate up to the global batch."""
+    """Sequences per device and forward pass; gradients are accumulated up to the global batch.
+    Lower it if the device runs out of memory."""
     num_workers: NonNegativeInt = 4
-    """Processes per device that read and prepare images while the device trains; 0 for none."""
+    """Processes per device that read and prepare images while the device trains; 0 for none. Raise
+    it if the device waits for images."""
     gradient_checkpointing: bool = False
+    """Whether activations are recomputed in the backward pass, which saves memory and costs time.
+    Turn it on if not even a small ``batch_size`` fits."""
     save_steps: Positive = 200
+    """Optimizer steps between two checkpoints; a killed training resumes from the last one."""
     logging_steps: Positive = 10
+    """Optimizer steps between two lines of the log."""
     report_to: tuple[str, ...] = ()
-    """Trackers as transformers names them, e.g. ``[wandb]``. None unless asked."""
+    """Experiment trackers that get the log, by their names in transformers, e.g. ``[wandb]``."""
 
 
 class DistillSpec(Section):
     """Stage two: the LoRA student learns the joint prompt from the teacher's shards."""
 
     labels: Literal["teacher", "truth"] = "teacher"
-    """Whose answers are learned. ``truth`` is the baseline of plain fine-tuning on labelled
-    images; it takes no soft and no feature term."""
+    """Whose answers are learned: the teacher's, or the labels of the images. ``truth`` is the
+    baseline of plain fine-tuning on labelled images; it allows no soft and no feature term."""
     losses: LossWeights = LossWeights()
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Of the soft term. Other than 1 only where the states have ``final_norm``."""
+    """Temperature of the soft term: it divides the logits of both models, and its square multiplies
+    the loss. Raise it to give unlikely tokens more weight. A value other than 1 needs the states of
+    ``final_norm`` in ``elicit.layers``."""
     divergence: Divergence = "forward"
-    """Of the soft term: ``forward`` is KL(teacher || student). Not given by the paper."""
+    """Divergence of the soft term: ``forward`` is KL(teacher || student), ``reverse`` is KL(student
+    || teacher), ``jsd`` is the Jensen-Shannon divergence. The paper does not give the direction."""
     distance: Distance = "cosine"
-    """Of the feature term; ``mse`` is relative to the teacher's length. Not given by the paper."""
+    """Distance of the feature term: ``cosine``, or ``mse``, which is relative to the squared length
+    of the teacher's state. Not given by the paper."""
     layers: tuple[str, ...] = ()
-    """Layers of the feature term, of those that ``elicit.layers`` stores; all if not given."""
+    """Layers of the feature term, out of those that ``elicit.layers`` stores. Empty means all."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.35
-    """Share of the sequences that keep a skill of the base instead of teaching the joint prompt:
-    the teacher's dialogues, its questions asked one by one, and its replies to ``elicit.plain``.
-    The student is held to the base's distribution there. Not given by the paper."""
+    """Share of replayed sequences in the training set. They keep the skills of the base model
+    instead of teaching the joint prompt: the teacher's dialogues, its questions one at a time, and
+    its replies to ``elicit.plain``. On them the student is held to the base's distribution. Raise
+    it if the student forgets what the base can do. Not given by the paper."""
     min_confidence: Fraction = 0.0
-    """Samples with an answer of which the teacher is less confident (its probability among the
-    options) are left out. Not given by the paper."""
+    """Least confidence of the teacher, which is the probability of its answer among the options.
+    Samples with any answer below it are left out. Raise it if the teacher often guesses. Not given
+    by the paper."""
     lora: LoraSpec = LoraSpec()
     initial_adapter: Path | None = None
-    """Directory of an adapter to go on from, instead of a fresh one; it has the same ``lora``."""
+    """Directory of an adapter to continue from, instead of a new one. Its settings must be those of
+    ``lora``."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the training set; fractions are possible. Raise it for small datasets."""
     global_batch: Positive = 128
+    """Sequences per optimizer step, over all devices. It must be a multiple of
+    ``runtime.batch_size`` times the number of devices."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Highest learning rate; it falls along a cosine to 0. Lower it if the loss explodes."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises from 0."""
     weight_decay: NonNegativeFloat = 0.1
+    """Weight decay of the AdamW optimizer, on the adapter's weights."""
     seed: int = 0
+    """Seed of everything random: the adapter's first weights, dropout, the order of sequences and
+    options, and the choice of replayed samples. Change it to measure the spread between runs."""
     runtime: DistillRuntime = DistillRuntime()
 
     @model_validator(mode="after")
     def _has_signals_of_its_labels(self) -> Self:
         if self.labels == "truth" and (self.losses.soft or self.losses.feature):
             raise ValueError(
-                "labels: truth: the teacher's distributions and states are of its own answers; "
+                "labels: truth: the teacher's distributions and states belong to its own answers; "
                 "set losses.soft and losses.feature to 0"
             )
         return self

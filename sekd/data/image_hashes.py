@@ -1,4 +1,4 @@
-"""SHA-256 of a dataset's images, remembered so that a second start need not read them again."""
+"""SHA-256 of a dataset's images, cached so that a second start need not read them again."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
 
 _STAMP = ("bytes", "mtime_ns", "ctime_ns", "inode")
-"""What tells that a file is the one that was hashed; git's index trusts the same."""
+"""A file whose stamp is unchanged is taken for the one that was hashed, as in git's index."""
 _SETTLED_AFTER_NS = 2_000_000_000
-"""A file changed twice within a tick of its clock has one stamp: young ones are not remembered."""
+"""Younger files are not cached: two changes within a tick of the clock leave one stamp."""
 _SCHEMA = pa.schema(
     [("image", pa.string()), *((name, pa.int64()) for name in _STAMP), ("sha256", pa.string())]
 )
-_PATHS_AT_A_TIME = 1 << 14
+_PATHS_PER_CHUNK = 1 << 14
 
 # Shapes: N images.
 
 
 class ImageHashes:
-    """Hashes of all images of some samples; those that are not known yet are to be computed.
+    """Hashes of all images of some samples; :meth:`compute` finds those that are not cached.
+
+    Iterating gives the hashes in the order of the samples, ``None`` for an image that cannot be
+    read.
 
     Attributes:
-        num_unknown: images that must be read.
+        num_unknown: the number of images that must be read.
     """
 
     def __init__(self, samples: Samples) -> None:
         root = samples.root.resolve()
         self._samples = samples
         self._path = cache_directory() / "images" / f"{digest(str(root))[:16]}.parquet"
-        self._known = _read(self._path)
+        self._known = _read_cache(self._path)
         self._stamps_N4 = _stamps(root, samples.images)
         exists_N = self._stamps_N4[:, 0] >= 0
         rows = pc.index_in(samples.images.combine_chunks(), self._known["image"].combine_chunks())
@@ -59,27 +62,26 @@ class ImageHashes:
         self.num_unknown = len(self._unknown)
 
     def compute(self, advance: Callable[[int], None]) -> None:
-        """Read and hash what is not known yet, and remember it, also if this is interrupted.
+        """Read and hash the images that are not cached, and cache them, also when interrupted.
 
         Args:
-            advance: called with the number of images hashed since.
+            advance: called with the number of images hashed since the last call.
         """
         num_hashed = 0
         try:
-            with ThreadPoolExecutor() as threads:  # hashing and reading let go of the interpreter
-                for some in np.array_split(self._unknown, len(self._unknown) // 1024 + 1):
-                    paths = [self._samples.root / self._samples.images[i].as_py() for i in some]
-                    self._hashes[some] = list(threads.map(image_sha256, paths))
-                    num_hashed += len(some)
-                    advance(len(some))
+            with ThreadPoolExecutor() as threads:  # hashing and reading release the GIL
+                for rows in np.array_split(self._unknown, len(self._unknown) // 1024 + 1):
+                    paths = [self._samples.root / self._samples.images[i].as_py() for i in rows]
+                    self._hashes[rows] = list(threads.map(image_sha256, paths))
+                    num_hashed += len(rows)
+                    advance(len(rows))
         finally:
-            self._remember(self._unknown[:num_hashed])
+            self._cache(self._unknown[:num_hashed])
 
     def __iter__(self) -> Iterator[str | None]:
-        """In the order of the samples; ``None`` for an image that cannot be read."""
         return iter(self._hashes)
 
-    def _remember(self, rows: npt.NDArray[np.int64]) -> None:
+    def _cache(self, rows: npt.NDArray[np.int64]) -> None:
         newest = np.maximum(self._stamps_N4[rows, 1], self._stamps_N4[rows, 2])
         rows = rows[(time.time_ns() - newest > _SETTLED_AFTER_NS)]
         columns = {
@@ -94,8 +96,8 @@ class ImageHashes:
             pq.write_table(table, temporary)
 
 
-def _read(path: Path) -> pa.Table:
-    """What is remembered; nothing where that is damaged, for it can always be made again."""
+def _read_cache(path: Path) -> pa.Table:
+    """Read the cached hashes; there are none where the file is missing or damaged."""
     try:
         return pq.read_table(path, schema=_SCHEMA)
     except (OSError, pa.ArrowException):
@@ -103,9 +105,9 @@ def _read(path: Path) -> pa.Table:
 
 
 def _stamps(root: Path, images: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """[N, 4] as :data:`_STAMP`; -1 where there is no such file."""
+    """Return the stamp of each file, int64[N, 4] as in ``_STAMP``; -1 where there is no file."""
     stamps_N4 = np.full((len(images), len(_STAMP)), -1)
-    for row, name in enumerate(_texts(images)):
+    for row, name in enumerate(_iterate_texts(images)):
         try:
             stat = os.stat(f"{root}/{name}" if not name.startswith("/") else name)  # noqa: PTH116
         except OSError:
@@ -114,6 +116,7 @@ def _stamps(root: Path, images: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return stamps_N4
 
 
-def _texts(column: pa.ChunkedArray) -> Iterable[str]:
-    for start in range(0, len(column), _PATHS_AT_A_TIME):
-        yield from column[start : start + _PATHS_AT_A_TIME].to_pylist()
+def _iterate_texts(column: pa.ChunkedArray) -> Iterable[str]:
+    """Iterate over a column without turning it into Python objects all at once."""
+    for start in range(0, len(column), _PATHS_PER_CHUNK):
+        yield from column[start : start + _PATHS_PER_CHUNK].to_pylist()

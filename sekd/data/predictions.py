@@ -11,56 +11,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sekd.data.row_schema import column, schema_of, table_of
 from sekd.io.columns import encode_column
 
 NO_CONTROL = "none"
-"""Stands in the column ``control`` where there is none."""
+"""Stands in the column ``control`` of a row without a control."""
 
-PREDICTION_SCHEMA = pa.schema(
-    [
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("dataset", pa.string(), nullable=False),
-        pa.field("paradigm", pa.string(), nullable=False),
-        pa.field("control", pa.string(), nullable=False),  # "none" without one
-        pa.field("rotation", pa.int16(), nullable=False),  # of the options; 0 but for circular
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("level", pa.int16(), nullable=False),
-        pa.field("rank", pa.string(), nullable=False),
-        pa.field("options", pa.list_(pa.string()), nullable=False),  # node ids, as shown
-        pa.field("truth", pa.string(), nullable=False),  # node id
-        pa.field("prediction", pa.string()),  # node id; null: the reply could not be parsed
-        pa.field("option_logprobs", pa.list_(pa.float32())),  # null: not known
-        pa.field("reply", pa.string()),  # the joint paradigm's whole reply
-    ]
-)
 PREDICTIONS = "predictions"
 """Role of the file in a shard."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One row, as :data:`PREDICTION_SCHEMA` stores it."""
+    """One row of :data:`PREDICTION_SCHEMA`.
 
-    model: str
-    dataset: str
-    paradigm: str
-    sample_id: str
-    level: int
-    rank: str
-    options: tuple[str, ...]
-    truth: str
-    prediction: str | None
-    option_logprobs: Sequence[float] | None = None
-    reply: str | None = None
-    control: str = NO_CONTROL
-    rotation: int = 0
+    Attributes:
+        control: ``NO_CONTROL`` without one.
+        rotation: of the options, from 0; it is always 0 except under the control ``circular``.
+        options: node ids, in the order shown.
+        truth: node id.
+        prediction: node id; ``None`` if the reply could not be parsed.
+        option_logprobs: of the letters, in the order shown; ``None`` where they are not known.
+        reply: the joint paradigm's whole reply.
+    """
+
+    model: str = column(pa.string())
+    dataset: str = column(pa.string())
+    paradigm: str = column(pa.string())
+    control: str = column(pa.string(), default=NO_CONTROL)
+    rotation: int = column(pa.int16(), default=0)
+    sample_id: str = column(pa.string())
+    level: int = column(pa.int16())
+    rank: str = column(pa.string())
+    options: tuple[str, ...] = column(pa.list_(pa.string()))
+    truth: str = column(pa.string())
+    prediction: str | None = column(pa.string(), nullable=True)
+    option_logprobs: Sequence[float] | None = column(
+        pa.list_(pa.float32()), nullable=True, default=None
+    )
+    reply: str | None = column(pa.string(), nullable=True, default=None)
+
+
+PREDICTION_SCHEMA = schema_of(Prediction)
 
 
 def to_table(rows: Iterable[Prediction]) -> pa.Table:
-    """Rows of :data:`PREDICTION_SCHEMA`."""
-    names = PREDICTION_SCHEMA.names
-    content = [{name: getattr(row, name) for name in names} for row in rows]
-    return pa.Table.from_pylist(content, PREDICTION_SCHEMA)
+    """Return rows as a table of :data:`PREDICTION_SCHEMA`."""
+    return table_of(rows, PREDICTION_SCHEMA)
 
 
 def write_predictions(rows: Iterable[Prediction], path: Path) -> None:
@@ -75,11 +72,11 @@ def read_predictions(paths: Sequence[Path]) -> pa.Table:
 
 
 def scored_rows(rows: pa.Table) -> pa.Table:
-    """One row for each sample and level of each cell, of several rotations the worst one.
+    """Reduce the rotations of a question to one row: one for each sample and level of each cell.
 
-    That is the first whose reply could not be parsed, else the first that is wrong, else that of
-    rotation 0. So a level is right only where every rotation is, and is a parse failure only where
-    one of them is.
+    The worst rotation counts: the first whose reply could not be parsed, else the first that is
+    wrong, else rotation 0. So a level is right only where every rotation is right, and is a parse
+    failure where one of them is.
 
     Args:
         rows: with at least the columns of :data:`PREDICTION_SCHEMA` that name a cell, a sample, a
@@ -88,11 +85,13 @@ def scored_rows(rows: pa.Table) -> pa.Table:
     if not pc.any(pc.greater(rows["rotation"], 0)).as_py():
         return rows
     prediction, truth = (rows[name].cast(pa.string()) for name in ("prediction", "truth"))
-    is_right = pc.fill_null(pc.equal(prediction, truth), False)
-    badness = np.where(prediction.is_null().to_numpy(), 0, 1 + is_right.to_numpy())
-    names = [encode_column(rows[name])[0] for name in ("model", "dataset", "paradigm", "control")]
-    asked = np.stack([*names, encode_column(rows["sample_id"])[0], rows["level"].to_numpy()])
-    order = np.lexsort((rows["rotation"].to_numpy(), badness, *asked[::-1]))
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (asked[:, order[1:]] != asked[:, order[:-1]]).any(axis=0)
-    return rows.take(pa.array(order[is_first]))
+    is_right = pc.fill_null(pc.equal(prediction, truth), False).to_numpy()
+    badness = np.where(prediction.is_null().to_numpy(), 0, np.where(is_right, 2, 1))
+    names = ("model", "dataset", "paradigm", "control", "sample_id")
+    codes = [encode_column(rows[name])[0] for name in names]
+    question = np.stack([*codes, rows["level"].to_numpy()])
+    # The last key is the first to sort by: questions in order, then the worst, then the rotation.
+    order = np.lexsort((rows["rotation"].to_numpy(), badness, *question[::-1]))
+    is_worst = np.ones(len(order), dtype=bool)
+    is_worst[1:] = (question[:, order[1:]] != question[:, order[:-1]]).any(axis=0)
+    return rows.take(pa.array(order[is_worst]))

@@ -5,7 +5,7 @@ Four ways to choose the options of a level:
 - ``random``: the right node and others of its level (the published benchmark's first mode);
 - ``siblings``: the right node and other children of its parent, filled up from its level, so that
   knowing the taxonomy without seeing the image does not give the answer away;
-- ``walk``: all children of the node answered so far; needs no label;
+- ``walk``: all children of the node that was answered one level up, which needs no label;
 - ``given``: the options that a benchmark row brings along.
 """
 
@@ -31,8 +31,8 @@ class Question:
     Attributes:
         level: 1 for the first level below the root.
         options: nodes in the order shown; option i has the letter ``LETTERS[i]``.
-        truth: the right node where the sample is labelled, else ``None``. Not among the options
-            where a walk has left the right path.
+        truth: the right node where the sample is labelled, else ``None``. It is not among the
+            options where a walk has left the right path.
     """
 
     level: int
@@ -41,13 +41,14 @@ class Question:
 
     @property
     def rank(self) -> str:
-        """What the question asks for, e.g. "phylum"."""
-        right = self.truth if self.truth in self.options else None
-        return (right or self.options[0]).rank
+        """The rank that the question asks for, e.g. "phylum"."""
+        if self.truth is not None and self.truth in self.options:
+            return self.truth.rank
+        return self.options[0].rank
 
     @property
     def letters(self) -> str:
-        """The letters in use, e.g. "ABCD"."""
+        """The letters of the options, e.g. "ABCD"."""
         return LETTERS[: len(self.options)]
 
 
@@ -60,7 +61,7 @@ def labelled_questions(
     num_options: int,
     seed: int,
 ) -> list[Question]:
-    """All questions of a labelled sample, level 1 to the leaf.
+    """Make all questions of a labelled sample, from level 1 to the leaf.
 
     The options and their order depend on (seed, sample_id, level) alone. A level with fewer than
     ``num_options`` nodes shows them all.
@@ -85,7 +86,7 @@ def labelled_questions(
 def walk_question(
     taxonomy: Taxonomy, node: Node, *, sample_id: str, seed: int, truth: Node | None = None
 ) -> Question | None:
-    """The question below ``node``: all its children, shuffled; ``None`` at a leaf.
+    """Make the question below ``node`` with all its children, shuffled; ``None`` at a leaf.
 
     Raises:
         SampleError: if there are more children than letters.
@@ -106,7 +107,7 @@ def walk_question(
 def given_questions(
     taxonomy: Taxonomy, leaf: Node, choices: Sequence[Sequence[str]]
 ) -> list[Question]:
-    """Questions with the options, in their order, that a benchmark row brings.
+    """Make the questions whose options, in their order, a benchmark row brings along.
 
     Args:
         choices: option names, one sequence per level below the root.
@@ -136,7 +137,7 @@ def given_questions(
                     f"the option {name!r} is no node at level {node.depth} of {taxonomy.source}",
                     level=node.depth,
                 )
-            options.append(nodes[0])  # which of several namesakes does not matter for a wrong one
+            options.append(nodes[0])  # any of several namesakes: the option is wrong anyway
         if node not in options or len(set(options)) < len(options):
             raise SampleError(
                 f"the options {list(names)} must hold {node.name!r} and no name twice",

@@ -1,4 +1,4 @@
-"""What a shard is, and what a worker makes of one."""
+"""Shards: lists of samples that are processed and committed together, and their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A sample that was set aside, and why."""
+    """A sample that was set aside, the reason, and the level at which it failed, if known."""
 
     sample_id: str
     reason: str
@@ -27,13 +27,13 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a worker made of a shard.
+    """The result of processing a shard.
 
     Attributes:
         files: role ("answers", "states") -> data file inside the attempt's folder.
-        num_done: samples in those files.
-        quarantined: the others.
-        figures: what was measured on the way (parity, token counts, seconds), JSON-ready.
+        num_done: the number of samples in those files.
+        quarantined: the samples that are not in them.
+        stats: measurements (parity, token counts, seconds), as JSON can hold them.
     """
 
     files: Mapping[str, Path]

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sekd.data.questions import Question
+from sekd.data.row_schema import column, row_of, schema_of, table_of
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ShardError
 
@@ -24,93 +25,85 @@ ANSWERS, TRANSCRIPTS, STATES, STATE_ROWS = "answers", "transcripts", "states", "
 """Roles of the files of a shard."""
 
 
-def _required(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
+def _int32_array(values: Sequence[int]) -> NDArray[np.int32]:
+    return np.array(values, dtype=np.int32)
 
 
-TRANSCRIPT_SCHEMA = pa.schema(
-    [
-        _required("sample_id", pa.string()),
-        _required("transcript", pa.int16()),  # from 0; several where each level has its own, and
-        # last those of replies to plain prompts, which hold no answer
-        _required("image", pa.string()),
-        _required("image_sha256", pa.string()),
-        _required("token_ids", pa.list_(pa.int32())),  # with one image placeholder
-        _required("learned", pa.list_(pa.bool_())),  # per token: written by the model
-    ]
-)
-ANSWER_SCHEMA = pa.schema(
-    [
-        _required("sample_id", pa.string()),
-        _required("level", pa.int16()),
-        _required("rank", pa.string()),
-        _required("options", pa.list_(pa.string())),  # node ids, in the order shown
-        _required("answer", pa.string()),  # node id: the hard label
-        _required("transcript", pa.int16()),  # that holds the answer
-        _required("position", pa.int32()),  # of the letter in its token_ids
-        _required("letter_ids", pa.list_(pa.int32())),  # token per option
-        _required("option_logprobs", pa.list_(pa.float32())),  # over the whole vocabulary
-        _required("mean_logprobs", pa.list_(pa.float32())),  # over all orders of the options
-        _required("option_mass", pa.float32()),  # probability of all options together
-        _required("confidence", pa.float32()),  # of the answer among the options
-        _required("num_prompt_tokens", pa.int32()),  # over all orders, images expanded
-        _required("num_cached_tokens", pa.int32()),
-        pa.field("truth", pa.string()),  # node id where the sample is labelled; never trained on
-    ]
-)
-STATE_ROW_SCHEMA = pa.schema(
-    [
-        _required("sample_id", pa.string()),
-        _required("level", pa.int16()),
-        _required("row", pa.int32()),  # of the tensors in the shard's safetensors file
-        _required("option_logprobs", pa.list_(pa.float32())),  # as the state pass sees them
-        _required("top_ids", pa.list_(pa.int32())),
-        _required("top_logprobs", pa.list_(pa.float32())),
-        _required("tail_mass", pa.float32()),  # probability outside the top k
-    ]
-)
+def _float32_array(values: Sequence[float]) -> NDArray[np.float32]:
+    return np.array(values, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class StoredTranscript:
+    """One transcript, a row of :data:`TRANSCRIPT_SCHEMA`.
+
+    Attributes:
+        transcript: its number in the sample, from 0. Where each level has a transcript of its own
+            there are several. Those of replies to plain prompts come last and hold no answer.
+        image: path of the sample's image.
+        image_sha256: of the image file's bytes.
+        token_ids: with one image placeholder.
+        learned: per token, whether the model wrote it.
+    """
+
+    sample_id: str = column(pa.string())
+    transcript: int = column(pa.int16())
+    image: str = column(pa.string())
+    image_sha256: str = column(pa.string())
+    token_ids: tuple[int, ...] = column(pa.list_(pa.int32()), read=tuple)
+    learned: tuple[bool, ...] = column(pa.list_(pa.bool_()), read=tuple)
 
 
 @dataclass(frozen=True)
 class TeacherAnswer:
-    """One answer of the teacher, as :data:`ANSWER_SCHEMA` stores it.
+    """One answer of the teacher, a row of :data:`ANSWER_SCHEMA`.
 
     Attributes:
-        option_logprobs, mean_logprobs: float32 [num_options].
+        options: node ids, in the order shown.
+        answer: node id of the hard label.
+        transcript: number of the transcript that holds the answer.
+        position: of the answer's letter in the transcript's token ids.
+        letter_ids: a token id per option.
+        option_logprobs: float32 [num_options], of the letters in the order shown, over the whole
+            vocabulary.
+        mean_logprobs: float32 [num_options], log of the mean probability over all orders asked.
+        num_prompt_tokens: over all orders, images expanded.
+        num_cached_tokens: the number of these that the engine took from its cache.
+        truth: node id where the sample is labelled; the student is never trained on it.
     """
 
-    sample_id: str
-    level: int
-    rank: str
-    options: tuple[str, ...]
-    answer: str
-    transcript: int
-    position: int
-    letter_ids: tuple[int, ...]
-    option_logprobs: NDArray[np.float32]
-    mean_logprobs: NDArray[np.float32]
-    num_prompt_tokens: int
-    num_cached_tokens: int
-    truth: str | None
+    sample_id: str = column(pa.string())
+    level: int = column(pa.int16())
+    rank: str = column(pa.string())
+    options: tuple[str, ...] = column(pa.list_(pa.string()), read=tuple)
+    answer: str = column(pa.string())
+    transcript: int = column(pa.int16())
+    position: int = column(pa.int32())
+    letter_ids: tuple[int, ...] = column(pa.list_(pa.int32()), read=tuple)
+    option_logprobs: NDArray[np.float32] = column(pa.list_(pa.float32()), read=_float32_array)
+    mean_logprobs: NDArray[np.float32] = column(pa.list_(pa.float32()), read=_float32_array)
+    num_prompt_tokens: int = column(pa.int32())
+    num_cached_tokens: int = column(pa.int32())
+    truth: str | None = column(pa.string(), nullable=True)
 
     @property
     def choice(self) -> int:
-        """Index of the answer among the options."""
+        """The index of the answer among the options."""
         return self.options.index(self.answer)
 
     @property
     def option_mass(self) -> float:
-        """Probability of all options together, 0 to 1: how much the teacher answers in letters."""
+        """The probability of all options together, 0 to 1: it is low if letters are unlikely."""
         return float(np.exp(self.mean_logprobs.astype(np.float64)).sum())
 
     @property
     def confidence(self) -> float:
-        """Probability of the answer among the options, 1 / num_options to 1."""
+        """The probability of the answer among the options, 1 / num_options to 1."""
         logprobs = self.mean_logprobs.astype(np.float64)
         return float(np.exp(logprobs[self.choice] - np.logaddexp.reduce(logprobs)))
 
     def question(self, taxonomy: Taxonomy) -> Question:
-        """The question as it was put."""
+        """Return the question that was asked."""
         truth = taxonomy[self.truth] if self.truth is not None else None
         return Question(self.level, tuple(taxonomy[node] for node in self.options), truth)
 
@@ -134,29 +127,80 @@ class TeacherSample:
     answers: tuple[TeacherAnswer, ...]
 
 
+@dataclass(frozen=True)
+class StateRow:
+    """What the state pass stores of one answer, a row of :data:`STATE_ROW_SCHEMA`.
+
+    Attributes:
+        row: of the tensors in the shard's safetensors file.
+        option_logprobs: float32 [num_options], of the letters as the state pass computes them.
+        top_ids: int32 [k], the most probable tokens, best first.
+        top_logprobs: float32 [k], of these tokens.
+    """
+
+    sample_id: str = column(pa.string())
+    level: int = column(pa.int16())
+    row: int = column(pa.int32())
+    option_logprobs: NDArray[np.float32] = column(pa.list_(pa.float32()), read=_float32_array)
+    top_ids: NDArray[np.int32] = column(pa.list_(pa.int32()), read=_int32_array)
+    top_logprobs: NDArray[np.float32] = column(pa.list_(pa.float32()), read=_float32_array)
+
+    @property
+    def tail_mass(self) -> float:
+        """The probability of all tokens outside the top k."""
+        return max(0.0, 1.0 - float(np.exp(self.top_logprobs.astype(np.float64)).sum()))
+
+
+TRANSCRIPT_SCHEMA = schema_of(StoredTranscript)
+ANSWER_SCHEMA = schema_of(
+    TeacherAnswer,
+    derived={"option_mass": pa.float32(), "confidence": pa.float32()},
+    before="num_prompt_tokens",
+)
+STATE_ROW_SCHEMA = schema_of(StateRow, derived={"tail_mass": pa.float32()})
+
+
 def write_samples(samples: Sequence[TeacherSample], folder: Path) -> dict[str, Path]:
-    """Write ``transcripts.parquet`` and ``answers.parquet``; returns role -> file."""
+    """Write ``transcripts.parquet`` and ``answers.parquet``; return role -> file."""
     transcripts = [
-        {
-            "sample_id": sample.sample_id,
-            "transcript": number,
-            "image": sample.image,
-            "image_sha256": sample.image_sha256,
-            "token_ids": transcript.token_ids,
-            "learned": transcript.is_target,
-        }
+        StoredTranscript(
+            sample_id=sample.sample_id,
+            transcript=number,
+            image=sample.image,
+            image_sha256=sample.image_sha256,
+            token_ids=transcript.token_ids,
+            learned=transcript.is_target,
+        )
         for sample in samples
         for number, transcript in enumerate(sample.transcripts)
     ]
-    answers = [
-        {name: getattr(answer, name) for name in ANSWER_SCHEMA.names}
-        for sample in samples
-        for answer in sample.answers
-    ]
+    answers = [answer for sample in samples for answer in sample.answers]
     files = {TRANSCRIPTS: folder / "transcripts.parquet", ANSWERS: folder / "answers.parquet"}
-    _write(transcripts, TRANSCRIPT_SCHEMA, files[TRANSCRIPTS])
-    _write(answers, ANSWER_SCHEMA, files[ANSWERS])
+    _write_rows(transcripts, TRANSCRIPT_SCHEMA, files[TRANSCRIPTS])
+    _write_rows(answers, ANSWER_SCHEMA, files[ANSWERS])
     return files
+
+
+def write_state_rows(rows: Sequence[StateRow], path: Path) -> None:
+    """Write the index of a shard's state tensors."""
+    _write_rows(rows, STATE_ROW_SCHEMA, path)
+
+
+def read_state_rows(path: Path) -> Mapping[tuple[str, int], StateRow]:
+    """Read the index of a shard's state tensors: (sample_id, level) -> row."""
+    rows = [row_of(StateRow, cells) for cells in _read_table(path, STATE_ROW_SCHEMA).to_pylist()]
+    return {(row.sample_id, row.level): row for row in rows}
+
+
+def _write_rows(rows: Sequence[object], schema: pa.Schema, path: Path) -> None:
+    pq.write_table(table_of(rows, schema), path, compression="zstd")
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    table = pq.read_table(path)
+    if not table.schema.equals(schema):
+        raise ShardError(f"{path}: its columns are not those of this version of sekd")
+    return table
 
 
 class TeacherShard(Sequence[TeacherSample]):
@@ -167,14 +211,16 @@ class TeacherShard(Sequence[TeacherSample]):
     """
 
     def __init__(self, transcripts: Path, answers: Path) -> None:
-        self._transcripts = _read(transcripts, TRANSCRIPT_SCHEMA)
-        self._answers = _read(answers, ANSWER_SCHEMA)
+        self._transcripts = _read_table(transcripts, TRANSCRIPT_SCHEMA)
+        self._answers = _read_table(answers, ANSWER_SCHEMA)
         self._transcript_rows = _rows_by_sample(self._transcripts)
         self._answer_rows = _rows_by_sample(self._answers)
         self.sample_ids: list[str] = list(self._transcript_rows)
-        strangers = self._answer_rows.keys() - self._transcript_rows.keys()
-        if strangers:
-            raise ShardError(f"{answers}: an answer of {min(strangers)!r}, which has no transcript")
+        without_transcript = self._answer_rows.keys() - self._transcript_rows.keys()
+        if without_transcript:
+            raise ShardError(
+                f"{answers}: an answer of {min(without_transcript)!r}, which has no transcript"
+            )
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -187,38 +233,46 @@ class TeacherShard(Sequence[TeacherSample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         sample_id = self.sample_ids[index]
-        transcripts = _taken(self._transcripts, self._transcript_rows[sample_id])
-        answers = _taken(self._answers, self._answer_rows.get(sample_id, []))
+        transcripts = [
+            row_of(StoredTranscript, cells)
+            for cells in _take_cells(self._transcripts, self._transcript_rows[sample_id])
+        ]
+        answers = [
+            row_of(TeacherAnswer, cells)
+            for cells in _take_cells(self._answers, self._answer_rows.get(sample_id, []))
+        ]
         return TeacherSample(
             sample_id,
-            transcripts[0]["image"],
-            transcripts[0]["image_sha256"],
+            transcripts[0].image,
+            transcripts[0].image_sha256,
             tuple(
-                TeacherTranscript(tuple(row["token_ids"]), tuple(row["learned"]))
-                for row in sorted(transcripts, key=lambda row: row["transcript"])
+                TeacherTranscript(stored.token_ids, stored.learned)
+                for stored in sorted(transcripts, key=lambda stored: stored.transcript)
             ),
-            tuple(sorted(map(_to_answer, answers), key=lambda answer: answer.level)),
+            tuple(sorted(answers, key=lambda answer: answer.level)),
         )
 
     def lowest_confidence(self) -> dict[str, float]:
-        """Of each sample, the confidence of its least confident answer."""
+        """Return the confidence of each sample's least confident answer, by sample id."""
         return _per_sample(self._answers, "confidence", "min")
 
     def num_prompt_tokens(self) -> list[int]:
-        """Of each sample, the longest prompt of its answers, images expanded."""
+        """Return the length of each sample's longest prompt, images expanded, in stored order."""
         longest = _per_sample(self._answers, "num_prompt_tokens", "max")
         return [longest.get(sample_id, 0) for sample_id in self.sample_ids]
 
     def with_plain_replies(self) -> set[str]:
-        """Ids of the samples that have a transcript without an answer: those come last."""
-        last = _per_sample(self._transcripts, "transcript", "max")
-        answered = _per_sample(self._answers, "transcript", "max")
+        """Return the ids of the samples that have a transcript without an answer."""
+        last_transcript = _per_sample(self._transcripts, "transcript", "max")
+        last_answered = _per_sample(self._answers, "transcript", "max")
         return {
-            sample_id for sample_id, number in last.items() if number > answered.get(sample_id, -1)
+            sample_id
+            for sample_id, number in last_transcript.items()
+            if number > last_answered.get(sample_id, -1)
         }
 
     def summary(self) -> dict[str, NDArray[Any]]:
-        """Per answer: ``level``, ``is_labelled``, ``is_right``, and the columns of its figures."""
+        """Return, per answer, ``level``, ``is_labelled``, ``is_right`` and its measurements."""
         names = ("level", "confidence", "option_mass", "num_prompt_tokens", "num_cached_tokens")
         table, truth = self._answers, self._answers["truth"]
         is_right = pc.fill_null(pc.equal(table["answer"], truth), fill_value=False)
@@ -235,44 +289,20 @@ def _rows_by_sample(table: pa.Table) -> dict[str, list[int]]:
     return rows
 
 
-def _per_sample(table: pa.Table, column: str, what: Literal["min", "max"]) -> dict[str, Any]:
-    """The least or greatest value of a column among each sample's rows."""
-    grouped = table.group_by("sample_id").aggregate([(column, what)])
-    columns = (grouped["sample_id"].to_pylist(), grouped[f"{column}_{what}"].to_pylist())
-    return dict(zip(*columns, strict=True))
+def _per_sample(table: pa.Table, name: str, extreme: Literal["min", "max"]) -> dict[str, Any]:
+    """Return the least or the greatest value of a column among each sample's rows, by sample id."""
+    grouped = table.group_by("sample_id").aggregate([(name, extreme)])
+    ids, values = grouped["sample_id"].to_pylist(), grouped[f"{name}_{extreme}"].to_pylist()
+    return dict(zip(ids, values, strict=True))
 
 
-def _taken(table: pa.Table, rows: Sequence[int]) -> list[dict[str, Any]]:
-    taken: list[dict[str, Any]] = table.take(pa.array(rows, pa.int64())).to_pylist()
-    return taken
-
-
-def _to_answer(row: dict[str, Any]) -> TeacherAnswer:
-    del row["option_mass"], row["confidence"]
-    return TeacherAnswer(
-        **row
-        | {
-            "options": tuple(row["options"]),
-            "letter_ids": tuple(row["letter_ids"]),
-            "option_logprobs": np.array(row["option_logprobs"], dtype=np.float32),
-            "mean_logprobs": np.array(row["mean_logprobs"], dtype=np.float32),
-        }
-    )
-
-
-def _write(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), path, compression="zstd")
-
-
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    table = pq.read_table(path)
-    if not table.schema.equals(schema):
-        raise ShardError(f"{path}: its columns are not those of this version of sekd")
-    return table
+def _take_cells(table: pa.Table, rows: Sequence[int]) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = table.take(pa.array(rows, pa.int64())).to_pylist()
+    return cells
 
 
 def check_samples(samples: TeacherShard, sample_ids: Sequence[str], place: Path) -> None:
-    """Hold a reopened shard to what every reader relies on.
+    """Check a reopened shard for everything that its readers rely on.
 
     Raises:
         ShardError: naming the sample and level, if ids are not those given, a letter is not where
@@ -301,48 +331,3 @@ def check_samples(samples: TeacherShard, sample_ids: Sequence[str], place: Path)
                 raise ShardError(f"{where}: the answer is not the most probable option")
         if not sample.answers:
             raise ShardError(f"{place}: sample {sample.sample_id} has no answer")
-
-
-@dataclass(frozen=True)
-class StateRow:
-    """What the state pass keeps of one answer, as :data:`STATE_ROW_SCHEMA` stores it.
-
-    Attributes:
-        row: of the tensors in the shard's safetensors file.
-        option_logprobs: float32 [num_options].
-        top_ids, top_logprobs: int32 and float32 [k], most probable tokens, best first.
-    """
-
-    sample_id: str
-    level: int
-    row: int
-    option_logprobs: NDArray[np.float32]
-    top_ids: NDArray[np.int32]
-    top_logprobs: NDArray[np.float32]
-
-    @property
-    def tail_mass(self) -> float:
-        """Probability outside the top k."""
-        return max(0.0, 1.0 - float(np.exp(self.top_logprobs.astype(np.float64)).sum()))
-
-
-def write_state_rows(rows: Sequence[StateRow], path: Path) -> None:
-    """Write the index of a shard's state tensors."""
-    names = STATE_ROW_SCHEMA.names
-    table = [{name: getattr(row, name) for name in names} for row in rows]
-    _write(table, STATE_ROW_SCHEMA, path)
-
-
-def read_state_rows(path: Path) -> Mapping[tuple[str, int], StateRow]:
-    """(sample_id, level) -> its row."""
-    return {
-        (row["sample_id"], row["level"]): StateRow(
-            row["sample_id"],
-            row["level"],
-            row["row"],
-            np.array(row["option_logprobs"], dtype=np.float32),
-            np.array(row["top_ids"], dtype=np.int32),
-            np.array(row["top_logprobs"], dtype=np.float32),
-        )
-        for row in _read(path, STATE_ROW_SCHEMA).to_pylist()
-    }

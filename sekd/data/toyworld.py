@@ -1,9 +1,10 @@
-"""The drawn world: pictures of a small taxonomy, for a laptop, a demo or a test.
+"""The drawn world: images of a small taxonomy, for a laptop, a demo or a test.
 
-Two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and disjoint
-looks. What is drawn fixes the path: background tint (level 1), shape (2), colour (3), pattern (4).
-A node's name depends on its whole path, so that no level can be named without the ones above.
-:func:`write_dataset` leaves what any user has: a folder of PNG files per leaf and a taxonomy file.
+There are two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and
+disjoint attributes. The path of an image can be seen: background tint (level 1), shape (2), colour
+(3), pattern (4). A node's name depends on its whole path, so that no level can be named without the
+levels above it. :func:`write_dataset` writes a dataset in the usual layout: a folder of PNG files
+for each leaf, and a taxonomy file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PathIndex = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class World:
-    """One drawn taxonomy: its names and its looks, three of each attribute."""
+    """One drawn taxonomy: its names, and three values of each attribute."""
 
     name: str
     seed: int
@@ -46,24 +47,28 @@ class World:
 
     @property
     def leaves(self) -> Iterator[PathIndex]:
-        """Indices of the 81 leaves."""
+        """The indices of the 81 leaves."""
         indices = range(_BRANCHING)
         return itertools.product(indices, indices, indices, indices)
 
     def path(self, leaf: PathIndex) -> list[str]:
-        """Names from the root to the leaf, five of them."""
+        """Return the five names from the root to the leaf."""
         return [self.names[leaf[:depth]] for depth in range(len(leaf) + 1)]
 
     def taxonomy(self) -> dict[str, list[str]]:
-        """Leaf -> root-first path."""
+        """Return leaf name -> the names of its path, root first."""
         return {self.path(leaf)[-1]: self.path(leaf) for leaf in self.leaves}
 
 
 def _invent_names(seed: int) -> dict[tuple[int, ...], str]:
-    """A pronounceable word per node; the two worlds start their words with other letters."""
+    """Return a pronounceable word for each node.
+
+    The words of a world with an odd seed begin with other letters than those of an even one.
+    """
     rng = random.Random(seed)
     onsets = ("b", "d", "g", "k", "l") if seed % 2 else ("m", "n", "r", "s", "t")
-    syllables = [c + v for c in ("v", "z", "x", "ph", "th", *onsets) for v in "aeiou"]
+    consonants = ("v", "z", "x", "ph", "th", *onsets)
+    syllables = [consonant + vowel for consonant in consonants for vowel in "aeiou"]
     endings = ("ia", "us", "on", "or", "is")
     names: dict[tuple[int, ...], str] = {}
     used: set[str] = set()
@@ -98,7 +103,7 @@ WORLDS = {world.name: world for world in (SEEN, UNSEEN)}
 
 
 def draw(world: World, leaf: PathIndex, rng: random.Random) -> Image.Image:
-    """One picture of a leaf: RGB, 56 x 56, with jitter in place, size, angle, light and noise."""
+    """Draw one image of a leaf: RGB, 56 x 56, with random place, size, angle, light and noise."""
     size = IMAGE_SIZE * _SUPERSAMPLING
     tint, shape = world.tints[leaf[0]], world.shapes[leaf[1]]
     colour, pattern = world.colours[leaf[2]], world.patterns[leaf[3]]
@@ -117,8 +122,8 @@ def draw(world: World, leaf: PathIndex, rng: random.Random) -> Image.Image:
 
 
 def _jitter(colour: Colour, rng: random.Random) -> Colour:
-    r, g, b = (min(255, max(0, c + rng.randint(-12, 12))) for c in colour)
-    return (r, g, b)
+    red, green, blue = (min(255, max(0, value + rng.randint(-12, 12))) for value in colour)
+    return (red, green, blue)
 
 
 def _shape_mask(
@@ -133,9 +138,8 @@ def _shape_mask(
         pen.polygon([(x + px * cos - py * sin, y + px * sin + py * cos) for px, py in points], fill)
 
     def disc(scale: float, fill: int) -> None:
-        pen.ellipse(
-            (x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill
-        )
+        r = radius * scale
+        pen.ellipse((x - r, y - r, x + r, y + r), fill)
 
     if shape == "circle":
         disc(0.95, 255)
@@ -152,11 +156,11 @@ def _shape_mask(
     elif shape == "star":
         tips = [
             (math.sin(i * math.pi / 5) * r, -math.cos(i * math.pi / 5) * r)
-            for i, r in enumerate([1.15, 0.5] * 5)
+            for i, r in enumerate((1.15, 0.5) * 5)
         ]
         polygon(tips)
     else:
-        raise ValueError(f"no shape {shape!r}")
+        raise ValueError(f"unknown shape {shape!r}")
     return mask
 
 
@@ -164,7 +168,7 @@ def _fill(colour: Colour, pattern: str, size: int, rng: random.Random) -> Image.
     tile = Image.new("RGB", (size, size), colour)
     if pattern == "plain":
         return tile
-    dark = tuple(c // 3 for c in colour)
+    dark = tuple(value // 3 for value in colour)
     pen = ImageDraw.Draw(tile)
     period = round(size * rng.uniform(0.12, 0.15))
     for start in range(-rng.randint(0, period), size, period):
@@ -177,8 +181,8 @@ def _fill(colour: Colour, pattern: str, size: int, rng: random.Random) -> Image.
 def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) -> None:
     """Write ``images/<leaf name>/<number>.png`` and ``taxonomy.json``.
 
-    Leaves take turns, so any ``num_images`` is balanced to one image. The same arguments write the
-    same bytes; other seeds draw other pictures.
+    Leaves take turns, so their numbers of images differ by at most one. The same arguments write
+    the same bytes; other seeds draw other images.
     """
     rng = random.Random(f"{world.name}:{seed}")
     leaves = list(world.leaves)
@@ -195,12 +199,12 @@ def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) 
 def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) -> None:
     """Write training and test images of both taxonomies and a ``config.yaml`` that runs on them.
 
-    No test image is a training image of the student: the two are drawn from other seeds. Nor is
-    either one of the tiny model's, which were drawn from a seed of their own.
+    Training and test images are drawn from different seeds, so that they are disjoint. The training
+    images of the tiny model were drawn from yet another seed.
 
     Args:
-        num_train: images of the seen taxonomy to elicit and distil.
-        num_test: images of each taxonomy to evaluate.
+        num_train: number of images of the seen taxonomy, to elicit and distill.
+        num_test: number of images of each taxonomy, to evaluate.
     """
     write_dataset(SEEN, directory / "train", num_images=num_train, seed=2 * seed)
     for world in (SEEN, UNSEEN):
@@ -216,7 +220,7 @@ def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) ->
 
 
 _CONFIG = """\
-# The drawn world, for a laptop. Relative paths start where sekd is run.
+# The drawn world, for a laptop. Paths are relative to the directory in which sekd runs.
 run_dir: {run_dir}
 
 model:

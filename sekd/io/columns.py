@@ -1,4 +1,4 @@
-"""Arrow columns as NumPy arrays."""
+"""Turn Arrow columns into NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 
 
 def encode_column(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.StringArray]:
-    """Texts as numbers: per row the place of its text among the distinct ones, -1 for null.
+    """Encode a column of texts as numbers.
 
-    All chunks share one dictionary, so that none is merged with the others' at their full length.
+    All chunks get one dictionary, which takes less memory than to merge them at full length.
+
+    Returns:
+        int64[R], the index of each row's text among the distinct texts, -1 for null; and these
+        texts.
     """
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()

@@ -265,12 +265,12 @@ def _json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse_json_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    place = row_place(path, number)
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: not JSON in UTF-8: {error}") from error
+        raise ConfigError(f"{row_place(path, number)}: not JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
+        place = row_place(path, number)
         raise ConfigError(f"{place}: expected an object, got {type(row).__name__}")
     return row
 

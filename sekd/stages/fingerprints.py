@@ -1,4 +1,4 @@
-"""What a stage depends on: model, dataset and images, as fields of a fingerprint."""
+"""Fields that several stages share in their fingerprints: the model, the dataset, the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sekd.pipeline.progress import show_progress
 
 
 def model_fields(spec: ModelSpec) -> dict[str, Any]:
-    """What of the model, its template and our words goes into every fingerprint."""
+    """Identify a model, its chat template and the wording of the prompts."""
     chat_template = loading.load_processor(spec).chat_template or ""
     return {
         "model": loading.model_identity(spec),
@@ -26,20 +26,23 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
 
 
 def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
-    """What of a dataset goes into a fingerprint: taxonomy, order, labels, options, image content.
+    """Identify a dataset by its taxonomy and its samples, in their order.
+
+    A sample counts with its id, the content of its image, its label and its own options.
 
     Args:
-        images: SHA-256 of each sample's image.
+        images: the SHA-256 of each sample's image; ``None`` where it cannot be read.
     """
     samples = hashlib.sha256()
     for sample, image in zip(dataset.samples, images, strict=True):
-        row = [sample.id, image, sample.leaf and sample.leaf.id, sample.choices]
+        leaf_id = None if sample.leaf is None else sample.leaf.id
+        row = [sample.id, image, leaf_id, sample.choices]
         samples.update(f"{canonical_json(row)}\n".encode())
     return {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
 
 
 def hash_images(dataset: Dataset) -> ImageHashes:
-    """Hashes of a dataset's images, with a progress bar over those not yet known."""
+    """Hash a dataset's images, with a progress bar over those whose hash is not known yet."""
     hashes = ImageHashes(dataset.samples)
     if hashes.num_unknown:
         with show_progress(f"images of {dataset.name}", hashes.num_unknown) as progress:

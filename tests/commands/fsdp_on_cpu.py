@@ -1,7 +1,7 @@
-"""``python -m sekd``, with FSDP on a CPU.
+"""Run ``python -m sekd`` with FSDP on a CPU.
 
-accelerate shards on GPUs alone: on a CPU its state ignores the plugin that it has made. All else is
-what a GPU would run, over gloo.
+accelerate shards weights on GPUs only: on a CPU its state ignores the FSDP plugin. With this patch
+the code that a GPU would run is run over gloo.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-begin = AcceleratorState.__init__
+original_init = AcceleratorState.__init__
 
 
-def begin_sharded(
+def init_with_fsdp(
     self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kwargs: Any
 ) -> None:
-    begin(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+    original_init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
     if fsdp_plugin is not None:
         self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
 
 
-AcceleratorState.__init__ = begin_sharded
+AcceleratorState.__init__ = init_with_fsdp
 runpy.run_module("sekd", run_name="__main__")

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from command_line import sekd
 from safetensors.torch import load_file
-
-from sekd.cli import main
 
 TRUTH = [
     *("--set", "distill.labels=truth"),
     *("--set", "distill.losses={soft: 0, feature: 0}"),
 ]
-
-
-def sekd(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

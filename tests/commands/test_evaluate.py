@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from sekd.cli import main
 from sekd.errors import ShardError
-from sekd.stages.evaluate import candidates as contenders
+from sekd.stages.evaluate import candidates
 from sekd.stages.evaluate.cells import CellWorker
 
 SMALL = (
@@ -50,9 +50,9 @@ def test_what_is_added_leaves_finished_cells_alone(
 ) -> None:
     """One engine is opened in each run, whatever the number of cells that are new to it."""
     opened = []
-    open_contender = contenders.open_candidate
+    open_candidate = candidates.open_candidate
     monkeypatch.setattr(
-        contenders, "open_contender", lambda *args: opened.append(1) or open_contender(*args)
+        candidates, "open_candidate", lambda *args: opened.append(1) or open_candidate(*args)
     )
     few = ("evaluate.datasets=[seen]", "evaluate.paradigms=[independent]", "evaluate.controls=[]")
     first = evaluate(config_file, *few)

@@ -6,16 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import sekd
 from evaluations import write_run
 from store import s3_store
 
-from sekd.cli import main
 from sekd.io.locations import Location, to_location
-
-
-def sekd(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 def test_the_paths_are_printed(tmp_path: Path) -> None:

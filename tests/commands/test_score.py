@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from command_line import sekd
 
 from sekd.analysis.cell_metrics import metrics_row
 from sekd.analysis.solver import solve
-from sekd.cli import main
 from sekd.config import EvaluateSpec
 from sekd.data.predictions import read_predictions, write_predictions
 from sekd.data.questions import labelled_questions
@@ -23,10 +22,6 @@ from sekd.data.taxonomy import Taxonomy
 
 NAMES = ["root", *"abcd"]
 FLAGS = ["1111", "0111", "1011", "1100", "101", "1110"]
-
-
-def sekd(*arguments: object) -> Result:
-    return CliRunner(catch_exceptions=False).invoke(main, [str(each) for each in arguments])
 
 
 def scored(*arguments: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``sekd distill`` in several processes: the same training, and one of them speaks and writes."""
+"""``sekd distill`` in several processes: the same training, and only the main process writes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ FSDP = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
     "FSDP_SYNC_MODULE_STATES": "true",
 }
-"""What ``accelerate launch --use_fsdp`` leaves in the environment."""
+"""The environment variables that ``accelerate launch --use_fsdp`` sets."""
 
 
 def write_config(world: Path, run_dir: Path) -> Path:
-    """Six steps of four micro-batches of two, some of which lack replayed sequences."""
+    """Write a config of six steps of four micro-batches of two sequences.
+
+    Some of the micro-batches have no replayed sequences.
+    """
     content = yaml.safe_load((world / "config.yaml").read_text("utf-8"))
     content["run_dir"] = str(run_dir)
     content["elicit"]["runtime"] = {"batch_size": 5, "shard_size": 10}
@@ -41,9 +44,9 @@ def write_config(world: Path, run_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process."""
-    run_dir = tmp_path_factory.mktemp("distilled") / "alone"
+def single(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run in one process; return the run directory."""
+    run_dir = tmp_path_factory.mktemp("distilled") / "single"
     config = write_config(world, run_dir)
     for command in ("elicit", "distill"):
         result = CliRunner().invoke(main, [command, str(config)])
@@ -51,10 +54,12 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def launch(world: Path, alone: Path, run_dir: Path, *program: str, **environment: str) -> list[str]:
-    """Distil the same signals in two processes; returns what is said on standard error."""
+def launch(
+    world: Path, single: Path, run_dir: Path, *program: str, **environment: str
+) -> list[str]:
+    """Distill the same signals in two processes; return the lines of standard error."""
     if not run_dir.exists():
-        shutil.copytree(alone, run_dir, ignore=shutil.ignore_patterns("distill*", "sekd.log"))
+        shutil.copytree(single, run_dir, ignore=shutil.ignore_patterns("distill*", "sekd.log"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     config = write_config(world, run_dir)
     done = subprocess.run(
@@ -65,68 +70,67 @@ def launch(world: Path, alone: Path, run_dir: Path, *program: str, **environment
         env=os.environ | environment,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"adapter: {folder(run_dir)}\n"
+    assert done.stdout == f"adapter: {adapter_in(run_dir)}\n"
     return done.stderr.splitlines()
 
 
-def folder(run_dir: Path) -> Path:
-    (found,) = run_dir.glob("distill/*/adapter")
-    return found
+def adapter_in(run_dir: Path) -> Path:
+    (adapter,) = run_dir.glob("distill/*/adapter")
+    return adapter
 
 
-def assert_same(found: Path, expected: Path) -> None:
-    """Every figure of every step, and the weights, to 1e-4."""
+def assert_same_training(run_dir: Path, expected_dir: Path) -> None:
+    """Compare all curves and the adapter's weights of two runs, to 1e-4."""
 
     def curves(run_dir: Path) -> list[dict[str, float]]:
-        with (folder(run_dir) / "curves.csv").open(newline="") as file:
+        with (adapter_in(run_dir) / "curves.csv").open(newline="") as file:
             return [
                 {name: float(value or -1) for name, value in row.items()}
                 for row in csv.DictReader(file)
             ]
 
-    rows = curves(found)
+    rows = curves(run_dir)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "hard", "format", "soft", "feature", "replay"} < rows[0].keys()
-    for row, other in zip(rows, curves(expected), strict=True):
+    for row, other in zip(rows, curves(expected_dir), strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-4)
-    weights, others = (
-        load_file(folder(run_dir) / "adapter_model.safetensors") for run_dir in (found, expected)
-    )
-    assert weights.keys() == others.keys()
+    weights = load_file(adapter_in(run_dir) / "adapter_model.safetensors")
+    expected = load_file(adapter_in(expected_dir) / "adapter_model.safetensors")
+    assert weights.keys() == expected.keys()
     for name, tensor in weights.items():
-        torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-4)
-    learned = [tensor.abs().max() for name, tensor in others.items() if "lora_B" in name]
-    assert min(learned) > 1e-3  # ten times what is let pass
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-4)
+    updates = [tensor.abs().max() for name, tensor in expected.items() if "lora_B" in name]
+    assert min(updates) > 1e-3  # ten times the tolerance
 
 
-def test_two_processes_train_what_one_does(world: Path, alone: Path, tmp_path: Path) -> None:
-    said = launch(world, alone, tmp_path / "two", "-m", "sekd")
-    assert_same(tmp_path / "two", alone)
+def test_two_processes_train_the_same_as_one(world: Path, single: Path, tmp_path: Path) -> None:
+    stderr = launch(world, single, tmp_path / "two", "-m", "sekd")
+    assert_same_training(tmp_path / "two", single)
     for step in range(1, 7):
-        assert sum(line.startswith(f"distill: step {step}/6") for line in said) == 1
+        assert sum(line.startswith(f"distill: step {step}/6") for line in stderr) == 1
     assert (tmp_path / "two" / "sekd.log").read_text().count("distill: step 1/6") == 1
 
 
-def test_weights_that_are_sharded_train_the_same(world: Path, alone: Path, tmp_path: Path) -> None:
-    """Also where the training goes on from a checkpoint; the adapter is a whole one."""
+def test_sharded_weights_train_the_same(world: Path, single: Path, tmp_path: Path) -> None:
+    """A resumed training gives the same, too, and the adapter has its full weights."""
     run_dir = tmp_path / "sharded"
     program = str(Path(__file__).with_name("fsdp_on_cpu.py"))
-    launch(world, alone, run_dir, program, **FSDP)
-    assert_same(run_dir, alone)
-    checkpoints = folder(run_dir).with_name("checkpoints")
-    assert (checkpoints / "checkpoint-4" / "optimizer_0").is_dir()  # it was sharded indeed
+    launch(world, single, run_dir, program, **FSDP)
+    assert_same_training(run_dir, single)
+    checkpoints = adapter_in(run_dir).with_name("checkpoints")
+    assert (checkpoints / "checkpoint-4" / "optimizer_0").is_dir()  # the weights were sharded
     shutil.rmtree(checkpoints / "checkpoint-6")
-    shutil.rmtree(folder(run_dir))
-    said = launch(world, alone, run_dir, program, **FSDP)
-    assert [line[:17] for line in said if line.startswith("distill")] == [
+    shutil.rmtree(adapter_in(run_dir))
+    stderr = launch(world, single, run_dir, program, **FSDP)
+    assert [line[:17] for line in stderr if line.startswith("distill")] == [
         "distill: step 5/6",
         "distill: step 6/6",
     ]
-    assert_same(run_dir, alone)
+    assert_same_training(run_dir, single)
 
 
 @pytest.mark.parametrize("command", ["elicit", "evaluate", "sweep", "rounds"])
-def test_other_commands_refuse_to_run_several_times_at_once(
+def test_other_commands_refuse_to_run_in_several_processes(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")

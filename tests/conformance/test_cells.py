@@ -1,4 +1,4 @@
-"""One cell's worker over every engine: the same rows, and figures that are a run's own."""
+"""The worker of one cell with every engine: the same rows, and costs that count from nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sekd.config import Control, ModelSpec, Paradigm, RunConfig, load_config
@@ -34,27 +35,24 @@ CELLS: list[tuple[Paradigm, Control | None]] = [
 ]
 
 
-class Exam:
-    """Cells of the small world on one engine that is kept open."""
+class CellRunner:
+    """Runs cells of the small world on one engine that stays open."""
 
     def __init__(self, world: Path, engine: str, folder: Path) -> None:
-        config = load_config(
-            world / "config.yaml",
-            [
-                f"evaluate.engine={engine}",
-                *(["evaluate.engine_args={max_model_len: 1024}"] if engine == "vllm" else []),
-            ],
-        )
+        overrides = [f"evaluate.engine={engine}"]
+        if engine == "vllm":
+            overrides.append("evaluate.engine_args={max_model_len: 1024}")
+        config = load_config(world / "config.yaml", overrides)
         self.config: RunConfig = config
         self.dataset = Dataset.load("seen", config.data["seen"])
         self.base = Candidate("base", ModelSpec(path=config.model.path, dtype="float32"))
-        self.kept = EngineCache()
+        self.engines = EngineCache()
         self._folder = folder
         self._num_runs = 0
 
     def run(self, paradigm: Paradigm, control: Control | None) -> ShardResult:
         cell = EvaluationCell(self.base, self.dataset, paradigm, control)
-        worker = CellWorker(self.config, cell, self.kept)
+        worker = CellWorker(self.config, cell, self.engines)
         folder = self._folder / str(self._num_runs)
         folder.mkdir()
         self._num_runs += 1
@@ -65,47 +63,51 @@ class Exam:
 
 
 @pytest.fixture(scope="module")
-def reference(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exam]:
-    exam = Exam(world, "transformers", tmp_path_factory.mktemp("reference"))
-    yield exam
-    exam.kept.close()
+def reference(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CellRunner]:
+    runner = CellRunner(world, "transformers", tmp_path_factory.mktemp("reference"))
+    yield runner
+    runner.engines.close()
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def exam(
+def runner(
     request: pytest.FixtureRequest, world: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Exam]:
-    exam = Exam(world, request.param, tmp_path_factory.mktemp("exam"))
-    exam.run("joint", None)  # until it knows how long they are, vLLM takes one after another
-    yield exam
-    exam.kept.close()
+) -> Iterator[CellRunner]:
+    runner = CellRunner(world, request.param, tmp_path_factory.mktemp("runner"))
+    # vLLM takes one conversation at a time until it has seen how long they are.
+    runner.run("joint", None)
+    yield runner
+    runner.engines.close()
+
+
+def sorted_rows(result: ShardResult) -> pa.Table:
+    return read_predictions([result.files[PREDICTIONS]]).sort_by(
+        [("sample_id", "ascending"), ("rotation", "ascending"), ("level", "ascending")]
+    )
+
+
+def counts_of(result: ShardResult) -> dict[str, int]:
+    return {name: value for name, value in result.stats.items() if name != "seconds"}
+
+
+def num_prompt_tokens(result: ShardResult) -> int:
+    return result.stats["prefill_tokens"] + result.stats["cached_tokens"]
 
 
 @pytest.mark.parametrize(("paradigm", "control"), CELLS)
-def test_cells_are_alike_and_begin_with_nothing_cached(
-    exam: Exam, reference: Exam, paradigm: Paradigm, control: Control | None
+def test_engines_give_the_same_rows_and_begin_with_nothing_cached(
+    runner: CellRunner, reference: CellRunner, paradigm: Paradigm, control: Control | None
 ) -> None:
-    first, again, expected = (each.run(paradigm, control) for each in (exam, exam, reference))
-    rows, wanted = (
-        read_predictions([each.files[PREDICTIONS]]).sort_by(
-            [("sample_id", "ascending"), ("rotation", "ascending"), ("level", "ascending")]
-        )
-        for each in (first, expected)
-    )
+    first, again = runner.run(paradigm, control), runner.run(paradigm, control)
+    expected = reference.run(paradigm, control)
+    rows, expected_rows = sorted_rows(first), sorted_rows(expected)
     columns = [name for name in rows.column_names if name != "option_logprobs"]
-    assert rows.select(columns) == wanted.select(columns)
-    for got, want in zip(rows["option_logprobs"], wanted["option_logprobs"], strict=True):
+    assert rows.select(columns) == expected_rows.select(columns)
+    for got, want in zip(rows["option_logprobs"], expected_rows["option_logprobs"], strict=True):
         assert got.is_valid == want.is_valid
         if got.is_valid:
             np.testing.assert_allclose(got.as_py(), want.as_py(), atol=1e-3)
-    counts = [
-        {name: value for name, value in each.figures.items() if name != "seconds"}
-        for each in (first, again)
-    ]
-    assert counts[0] == counts[1]
-    prompts = [
-        each.figures["prefill_tokens"] + each.figures["cached_tokens"] for each in (first, expected)
-    ]
-    assert prompts[0] == prompts[1]
+    assert counts_of(first) == counts_of(again)
+    assert num_prompt_tokens(first) == num_prompt_tokens(expected)
     for name in ("calls", "decode_tokens"):
-        assert first.figures[name] == expected.figures[name]
+        assert first.stats[name] == expected.stats[name]

@@ -1,4 +1,4 @@
-"""One suite over every engine: the same answers, and the same log-probabilities to 1e-3."""
+"""Every engine gives the same answers, and the same log-probabilities to 1e-3."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ ENGINES = [
 ]
 
 
-def alone(request: Ask) -> Conversation[Answer]:
+def single(request: Ask) -> Conversation[Answer]:
+    """A conversation of this request alone."""
     (answer,) = yield from ask([request])
     return answer
 
 
 class Exam:
-    """Drawn pictures with their questions."""
+    """Drawn images with their questions."""
 
     def __init__(self, model: Path) -> None:
         self.spec = ModelSpec(path=str(model), dtype="float32")
@@ -89,7 +90,7 @@ class Exam:
         return Ask(self.prompt(number, turn.token_ids), letters)
 
     def dialogue(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
-        """One to four turns, so that dialogues of a batch end at different times."""
+        """Ask one to four turns, so that dialogues of a batch end at different times."""
         asked: list[tuple[Ask, Answer]] = []
         turn = self.chat.first_turn(self.questions[number][0], [self.taxonomy.root])
         for level in range(1 + number % 4):
@@ -102,7 +103,7 @@ class Exam:
         return asked
 
     def exercise(self, number: int) -> Conversation[list[tuple[Ask, Answer]]]:
-        """Several questions at once, then a dialogue, then a question put once more."""
+        """Ask several questions at once, then a dialogue, then the first question again."""
         turns = [self.chat.first_turn(question, []) for question in self.questions[number]]
         requests = [self.ask(number, turn) for turn in turns]
         answers = yield from ask(requests)
@@ -134,7 +135,7 @@ def exam(tiny_model: Path) -> Exam:
 
 @pytest.fixture(scope="module")
 def reference(exam: Exam) -> Engine:
-    """Through transformers, one prompt at a time: nothing is batched, padded or cached."""
+    """Transformers with one prompt at a time: nothing is batched, padded or cached."""
     return exam.open("transformers", batch_size=1)
 
 
@@ -145,30 +146,31 @@ def engine(request: pytest.FixtureRequest, exam: Exam) -> Iterator[Engine]:
     engine.close()
 
 
-def check(asked: Sequence[tuple[Ask, Answer]], reference: Engine) -> None:
-    """Every answer is what the request alone would have been answered."""
-    for request, got in asked:
-        (want,) = reference.run([alone(request)])
+def check(answered: Sequence[tuple[Ask, Answer]], reference: Engine) -> None:
+    """Check each answer against the reference's answer to its request alone."""
+    for request, got in answered:
+        (want,) = reference.run([single(request)])
         assert got.choice == want.choice
         assert got.num_prompt_tokens == want.num_prompt_tokens
         np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["dialogue", "exercise"])
-def test_a_conversation_is_answered_like_its_requests_alone(
+def test_a_conversation_is_answered_like_its_requests_single(
     engine: Engine, reference: Engine, exam: Exam, kind: str
 ) -> None:
-    talks = list(engine.run(getattr(exam, kind)(number) for number in range(NUM_IMAGES)))
-    assert len(talks) == NUM_IMAGES
-    for asked in talks:
-        check(asked, reference)
+    results = list(engine.run(getattr(exam, kind)(number) for number in range(NUM_IMAGES)))
+    assert len(results) == NUM_IMAGES
+    for answered in results:
+        check(answered, reference)
 
 
-def test_what_was_computed_is_not_computed_again(engine: Engine, exam: Exam) -> None:
-    """But for blocks of 32 tokens, in which vLLM caches on the CPU."""
-    talks = list(engine.run(exam.exercise(number) for number in range(NUM_IMAGES)))
-    for asked in talks:
-        (first, *others), dialogue = [answer for _, answer in asked[:4]], asked[4:-1]
+def test_cached_tokens_are_not_computed_again(engine: Engine, exam: Exam) -> None:
+    """The limits are loose by 32 tokens, the size of vLLM's cache blocks on the CPU."""
+    results = list(engine.run(exam.exercise(number) for number in range(NUM_IMAGES)))
+    for answered in results:
+        first, *others = [answer for _, answer in answered[:4]]
+        dialogue = answered[4:-1]
         assert first.num_cached_tokens < 40
         assert all(answer.num_cached_tokens >= 32 for answer in others)  # the image is in there
         for (_, before), (_, after) in pairwise(dialogue):
@@ -177,21 +179,23 @@ def test_what_was_computed_is_not_computed_again(engine: Engine, exam: Exam) -> 
 
 
 def test_log_probabilities_are_of_the_whole_vocabulary(engine: Engine, exam: Exam) -> None:
-    """Raw, not renormalised over the letters: with one letter allowed it does not become 0."""
+    """They are not renormalised over the letters: with one letter allowed it does not become 0."""
     turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
     prompt = exam.prompt(0, turn.token_ids)
-    (both,) = engine.run([alone(Ask(prompt, exam.chat.letter_ids[:2]))])
+    (both,) = engine.run([single(Ask(prompt, exam.chat.letter_ids[:2]))])
     worst = int(both.option_logprobs.argmin())
-    (single,) = engine.run([alone(Ask(prompt, exam.chat.letter_ids[worst : worst + 1]))])
-    assert single.choice == 0
-    np.testing.assert_allclose(single.option_logprobs[0], both.option_logprobs[worst], atol=1e-3)
-    assert single.option_logprobs[0] < -0.1
+    (worst_only,) = engine.run([single(Ask(prompt, exam.chat.letter_ids[worst : worst + 1]))])
+    assert worst_only.choice == 0
+    np.testing.assert_allclose(
+        worst_only.option_logprobs[0], both.option_logprobs[worst], atol=1e-3
+    )
+    assert worst_only.option_logprobs[0] < -0.1
 
 
 def test_all_letters_may_be_asked_for(engine: Engine, reference: Engine, exam: Exam) -> None:
     turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
     request = Ask(exam.prompt(0, turn.token_ids), exam.chat.letter_ids)
-    check([(request, next(iter(engine.run([alone(request)]))))], reference)
+    check([(request, next(iter(engine.run([single(request)]))))], reference)
 
 
 def test_the_image_matters(engine: Engine, exam: Exam) -> None:
@@ -205,41 +209,42 @@ def test_the_image_matters(engine: Engine, exam: Exam) -> None:
         Prompt(words.token_ids, None, ""),
     ]
     first, other, blind = (
-        next(iter(engine.run([alone(Ask(prompt, letters))]))).option_logprobs for prompt in prompts
+        next(iter(engine.run([single(Ask(prompt, letters))]))).option_logprobs for prompt in prompts
     )
     assert np.abs(first - other).max() > 0.1
     assert np.abs(first - blind).max() > 0.1
 
 
-def test_prompts_with_and_without_an_image_go_together(
+def test_prompts_with_and_without_an_image_mix(
     engine: Engine, reference: Engine, exam: Exam
 ) -> None:
     requests = []
     for number in range(6):
-        chat = exam.chat if number % 2 else exam.blind
+        has_image = number % 2 == 1
+        chat = exam.chat if has_image else exam.blind
         turn = chat.first_turn(exam.questions[number][0], [exam.taxonomy.root])
         prompt = exam.prompt(number, turn.token_ids)
-        if not number % 2:
+        if not has_image:
             prompt = Prompt(turn.token_ids, None, "")
         requests.append(Ask(prompt, exam.chat.letter_ids[:4]))
 
-    def named(request: Ask) -> Conversation[tuple[Ask, Answer]]:
-        return request, (yield from alone(request))
+    def numbered(number: int) -> Conversation[tuple[int, Answer]]:
+        return number, (yield from single(requests[number]))
 
-    asked = list(engine.run(named(request) for request in requests))
-    assert {id(request) for request, _ in asked} == {id(request) for request in requests}
-    check(asked, reference)
+    answers = dict(engine.run(numbered(number) for number in range(len(requests))))
+    assert len(answers) == len(requests)
+    check([(requests[number], answer) for number, answer in answers.items()], reference)
 
 
 def test_texts_agree(engine: Engine, reference: Engine, exam: Exam) -> None:
-    def both(number: int) -> Conversation[tuple[int, Reply]]:
-        """A question before, so that the text follows on what is cached."""
+    def question_and_text(number: int) -> Conversation[tuple[int, Reply]]:
+        """Ask a question first, so that the text continues a cached prompt."""
         turn = exam.chat.first_turn(exam.questions[number][0], [])
-        yield from alone(Ask(exam.prompt(number, turn.token_ids), exam.chat.letter_ids[:4]))
+        yield from single(Ask(exam.prompt(number, turn.token_ids), exam.chat.letter_ids[:4]))
         return number, (yield from exam.joint(number))
 
     stop = exam.chat.end_ids[0]
-    replies = dict(engine.run(both(number) for number in range(NUM_IMAGES)))
+    replies = dict(engine.run(question_and_text(number) for number in range(NUM_IMAGES)))
     for number in range(NUM_IMAGES):
         (want,) = reference.run([exam.joint(number)])
         assert replies[number].token_ids == want.token_ids
@@ -247,44 +252,44 @@ def test_texts_agree(engine: Engine, reference: Engine, exam: Exam) -> None:
         assert stop not in want.token_ids
 
 
-def test_a_text_ends_where_its_room_does(engine: Engine, exam: Exam) -> None:
-    def short(room: int) -> Conversation[int]:
+def test_a_text_ends_at_max_new_tokens(engine: Engine, exam: Exam) -> None:
+    def short(max_new_tokens: int) -> Conversation[int]:
         ids = exam.chat.joint_prompt(exam.questions[0], exam.taxonomy.root)
-        reply = yield from write(Write(exam.prompt(0, ids), room, exam.chat.end_ids[0]))
+        reply = yield from write(Write(exam.prompt(0, ids), max_new_tokens, exam.chat.end_ids[0]))
         return len(reply.token_ids)
 
-    assert sorted(engine.run(short(room) for room in (1, 2, 3))) == [1, 2, 3]
+    assert sorted(engine.run(short(limit) for limit in (1, 2, 3))) == [1, 2, 3]
 
 
-def test_images_are_opened_as_there_is_room(exam: Exam) -> None:
+def test_images_are_opened_when_there_is_room(exam: Exam) -> None:
     engine = exam.open("transformers", batch_size=1)
     opened = []
 
-    def talks() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
+    def dialogues() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
         for number in range(NUM_IMAGES):
             opened.append(number)
             yield exam.dialogue(number)
 
-    next(iter(engine.run(talks())))
+    next(iter(engine.run(dialogues())))
     assert len(opened) < NUM_IMAGES
 
 
 @pytest.mark.vllm
 @pytest.mark.skipif(not HAS_VLLM, reason="vllm not installed")
-def test_a_prompt_that_vllm_does_not_take_costs_its_own_sample_only(exam: Exam) -> None:
+def test_a_prompt_that_vllm_refuses_fails_only_its_own_conversation(exam: Exam) -> None:
     engine = exam.open("vllm")
 
-    def talk(number: int) -> Conversation[str]:
+    def dialogue(number: int) -> Conversation[str]:
         try:
             asked = yield from exam.dialogue(number)
             if number == 3:
-                long = asked[-1][0].prompt.token_ids + exam.chat.end_ids * (2 * MAX_MODEL_LEN)
-                yield from alone(Ask(exam.prompt(3, long), exam.chat.letter_ids[:4]))
+                too_long = asked[-1][0].prompt.token_ids + exam.chat.end_ids * (2 * MAX_MODEL_LEN)
+                yield from single(Ask(exam.prompt(3, too_long), exam.chat.letter_ids[:4]))
         except SampleError as error:
             return str(error)
         return "answered"
 
-    outcomes = list(engine.run(talk(number) for number in range(NUM_IMAGES)))
+    outcomes = list(engine.run(dialogue(number) for number in range(NUM_IMAGES)))
     assert outcomes.count("answered") == NUM_IMAGES - 1
     assert any("does not take this prompt" in outcome for outcome in outcomes)
 
@@ -292,15 +297,15 @@ def test_a_prompt_that_vllm_does_not_take_costs_its_own_sample_only(exam: Exam) 
         raise RuntimeError("out of luck")
 
     engine._llm.llm_engine.step = broken
-    with pytest.raises(FatalError, match="the vLLM engine died: out of luck"):
+    with pytest.raises(FatalError, match="the vLLM engine died: RuntimeError: out of luck"):
         list(engine.run([exam.dialogue(0)]))
     engine.close()
 
 
 @pytest.mark.vllm
 @pytest.mark.skipif(not HAS_VLLM, reason="vllm not installed")
-def test_as_many_are_under_way_as_the_cache_holds(exam: Exam) -> None:
-    """With a cache of 1,024 tokens every dialogue still finds its own prefix there."""
+def test_active_conversations_are_limited_to_what_the_cache_holds(exam: Exam) -> None:
+    """With a cache of 1,024 tokens every dialogue still finds its own prefix cached."""
     engine = open_engine(
         "vllm",
         exam.spec,
@@ -309,40 +314,42 @@ def test_as_many_are_under_way_as_the_cache_holds(exam: Exam) -> None:
         engine_args={"max_model_len": 512, "num_gpu_blocks_override": 32},
     )
     assert engine._num_cache_tokens == 1024
-    most, started = 0, 0
+    max_active, started = 0, 0
 
-    def talks() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
+    def dialogues() -> Iterator[Conversation[list[tuple[Ask, Answer]]]]:
         nonlocal started
         for number in range(NUM_IMAGES):
             started += 1
             yield exam.dialogue(number)
 
-    for num_ended, asked in enumerate(engine.run(talks()), start=1):
-        most = max(most, started - num_ended)
+    for num_ended, asked in enumerate(engine.run(dialogues()), start=1):
+        max_active = max(max_active, started - num_ended)
         for (_, before), (_, after) in pairwise(asked):
             assert after.num_cached_tokens > before.num_prompt_tokens - 32
     engine.close()
-    assert 1 < most <= 1024 // 100
+    assert 1 < max_active <= 1024 // 100
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_adapters_answer_alike(name: str, exam: Exam, adapter: Path, reference: Engine) -> None:
-    plain = exam.open("transformers", adapter=adapter, batch_size=1)
+def test_engines_with_an_adapter_agree(
+    name: str, exam: Exam, adapter: Path, reference: Engine
+) -> None:
+    adapted_reference = exam.open("transformers", adapter=adapter, batch_size=1)
     engine = exam.open(name, adapter=adapter)
     changes = []
     for asked in engine.run(exam.dialogue(number) for number in range(NUM_IMAGES)):
-        check(asked, plain)
+        check(asked, adapted_reference)
         for request, got in asked:
-            (base,) = reference.run([alone(request)])
+            (base,) = reference.run([single(request)])
             changes.append(np.abs(got.option_logprobs - base.option_logprobs).max())
     engine.close()
-    plain.close()
+    adapted_reference.close()
     assert max(changes) > 0.1
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_closed_engine_leaves_the_number_of_threads_to_others(name: str, exam: Exam) -> None:
-    """The workers of a training set it, and wait for ever where that does nothing."""
+def test_after_an_engine_is_closed_the_number_of_threads_can_be_set(name: str, exam: Exam) -> None:
+    """Workers of a training set it; if that has no effect they wait forever."""
     import torch
 
     engine = exam.open(name)

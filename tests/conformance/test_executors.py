@@ -1,4 +1,4 @@
-"""One suite for every executor: what is done, what is lost, and who carries on."""
+"""One suite for every executor: what is done, what a failure costs, and which workers go on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fakes import Fake
@@ -14,7 +15,7 @@ from fakes import Fake
 from sekd.config import ShardRuntime
 from sekd.errors import ConfigError, FatalError
 from sekd.pipeline import work
-from sekd.pipeline.executors import open_executor
+from sekd.pipeline.executors import EXECUTORS, open_executor
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage
@@ -25,7 +26,7 @@ IDS = [f"sample {i}" for i in range(16)]  # eight shards of two
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[str]:
-    """A cluster on this machine, small in all respects."""
+    """A small cluster on this machine."""
     ray = pytest.importorskip("ray")
     folder = Path(__file__).parents[1] / "helpers"
     paths = os.pathsep.join([str(folder), str(Path(work.__file__).parents[2])])
@@ -40,14 +41,14 @@ def ray_cluster() -> Iterator[str]:
     ray.shutdown()
 
 
-@pytest.fixture(params=["inline", "process", "ray"])
+@pytest.fixture(params=list(EXECUTORS))
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
     return str(request.param)
 
 
-@pytest.fixture(params=["process", "ray"])
+@pytest.fixture(params=[name for name in EXECUTORS if name != "inline"])
 def pooled(request: pytest.FixtureRequest) -> str:
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
@@ -70,6 +71,10 @@ def check(outcome: Outcome) -> None:
     assert outcome.manifest.num_samples == 8
     assert len(outcome.manifest.quarantined) == 8
     assert not list(verify_stage(outcome.stage.directory))
+
+
+def test_the_config_names_every_executor() -> None:
+    assert get_args(ShardRuntime.model_fields["executor"].annotation) == tuple(EXECUTORS)
 
 
 def test_every_shard_is_done_once(tmp_path: Path, kind: str) -> None:
@@ -95,7 +100,9 @@ def test_a_shard_that_hangs_is_given_up(tmp_path: Path, kind: str) -> None:
     check(run(tmp_path / "answers", kind, Fake()))
 
 
-def test_a_shard_that_kills_its_worker_costs_itself_alone(tmp_path: Path, pooled: str) -> None:
+def test_a_shard_that_kills_its_worker_does_not_stop_the_others(
+    tmp_path: Path, pooled: str
+) -> None:
     for number in (1, 2, 3):
         outcome = run(tmp_path / "answers", pooled, Fake({2: "kill", 5: "kill"}), max_attempts=2)
         assert list(outcome.failed) == [2, 5]
@@ -110,13 +117,13 @@ def test_a_run_ends_when_no_worker_is_left(tmp_path: Path, kind: str) -> None:
     check(run(tmp_path / "answers", kind, Fake()))
 
 
-def no_worker() -> None:
+def open_no_worker() -> None:
     raise ConfigError("elicit.layers: no such layer")
 
 
-def test_a_config_that_opens_no_worker_is_the_users_error(tmp_path: Path, kind: str) -> None:
+def test_a_config_error_of_a_worker_reaches_the_user(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match="no such layer"):
-        run(tmp_path / "answers", kind, no_worker)  # type: ignore[arg-type]
+        run(tmp_path / "answers", kind, open_no_worker)  # type: ignore[arg-type]
 
 
 def test_two_runners_share_the_work(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_two_runners_share_the_work(tmp_path: Path) -> None:
     assert sum(outcome.num_run for outcome in outcomes) == 8
 
 
-def test_each_worker_has_devices_of_its_own(
+def test_each_worker_sees_only_its_own_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")

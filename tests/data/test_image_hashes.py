@@ -43,7 +43,7 @@ def compute(samples: Samples) -> tuple[int, list[str | None]]:
     return hashes.num_unknown, list(hashes)
 
 
-def test_hashes_are_those_of_the_files_and_read_once(samples: Samples) -> None:
+def test_hashes_are_those_of_the_files_which_are_read_once(samples: Samples) -> None:
     paths = [sample.image for sample in samples]
     expected = [hash_file(path) if path.exists() else None for path in paths]
     assert compute(samples) == (6, expected)
@@ -51,7 +51,7 @@ def test_hashes_are_those_of_the_files_and_read_once(samples: Samples) -> None:
     assert compute(samples[2:4]) == (0, expected[2:4])
 
 
-def test_only_what_changed_is_read_again(samples: Samples) -> None:
+def test_only_changed_images_are_read_again(samples: Samples) -> None:
     compute(samples)
     samples[1].image.write_bytes(b"1.PNG")  # as many bytes as before
     stat = samples[1].image.stat()
@@ -66,7 +66,7 @@ def test_only_what_changed_is_read_again(samples: Samples) -> None:
     assert compute(samples) == (0, changed[1])
 
 
-def test_part_of_a_dataset_leaves_the_rest_known(samples: Samples) -> None:
+def test_hashing_a_part_of_a_dataset_keeps_the_cached_rest(samples: Samples) -> None:
     assert compute(samples[:2])[0] == 2
     assert compute(samples[2:])[0] == 4
     assert compute(samples)[0] == 0
@@ -80,7 +80,7 @@ def test_a_file_that_has_just_changed_is_not_trusted(
     assert compute(samples)[0] == 6
 
 
-def test_what_was_hashed_is_kept_when_interrupted(samples: Samples) -> None:
+def test_hashes_from_before_an_interruption_are_cached(samples: Samples) -> None:
     def stop(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -89,7 +89,7 @@ def test_what_was_hashed_is_kept_when_interrupted(samples: Samples) -> None:
     assert ImageHashes(samples).num_unknown == 0
 
 
-def test_a_damaged_memory_is_no_memory(samples: Samples) -> None:
+def test_a_damaged_cache_is_ignored(samples: Samples) -> None:
     expected = compute(samples)
     (memory,) = cache_directory().glob("images/*.parquet")
     memory.write_bytes(memory.read_bytes()[:100])

@@ -77,7 +77,7 @@ def test_unreadable_images_are_sample_errors(
             read_image(tmp_path / "a.png")
 
 
-def test_what_pil_trips_over_is_a_sample_error(tmp_path: Path) -> None:
+def test_any_exception_of_pil_is_a_sample_error(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     content = exif.tobytes()
@@ -90,7 +90,7 @@ def test_what_pil_trips_over_is_a_sample_error(tmp_path: Path) -> None:
         read_image(tmp_path / "broken.jpg")
 
 
-def test_hashes_tell_changed_images(tmp_path: Path) -> None:
+def test_a_changed_image_is_found_by_its_hash(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     assert image_sha256(path) is None
     gradient("RGB").save(path)

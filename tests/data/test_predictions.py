@@ -1,4 +1,4 @@
-"""Of several rotations the worst one is scored."""
+"""The worst of several rotations is scored."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def table(answers: dict[tuple[str, int], list[str | None]]) -> pa.Table:
             "truth": "right",
             "prediction": answer,
         }
-        for (sample, level), each in answers.items()
-        for rotation, answer in enumerate(each)
+        for (sample, level), rotations in answers.items()
+        for rotation, answer in enumerate(rotations)
     ]
     rows.sort(key=lambda row: str(row["rotation"]))
     return pa.Table.from_pylist(rows, PREDICTION_SCHEMA)
@@ -60,5 +60,5 @@ def test_without_rotations_nothing_changes() -> None:
     assert scored_rows(rows) == rows
 
 
-def test_no_rows_stay_no_rows() -> None:
+def test_an_empty_table_stays_empty() -> None:
     assert len(scored_rows(PREDICTION_SCHEMA.empty_table())) == 0

@@ -1,4 +1,4 @@
-"""Questions: laws of the drawn options, the walk, and options that a row brings along."""
+"""Questions: drawn options, the walk, and options that a row brings along."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def ask(
 @pytest.mark.parametrize("mode", ["random", "siblings"])
 @given(taxonomy=taxonomies(), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_laws_of_drawn_options(mode: Mode, taxonomy: Taxonomy, data: st.DataObject) -> None:
+def test_drawn_options_are_the_right_node_and_its_peers(
+    mode: Mode, taxonomy: Taxonomy, data: st.DataObject
+) -> None:
     label = data.draw(st.sampled_from(sorted(taxonomy.labels)))
     num_options = data.draw(st.integers(2, 6))
     questions = ask(taxonomy, label, mode, num_options=num_options)

@@ -49,7 +49,7 @@ def load_folder(folder: Path, taxonomy: Taxonomy = FOOD) -> dict[str, str | None
     return {sample.id: sample.leaf.name if sample.leaf else None for sample in samples}
 
 
-def test_folder_per_leaf(tmp_path: Path) -> None:
+def test_images_have_the_leaf_of_their_folder(tmp_path: Path) -> None:
     touch(tmp_path, "steak/b.JPeG", "steak/a.png", "steak/day/two/c.tif", "steak/day/.hidden/d.png")
     touch(tmp_path, "Pizza/1.webp", "Pizza/.2.png", "Pizza/notes.txt", ".cache/x.png", "README.md")
     touch(tmp_path, "custard%2Fcream/1.gif", "100%25/1.bmp", "papers/licence.pdf")
@@ -133,7 +133,7 @@ each_format = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @each_format
-def test_table_columns_and_paths(tmp_path: Path, suffix: str) -> None:
+def test_settings_choose_the_columns_and_paths_of_a_table(tmp_path: Path, suffix: str) -> None:
     rows: list[dict[str, Any]] = [
         {"file": "/old/b/1.jpg", "dish": "pizza", "key": 7, "split": "test"},
         {"file": "/old/missing.jpg", "dish": None, "key": 8, "split": "test"},
@@ -319,7 +319,9 @@ def make_dataset(tmp_path: Path, row: dict[str, Any], **settings: Any) -> Datase
 
 
 @pytest.mark.parametrize("distractors", ["random", "siblings", "walk"])
-def test_a_rows_own_options_win(tmp_path: Path, distractors: str) -> None:
+def test_the_options_of_a_row_are_asked_whatever_the_distractors(
+    tmp_path: Path, distractors: str
+) -> None:
     dataset = make_dataset(tmp_path, GOOD_ROW, distractors=distractors)
     questions = questions_of(dataset, dataset.samples[0])
     assert questions is not None

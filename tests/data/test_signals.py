@@ -36,7 +36,7 @@ LETTER_IDS = (65, 66, 67, 68)
 
 
 def make_sample(sample_id: str, num_levels: int, seed: int = 0) -> TeacherSample:
-    """A sample that keeps every promise; options and letters differ in number by level.
+    """A correct sample, whose levels have different numbers of options.
 
     Samples of an odd seed have a transcript for each level.
     """
@@ -81,7 +81,7 @@ def make_sample(sample_id: str, num_levels: int, seed: int = 0) -> TeacherSample
 
 
 def plain(value: Any) -> Any:
-    """With arrays as (dtype, list), which can be compared."""
+    """A value with arrays as (dtype, list), so that it can be compared."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -106,7 +106,7 @@ SAMPLES = [make_sample(f"s{i}", num_levels, i) for i, num_levels in enumerate([3
     ids=st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True, max_size=4),
     data=st.data(),
 )
-def test_round_trip(
+def test_samples_come_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], data: st.DataObject
 ) -> None:
     levels = [data.draw(st.integers(0, 5)) for _ in ids]
@@ -133,14 +133,17 @@ def test_indices_are_those_of_a_list(tmp_path: Path) -> None:
             shard[index]
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, to_answer = [], signals._to_answer
+def test_only_the_rows_of_indexed_samples_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, row_of = [], signals.row_of
 
-    def watch(row: dict[str, Any]) -> TeacherAnswer:
-        read.append((row["sample_id"], row["level"]))
-        return to_answer(row)
+    def watch(row_class: type, cells: dict[str, Any]) -> Any:
+        if row_class is TeacherAnswer:
+            read.append((cells["sample_id"], cells["level"]))
+        return row_of(row_class, cells)
 
-    monkeypatch.setattr(signals, "_to_answer", watch)
+    monkeypatch.setattr(signals, "row_of", watch)
     shard = reopen(SAMPLES, tmp_path)
     assert read == []
     _ = shard[1:2], shard[3]
@@ -207,7 +210,9 @@ def test_other_columns_are_refused(
         ([0.9999], 1e-4),
     ],
 )
-def test_tail_mass(tmp_path: Path, probabilities: list[float], tail_mass: float) -> None:
+def test_tail_mass_is_the_probability_outside_the_top_k(
+    tmp_path: Path, probabilities: list[float], tail_mass: float
+) -> None:
     top = np.log(np.array(probabilities)).astype(np.float32)
     row = StateRow("a", 1, 0, top, np.arange(len(top), dtype=np.int32), top)
     write_state_rows([row], tmp_path / "rows")
@@ -216,7 +221,7 @@ def test_tail_mass(tmp_path: Path, probabilities: list[float], tail_mass: float)
     assert stored >= 0
 
 
-def test_mass_and_confidence(tmp_path: Path) -> None:
+def test_mass_and_confidence_are_stored_beside_each_answer(tmp_path: Path) -> None:
     """The mass of the options in the whole vocabulary; the answer's share of that mass."""
     first, second_answer = CLEAN.answers
     sure = replace(second_answer, mean_logprobs=np.log(array(0.05, 0.9)))
@@ -228,7 +233,7 @@ def test_mass_and_confidence(tmp_path: Path) -> None:
     assert shard.lowest_confidence() == {"bad": pytest.approx(2 / 3)}
 
 
-def test_checking_passes_what_is_right(tmp_path: Path) -> None:
+def test_checking_accepts_correct_samples(tmp_path: Path) -> None:
     check_samples(reopen(SAMPLES, tmp_path), [sample.sample_id for sample in SAMPLES], tmp_path)
     check_samples(reopen([], tmp_path), [], tmp_path)
 

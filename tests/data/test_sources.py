@@ -35,7 +35,7 @@ def test_the_default_layout_follows_from_the_setting_that_is_given() -> None:
     ("layout", "message"),
     [
         ("foldr", "^images: unknown layout 'foldr'; did you mean folder[?]$"),
-        ("xyz", "^images: unknown layout 'xyz'; known: folder, table$"),
+        ("xyz", "^images: unknown layout 'xyz'; known: folder, table"),
         ("table", "^images: the layout 'table' reads `table`; give that setting"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The drawn world: reproducible files, disjoint names, balanced leaves."""
+"""The drawn world has reproducible files, disjoint names and balanced leaves."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from sekd.config import DatasetSpec, load_config
-from sekd.data.images import read_image
-from sekd.data.samples import Dataset
+from sekd.data.samples import Dataset, read_image
 from sekd.data.taxonomy import Taxonomy
 from sekd.data.toyworld import (
     IMAGE_SIZE,
@@ -25,7 +24,7 @@ from sekd.data.toyworld import (
     write_world,
 )
 
-each_world = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+for_both_worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,12 +40,12 @@ def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
         write_dataset(SEEN, tmp_path / name, num_images=8, seed=seed)
     first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
-    pictures = {file for name, file in first.items() if name.endswith(".png")}
-    assert len(pictures) == 8
-    assert not pictures & set(other.values())
+    images = {content for name, content in first.items() if name.endswith(".png")}
+    assert len(images) == 8
+    assert not images & set(other.values())
 
 
-@each_world
+@for_both_worlds
 @pytest.mark.parametrize("num_images", [5, 83])
 def test_written_folders_load_and_are_balanced(
     tmp_path: Path, world: World, num_images: int
@@ -69,25 +68,25 @@ def test_worlds_share_no_name_and_no_first_letter() -> None:
     assert not {name[0] for name in seen} & {name[0] for name in unseen}
 
 
-@each_world
+@for_both_worlds
 def test_taxonomy_has_three_children_everywhere(world: World) -> None:
     taxonomy = Taxonomy.from_paths(world.taxonomy(), level_names=RANKS)
     assert taxonomy.root.rank == "kingdom"
     assert Counter(len(taxonomy.children(node)) for node in taxonomy.nodes) == {3: 40, 0: 81}
 
 
-@each_world
+@for_both_worlds
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
-def test_every_level_is_drawn(world: World, level: int) -> None:
-    looks = []
+def test_every_level_can_be_seen(world: World, level: int) -> None:
+    images = []
     for choice in (1, 2):
         leaf = [1, 1, 1, 1]
         leaf[level - 1] = choice
-        # The same generator gives the same jitter and noise: what differs is the look alone.
-        picture = draw(world, (leaf[0], leaf[1], leaf[2], leaf[3]), random.Random(0))
-        looks.append(np.asarray(picture, dtype=int))
-    changed = (np.abs(looks[0] - looks[1]).max(axis=2) > 25).mean()
-    assert changed > 0.03
+        # The same generator gives the same jitter and noise, so only the attribute differs.
+        image = draw(world, (leaf[0], leaf[1], leaf[2], leaf[3]), random.Random(0))
+        images.append(np.asarray(image, dtype=int))
+    share_changed = (np.abs(images[0] - images[1]).max(axis=2) > 25).mean()
+    assert share_changed > 0.03
 
 
 def test_written_world_has_a_config_that_loads_its_datasets(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""What is the transformers engine's own: batches by length that give way where memory ends."""
+"""The batches of the transformers engine: sorted by length, and halved when memory runs out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,13 @@ import torch
 from PIL import Image
 
 from sekd.config import ModelSpec
-from sekd.engines import Answer, Ask, Conversation, Prompt, ask
+from sekd.engines import Answer, Ask, Conversation, EngineOptions, Prompt, ask
 from sekd.engines.transformers import TransformersEngine
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
 
-NUM_TALKS = 8
+NUM_CONVERSATIONS = 8
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +29,18 @@ def chat(spec: ModelSpec) -> Chat:
     return Chat(load_processor(spec), subject="organism")
 
 
-def talk(chat: Chat, number: int) -> Conversation[tuple[int, list[Answer] | str]]:
-    """Two requests that share an image, then one that goes on from the first."""
+def two_turns(chat: Chat, number: int) -> Conversation[tuple[int, list[Answer] | str]]:
+    """Two requests that share an image, then one that continues the first."""
     image = Image.new("RGB", (56, 56), (25 * number, 100, 50))
-    head = chat.image_prefix_ids + chat.encode("what is the order of the organism ?")
+    prefix_ids = chat.image_prefix_ids + chat.encode("what is the order of the organism ?")
 
-    def put(text: str) -> Ask:
-        ids = head + chat.encode(text) * (1 + number % 3)
+    def request(text: str) -> Ask:
+        ids = prefix_ids + chat.encode(text) * (1 + number % 3)
         return Ask(Prompt(ids, image, str(number)), chat.letter_ids[:4])
 
     try:
-        answers = yield from ask([put("A . B"), put("C . D")])
-        answers += yield from ask([put("A . B")])
+        answers = yield from ask([request("A . B"), request("C . D")])
+        answers += yield from ask([request("A . B")])
         return number, answers
     except SampleError as error:
         return number, str(error)
@@ -50,50 +49,50 @@ def talk(chat: Chat, number: int) -> Conversation[tuple[int, list[Answer] | str]
 def open_limited(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch, *, limit: int
 ) -> tuple[TransformersEngine, list[int]]:
-    """An engine of batches of 16 whose model takes ``limit`` rows, and the sizes that it took."""
-    engine = TransformersEngine(spec, chat, adapter=None, batch_size=16)
-    forward, taken = engine._model.forward, []
+    """An engine with batches of 16 whose model takes ``limit`` rows, and a list of their sizes."""
+    engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=16))
+    forward, sizes = engine._model.forward, []
 
     def limited(input_ids: torch.Tensor, **inputs: object) -> object:
         if len(input_ids) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
-        taken.append(len(input_ids))
+        sizes.append(len(input_ids))
         return forward(input_ids=input_ids, **inputs)
 
     monkeypatch.setattr(engine._model, "forward", limited)
-    return engine, taken
+    return engine, sizes
 
 
 def run(engine: TransformersEngine, chat: Chat) -> dict[int, list[Answer] | str]:
-    return dict(engine.run(talk(chat, number) for number in range(NUM_TALKS)))
+    return dict(engine.run(two_turns(chat, number) for number in range(NUM_CONVERSATIONS)))
 
 
 def test_a_batch_that_is_too_large_is_halved_and_answers_as_before(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = run(TransformersEngine(spec, chat, adapter=None, batch_size=16), chat)
-    engine, taken = open_limited(spec, chat, monkeypatch, limit=5)
+    expected = run(TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=16)), chat)
+    engine, sizes = open_limited(spec, chat, monkeypatch, limit=5)
     outcomes = run(engine, chat)
-    assert max(taken) <= 5
-    assert engine._batch.size <= 5  # later batches are not tried at the old size again
+    assert max(sizes) <= 5
+    assert engine._batch_size.size <= 5  # later batches are not tried at the old size again
     for number, answers in expected.items():
         for got, want in zip(outcomes[number], answers, strict=True):
             np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=1e-4)
 
 
-def test_what_does_not_fit_alone_fails_its_own_conversation(
+def test_a_prompt_that_does_not_fit_alone_fails_its_own_conversation(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, _ = open_limited(spec, chat, monkeypatch, limit=1)  # a talk's two requests are two rows
+    engine, _ = open_limited(spec, chat, monkeypatch, limit=1)  # two requests are two rows
     outcomes = run(engine, chat)
-    assert len(outcomes) == NUM_TALKS
+    assert len(outcomes) == NUM_CONVERSATIONS
     assert all("56x56 pixels does not fit into memory" in error for error in outcomes.values())
 
 
-def test_another_error_is_no_lack_of_memory(
+def test_an_error_that_is_not_about_memory_is_raised(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = TransformersEngine(spec, chat, adapter=None, batch_size=4)
+    engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=4))
 
     def broken(**_: object) -> object:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -103,28 +102,24 @@ def test_another_error_is_no_lack_of_memory(
         run(engine, chat)
 
 
-def test_a_batch_holds_prompts_of_like_length(
+def test_a_batch_holds_prompts_of_similar_length(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = TransformersEngine(spec, chat, adapter=None, batch_size=3)
+    engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=3))
     lengths: list[list[int]] = []
     forward = engine._model.forward
 
-    def watch(attention_mask: torch.Tensor, **inputs: object) -> object:
+    def record(attention_mask: torch.Tensor, **inputs: object) -> object:
         lengths.append(attention_mask.sum(1).tolist())
         return forward(attention_mask=attention_mask, **inputs)
 
-    monkeypatch.setattr(engine._model, "forward", watch)
+    monkeypatch.setattr(engine._model, "forward", record)
 
     def single(number: int) -> Conversation[None]:
         image = Image.new("RGB", (56, 56))
         ids = chat.image_prefix_ids + chat.encode("A . B") * number
         yield from ask([Ask(Prompt(ids, image, str(number)), chat.letter_ids[:2])])
 
-    def talks() -> Iterator[Conversation[None]]:
-        for number in (1, 9, 2, 8, 3, 7):
-            yield single(number)
-
-    list(engine.run(talks()))
+    list(engine.run(single(number) for number in (1, 9, 2, 8, 3, 7)))
     short, long = lengths
     assert max(short) < min(long)

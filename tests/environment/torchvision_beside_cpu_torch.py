@@ -1,9 +1,9 @@
-"""Lets the plain torchvision wheel be imported beside a CPU build of torch, for the tests.
+"""Let the tests import the plain torchvision wheel beside a CPU build of torch.
 
-The wheel's compiled operators are for CUDA and do not load there, and its import then stumbles over
-two of them that it expects to exist. They are declared here, without a body, just before
-torchvision is imported; image transforms never call them. `make test` copies this file and the .pth
-that imports it into the virtual environment's site-packages, so that vLLM's processes have it too.
+The wheel's compiled operators are for CUDA and do not load there, and its import then fails because
+two of them do not exist. This module declares the two, without a body, just before torchvision is
+imported; image transforms never call them. `make test` copies this file, and the .pth file that
+imports it, into the virtual environment's site-packages, so that vLLM's processes have it too.
 """
 
 import sys

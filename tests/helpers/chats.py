@@ -1,4 +1,4 @@
-"""Chats over two tokenizers: the tiny model's whole words, and byte-level BPE as usual."""
+"""A processor with a byte-level BPE tokenizer, as most models have; the tiny model's has words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPECIAL = ["<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>",
 
 
 def build_bpe_processor(chat_template: str | None = CHATML) -> Idefics3Processor:
-    """Byte-level BPE, whose "B" and " B" are different tokens."""
+    """Build a processor whose tokens for "B" and " B" differ."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

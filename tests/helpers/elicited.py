@@ -1,4 +1,4 @@
-"""One shard of the tiny model's signals, and what is made of it."""
+"""One shard of the tiny model's signals, with its training set and micro-batches."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ class Elicited:
         return DistillDataset([self.shard], self.taxonomy, self.chat, spec)
 
     def collate(
-        self, lessons: Sequence[Example], level_weights: Sequence[float] = ()
+        self, examples: Sequence[Example], level_weights: Sequence[float] = ()
     ) -> MicroBatch:
-        return DistillCollator(Batcher(self.chat, with_token_types=False), level_weights)(lessons)
+        batcher = Batcher(self.chat, with_token_types=False)
+        return DistillCollator(batcher, level_weights)(examples)
 
 
 def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:

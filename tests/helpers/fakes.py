@@ -1,4 +1,4 @@
-"""A worker without a model, importable by name in processes of its own."""
+"""A worker without a model, which worker processes can import by name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from sekd.errors import FatalError, ShardError
 
 @dataclass(frozen=True)
 class Fake:
-    """Writes a Parquet file and a safetensors-less binary per shard.
+    """Opens a worker that writes a Parquet file and a text file for each shard.
+
+    It quarantines the last sample of each shard.
 
     Attributes:
-        faults: shard -> "fail", "kill" (SIGKILL to its own process), "hang", "fatal".
-        pause: seconds per sample.
+        faults: shard -> "fail", "fatal", "kill" (SIGKILL to its own process) or "hang".
+        pause: seconds that each sample takes.
+        load_seconds: seconds that opening the worker takes.
     """
 
     faults: Mapping[int, str] = field(default_factory=dict)
@@ -39,12 +42,12 @@ class FakeWorker:
         self.spec = spec
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        *kept, last = shard.sample_ids
+        *usable, last = shard.sample_ids
         for _ in shard.sample_ids:
             time.sleep(self.spec.pause)
             advance(1)
         path = folder / "answers.parquet"
-        pq.write_table(pa.table({"sample_id": kept, "pid": [0] * len(kept)}), path)
+        pq.write_table(pa.table({"sample_id": usable, "pid": [0] * len(usable)}), path)
         fault = self.spec.faults.get(shard.index)
         if fault == "fail":
             raise ShardError("no luck")
@@ -57,7 +60,7 @@ class FakeWorker:
         (folder / "notes.txt").write_text(f"shard {shard.index}\n")
         return ShardResult(
             {"answers": path, "notes": folder / "notes.txt"},
-            len(kept),
+            len(usable),
             [Quarantined(last, "blurred")],
             {"index": shard.index, "devices": os.environ.get("CUDA_VISIBLE_DEVICES")},
         )

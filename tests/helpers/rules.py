@@ -1,4 +1,4 @@
-"""Rows of predictions, written short, and an engine without a model, which follows a rule."""
+"""An engine without a model, which answers by a rule."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy as np
 
 from sekd.config import EvaluateSpec
 from sekd.engines import Answer, Ask, Conversation, Reply
+from sekd.engines.driver import run_one_by_one
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
 from sekd.stages.evaluate.candidates import Candidate, EngineCache, OpenCandidate
 
 Rule = Callable[[Sequence[str]], int]
-"""Which of these names, in the order shown, is answered."""
+"""Returns the index of the answer among the names of the options, in the order shown."""
 NUM_CACHED = 3
+"""The number of cached tokens that the engine reports for every prompt."""
 
 
 @dataclass
 class RuleEngine:
-    """Answers by a rule over the names of the options; remembers every request of every run."""
+    """Answers by a rule over the names of the options, and records all requests of every run."""
 
     chat: Chat
     rule: Rule
@@ -33,20 +35,16 @@ class RuleEngine:
 
     def run(self, conversations: Iterable[Conversation[Any]]) -> Iterator[Any]:
         self.runs.append([])
-        for conversation in conversations:
-            try:
-                requests = next(conversation)
-                while True:
-                    self.runs[-1] += requests
-                    if any(map(self.refuses, requests)):
-                        requests = conversation.throw(SampleError("too long"))
-                    else:
-                        requests = conversation.send([self._respond(each) for each in requests])
-            except StopIteration as end:
-                yield end.value
+        return run_one_by_one(conversations, self._respond_to_all)
 
     def close(self) -> None:
         pass
+
+    def _respond_to_all(self, requests: Sequence[Any]) -> list[Any]:
+        self.runs[-1] += requests
+        if any(map(self.refuses, requests)):
+            raise SampleError("too long")
+        return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
         text = self.chat.tokenizer.decode(request.prompt.token_ids)
@@ -65,24 +63,24 @@ class RuleEngine:
         return Reply(self.chat.encode("\n".join(lines)), num_prompt_tokens, NUM_CACHED)
 
 
-class KeptRule(EngineCache):
-    """Keeps that engine open, whatever is asked for."""
+class RuleEngineCache(EngineCache):
+    """Always gives the same rule engine, whatever model it is asked for."""
 
     def __init__(self, chat: Chat, rule: Rule) -> None:
         self.chat = chat
         self.engine = RuleEngine(chat, rule)
 
-    def open(self, contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
+    def open(self, candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
         return OpenCandidate(self.chat.processor, self.engine)
 
 
 def first(_names: Sequence[str]) -> int:
-    """Always the letter A."""
+    """Choose the letter A."""
     return 0
 
 
 def alphabetic(names: Sequence[str]) -> int:
-    """By the name alone, whatever its letter."""
+    """Choose by the name alone, whatever its letter."""
     return list(names).index(min(names))
 
 

@@ -1,4 +1,4 @@
-"""A server that speaks S3 on loopback, for tests and for `make torture`."""
+"""A server with the S3 protocol on this machine, for tests and for `make torture`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SECONDS_TO_START = 60
 
 @contextmanager
 def s3_store() -> Iterator[str]:
-    """URL of an empty bucket; credentials and endpoint are in the environment meanwhile.
+    """Serve an empty bucket and yield its URL; the environment has its credentials meanwhile.
 
-    A process of its own: vLLM looks at everything that was imported, and Flask, which moto serves
-    with, does not let itself be looked at.
+    The server is a process of its own, because vLLM inspects every imported module, and Flask,
+    which moto uses, fails when it is inspected.
     """
     import s3fs
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     settings = {
         "AWS_ACCESS_KEY_ID": "nobody",
@@ -33,9 +33,8 @@ def s3_store() -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
-    before = {name: os.environ.get(name) for name in settings}
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **silent) as server:
+    previous = {name: os.environ.get(name) for name in settings}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         os.environ.update(settings)
         try:
             _wait_for(port)
@@ -44,7 +43,7 @@ def s3_store() -> Iterator[str]:
             yield f"s3://{BUCKET}"
         finally:
             server.kill()
-            for name, value in before.items():
+            for name, value in previous.items():
                 if value is None:
                     del os.environ[name]
                 else:

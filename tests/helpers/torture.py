@@ -1,17 +1,19 @@
-"""Kills runs at random moments, over every executor and store, and counts what was lost.
+"""Kill runs at random moments, with every executor and store, and count what was lost.
 
     python tests/helpers/torture.py --kills 200 --seeds 42
 
-A run is a process of its own; it is killed (SIGKILL) at a random moment after it has imported sekd,
-or, where it has worker processes, one of those is. When a run has come through, its content must be
-that of an undisturbed one, every shard done once and never begun again after, and every file that
-the manifest names must be there with its hash. The last line has the figures; exit code 1 on loss.
+Each run is a process of its own. It, or one of its worker processes, is killed (SIGKILL) at a
+random moment after it has imported sekd, and started again. When a run has ended, its content must
+be that of an undisturbed run, every shard must be done once and not begun again afterwards, and
+every file that the manifest names must exist with its hash. The last line has the counts; the exit
+code is 1 if anything was lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import random
 import signal
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ from sekd.io.locations import Location, to_location
 from sekd.io.records import unseal
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.names import parse_record_name
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
@@ -54,7 +58,7 @@ _GIVE_UP_AFTER = 180.0
 
 
 def run(url: str, executor: str, address: str | None) -> None:
-    """One run to its end, unless it is killed."""
+    """Run a stage to its end, unless the process is killed."""
     logging.disable()
     print("ready", flush=True)
     stage = Stage.open(to_location(url), _FIELDS, lambda: Plan.split(_IDS, 2))
@@ -62,7 +66,7 @@ def run(url: str, executor: str, address: str | None) -> None:
     fake = Fake(pause=0.01, load_seconds=0.1)
     outcome = run_stage(stage, fake, max_attempts=1000, executor=open_executor(runtime))
     if outcome.manifest is None:
-        sys.exit(f"left: {outcome.failed}")
+        sys.exit(f"shards are left: {outcome.failed}")
 
 
 def _launch(url: str, executor: str, address: str | None) -> subprocess.Popen[str]:
@@ -77,8 +81,8 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
 
 
-def _pick(process: subprocess.Popen[str], executor: str, rng: random.Random) -> int:
-    """The process to kill: a worker of the run, or the run itself."""
+def _pick_victim(process: subprocess.Popen[str], executor: str, rng: random.Random) -> int:
+    """Return the process to kill: a worker of the run, or the run itself."""
     if executor == "process" and rng.random() < 0.5:
         try:
             children = psutil.Process(process.pid).children()
@@ -98,23 +102,23 @@ class Result:
 def torture(
     root: str, executor: str, address: str | None, seed: int, num_kills: int, expected: str
 ) -> Result:
-    """Kill a run up to so many times, let it come through, and check it."""
+    """Kill a run up to ``num_kills`` times, then let it end, and check it."""
     rng = random.Random(seed)
-    killed = 0
+    num_killed = 0
     seconds = {"inline": 1.0, "process": 5.0, "ray": 8.0}[executor]
     url = f"{root}/{executor}-{seed}/answers"
-    while killed < num_kills:
+    while num_killed < num_kills:
         with _launch(url, executor, address) as process:
             assert process.stdout is not None
             process.stdout.readline()
             try:
-                process.wait(rng.uniform(0, seconds * (killed + 1) / num_kills))
+                process.wait(rng.uniform(0, seconds * (num_killed + 1) / num_kills))
                 break
             except subprocess.TimeoutExpired:
-                victim = _pick(process, executor, rng)
+                victim = _pick_victim(process, executor, rng)
             try:
                 os.kill(victim, signal.SIGKILL)
-                killed += 1
+                num_killed += 1
             except ProcessLookupError:
                 pass
             if victim == process.pid:
@@ -125,30 +129,29 @@ def torture(
             code = process.wait(_GIVE_UP_AFTER)
         except subprocess.TimeoutExpired:
             process.kill()
-            return Result(killed, [f"{url}: the last run did not end"])
-    return Result(
-        killed, [f"{url}: exit code {code}"] if code else check(to_location(url), expected)
-    )
+            return Result(num_killed, [f"{url}: the last run did not end"])
+    if code:
+        return Result(num_killed, [f"{url}: exit code {code}"])
+    return Result(num_killed, check(to_location(url), expected))
 
 
 def check(root: Location, expected: str) -> list[str]:
-    """What is wrong with a run that has come through."""
+    """Say what is wrong with a run that has ended."""
     (name,) = names_in(root)
     directory = root / name
     losses = []
     if content(directory) != expected:
         losses.append(f"{directory}: other content than an undisturbed run")
-    last: dict[str, int] = {}
-    done: dict[str, list[int]] = {}
+    last_begun: dict[int, int] = {}
+    done: dict[int, list[int]] = {}
     records = read_many(directory / "attempts", names_in(directory / "attempts"))
-    for record, text in records.items():
-        attempt, kind, _ = record.split(".")
-        shard, number = attempt.split("-")
+    for name, record in records.items():
+        shard, number, kind = parse_record_name(name)
         if kind == "start":
-            last[shard] = max(last.get(shard, 0), int(number))
-        elif kind == "end" and unseal(text)["status"] == "done":
-            done.setdefault(shard, []).append(int(number))
-    for shard, number in last.items():
+            last_begun[shard] = max(last_begun.get(shard, 0), number)
+        elif kind == "end" and unseal(record)["status"] == "done":
+            done.setdefault(shard, []).append(number)
+    for shard, number in last_begun.items():
         if done.get(shard) != [number]:
             losses.append(f"{directory}: shard {shard} done in {done.get(shard)}, begun {number}")
     losses += [f"{damage.path}: {damage.reason}" for damage in verify_stage(directory)]
@@ -156,13 +159,13 @@ def check(root: Location, expected: str) -> list[str]:
 
 
 def content(directory: Location) -> str:
-    """What readers see, as a hash."""
+    """Return a hash of what readers see."""
     manifest = Manifest.load(directory)
     return digest([manifest.hashes(), manifest.quarantined, manifest.stats("index")])
 
 
 def undisturbed(folder: Path) -> str:
-    """The content that all runs must come to."""
+    """Return the content that every run must have in the end."""
     stage = Stage.open(folder / "answers", _FIELDS, lambda: Plan.split(_IDS, 2))
     run_stage(stage, Fake(), max_attempts=1)
     return content(stage.directory)
@@ -170,10 +173,10 @@ def undisturbed(folder: Path) -> str:
 
 @contextmanager
 def ray_cluster(num_nodes: int = 2) -> Iterator[Cluster]:
-    """A cluster of that many nodes, each a set of processes."""
+    """Run a Ray cluster of that many nodes, each a set of processes on this machine."""
     from ray.cluster_utils import Cluster
 
-    before = dict(os.environ)
+    previous = dict(os.environ)
     os.environ.update(_environment())
     node = {"num_cpus": 2, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
@@ -185,41 +188,34 @@ def ray_cluster(num_nodes: int = 2) -> Iterator[Cluster]:
     finally:
         cluster.shutdown()
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(previous)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=42)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="smallest number of kills")
+    parser.add_argument("--seeds", type=int, default=42, help="smallest number of runs")
     options = parser.parse_args()
-    num_kills, num_seeds, losses, started = 0, 0, [], time.monotonic()
-    per_seed = -(-options.kills // options.seeds)
-    counts: dict[str, int] = {}
+    started = time.monotonic()
+    num_seeds, losses = 0, []
+    kills: Counter[str] = Counter()
+    kills_per_seed = math.ceil(options.kills / options.seeds) + 1
     with tempfile.TemporaryDirectory() as scratch, s3_store() as bucket, ray_cluster() as cluster:
         os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
         expected = undisturbed(Path(scratch))
-        while num_seeds < options.seeds or num_kills < options.kills:
+        while num_seeds < options.seeds or kills.total() < options.kills:
             executor, store = KINDS[num_seeds % len(KINDS)]
-            result = torture(
-                bucket if store == "s3" else scratch,
-                executor,
-                cluster.address if executor == "ray" else None,
-                num_seeds,
-                per_seed + 1,
-                expected,
-            )
-            num_seeds += 1
-            num_kills += result.num_kills
-            counts[f"{executor}/{store}"] = counts.get(f"{executor}/{store}", 0) + result.num_kills
+            root = bucket if store == "s3" else scratch
+            address = cluster.address if executor == "ray" else None
+            result = torture(root, executor, address, num_seeds, kills_per_seed, expected)
+            kills[f"{executor}/{store}"] += result.num_kills
             losses += result.losses
             for loss in result.losses:
                 print(loss, flush=True)
-            print(
-                f"seed {num_seeds - 1}: {executor}, {store}, {result.num_kills} kills", flush=True
-            )
+            print(f"seed {num_seeds}: {executor}, {store}, {result.num_kills} kills", flush=True)
+            num_seeds += 1
     print(
-        f"{num_kills} kills over {num_seeds} seeds ({counts}) in "
+        f"{kills.total()} kills over {num_seeds} seeds ({dict(kills)}) in "
         f"{time.monotonic() - started:.0f} s: {len(losses)} losses"
     )
     sys.exit(1 if losses else 0)

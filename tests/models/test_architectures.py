@@ -1,4 +1,4 @@
-"""The families that the examples name, as tiny random models: what transformers can load works.
+"""The model families of the examples work, as tiny random models.
 
 Weights are random and small; configs, processors and placeholders are the real classes. They need
 torchvision, which cannot be imported beside every CPU build of torch.
@@ -60,19 +60,19 @@ TEXT = {
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 
 
-def tokenizer(image_parts: list[str], **named: str) -> Any:
-    """Byte-level BPE with the family's own placeholders."""
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
+def build_tokenizer(image_parts: list[str], **named: str) -> Any:
+    """Build a byte-level BPE tokenizer with the family's placeholders."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=[*SPECIAL, *image_parts], initial_alphabet=alphabet
     )
     letters = " ".join(f"{letter}." for letter in string.ascii_uppercase)
-    inner.train_from_iterator([f"what is the phylum of the organism? {letters}"] * 9, trainer)
+    bpe.train_from_iterator([f"what is the phylum of the organism? {letters}"] * 9, trainer)
     return hf.PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
         extra_special_tokens=named,
@@ -90,12 +90,12 @@ def template(image: str) -> str:
 
 def qwen2_5_vl() -> tuple[Any, Any]:
     parts = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    words = tokenizer(parts)
-    ids = words.convert_tokens_to_ids(parts)
+    tokenizer = build_tokenizer(parts)
+    ids = tokenizer.convert_tokens_to_ids(parts)
     config = hf.Qwen2_5_VLConfig(
         text_config=TEXT
         | {
-            "vocab_size": len(words),
+            "vocab_size": len(tokenizer),
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
         },
         vision_config={
@@ -113,7 +113,7 @@ def qwen2_5_vl() -> tuple[Any, Any]:
     )
     processor = hf.Qwen2_5_VLProcessor(
         hf.Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * 16),
-        words,
+        tokenizer,
         hf.Qwen2VLVideoProcessor(),
         chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
     )
@@ -123,9 +123,9 @@ def qwen2_5_vl() -> tuple[Any, Any]:
 def internvl() -> tuple[Any, Any]:
     parts = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
     names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
-    words = tokenizer(parts, **dict(zip(names, parts, strict=True)))
+    tokenizer = build_tokenizer(parts, **dict(zip(names, parts, strict=True)))
     config = hf.InternVLConfig(
-        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(words)},
+        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(tokenizer)},
         vision_config={
             "hidden_size": 32,
             "num_hidden_layers": 2,
@@ -133,14 +133,14 @@ def internvl() -> tuple[Any, Any]:
             "intermediate_size": 48,
             "image_size": [56, 56],
         },
-        image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
     )
     processor = hf.InternVLProcessor(
         hf.GotOcr2ImageProcessor(
             size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4
         ),
-        words,
+        tokenizer,
         hf.InternVLVideoProcessor(),
         image_seq_length=4,
         chat_template=template("<IMG_CONTEXT>\n"),
@@ -149,10 +149,10 @@ def internvl() -> tuple[Any, Any]:
 
 
 def llava_onevision() -> tuple[Any, Any]:
-    words = tokenizer(["<image>", "<video>"])
+    tokenizer = build_tokenizer(["<image>", "<video>"])
     pinpoints = [[56, 56], [56, 112], [112, 56]]
     config = hf.LlavaOnevisionConfig(
-        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(words)},
+        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(tokenizer)},
         vision_config={
             "model_type": "siglip_vision_model",
             "hidden_size": 32,
@@ -164,14 +164,14 @@ def llava_onevision() -> tuple[Any, Any]:
             "vision_use_head": False,
         },
         image_grid_pinpoints=pinpoints,
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-        video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
     )
     processor = hf.LlavaOnevisionProcessor(
         hf.LlavaOnevisionImageProcessor(
             size={"height": 56, "width": 56}, image_grid_pinpoints=pinpoints
         ),
-        words,
+        tokenizer,
         hf.LlavaOnevisionVideoProcessor(),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
@@ -194,59 +194,64 @@ def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return ModelSpec(path=str(path), dtype="float32")
 
 
-Learned = tuple[Elicited, MicroBatch]
+ElicitedBatch = tuple[Elicited, MicroBatch]
 
 
 @pytest.fixture(scope="module")
-def learned(spec: ModelSpec, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Learned:
-    """What the family's model says as a teacher, and a batch of joint prompts and of replay."""
+def elicited_batch(
+    spec: ModelSpec, world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ElicitedBatch:
+    """Signals of the family's model as a teacher, and a batch of joint and replay examples."""
     elicited = elicit(world, tmp_path_factory.mktemp("signals"), f"model.path={spec.path}")
     with_types = forward_accepts(load_model(spec), "mm_token_type_ids")
     collate = DistillCollator(Batcher(elicited.chat, with_token_types=with_types))
     return elicited, collate(list(elicited.dataset(replay=0.5)))
 
 
-def pictures() -> list[Image.Image]:
-    """Of different sizes, so that they take different numbers of tokens."""
+def draw_images() -> list[Image.Image]:
+    """Draw images of different sizes, which take different numbers of tokens."""
     rng = np.random.default_rng(0)
     sizes = [(56, 56), (56, 112), (112, 56), (70, 60)]
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
 
 
-def alone(request: Ask) -> Conversation[Answer]:
+def single(request: Ask) -> Conversation[Answer]:
+    """A conversation of this request alone."""
     (answer,) = yield from ask([request])
     return answer
 
 
-def talk(
+def exercise(
     chat: Chat, questions: list[Question], taxonomy: Taxonomy, number: int, image: Image.Image
 ) -> Conversation[tuple[list[tuple[Ask, Answer]], tuple[int, ...]]]:
-    """All questions at once, then a dialogue of one to three turns, then a text."""
+    """Ask all questions at once, then a dialogue of one to three turns, then write a text."""
 
-    def put(*token_ids: tuple[int, ...]) -> list[Ask]:
+    def requests_of(*token_ids: tuple[int, ...]) -> list[Ask]:
         return [Ask(Prompt(ids, image, str(number)), chat.letter_ids[:3]) for ids in token_ids]
 
-    requests = put(*(chat.first_turn(question, []).token_ids for question in questions))
+    requests = requests_of(*(chat.first_turn(question, []).token_ids for question in questions))
     asked = list(zip(requests, (yield from ask(requests)), strict=True))
     turn = chat.first_turn(questions[0], [taxonomy.root])
     for level in range(1 + number % len(questions)):
         if level:
             last = asked[-1][1].choice % len(turn.question.options)
             turn = chat.next_turn(turn, last, questions[level])
-        (request,) = put(turn.token_ids)
-        asked.append((request, (yield from alone(request))))
+        (request,) = requests_of(turn.token_ids)
+        asked.append((request, (yield from single(request))))
     prompt = Prompt(chat.joint_prompt(questions, taxonomy.root), image, str(number))
     reply = yield from write(Write(prompt, 8, chat.end_ids[0]))
     return asked, reply.token_ids
 
 
-def hold(engine: Engine, reference: Engine, talks: list[Any], tolerance: float) -> None:
-    """Every answer in these conversations is what its request alone is answered."""
-    outcomes = list(engine.run(iter(talks)))
-    assert len(outcomes) == len(talks)
-    for asked, _ in outcomes:
+def check_answers(
+    engine: Engine, reference: Engine, conversations: list[Any], tolerance: float
+) -> None:
+    """Check each answer of these conversations against the reference's answer to it alone."""
+    results = list(engine.run(iter(conversations)))
+    assert len(results) == len(conversations)
+    for asked, _ in results:
         for request, got in asked:
-            (want,) = reference.run([alone(request)])
+            (want,) = reference.run([single(request)])
             assert got.num_prompt_tokens == want.num_prompt_tokens
             np.testing.assert_allclose(got.option_logprobs, want.option_logprobs, atol=tolerance)
 
@@ -255,31 +260,31 @@ def hold(engine: Engine, reference: Engine, talks: list[Any], tolerance: float) 
 def test_conversations_are_answered_like_their_requests_alone(
     spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy, batch_size: int
 ) -> None:
-    """With images of several sizes, positions in three dimensions, and holes in the cache."""
+    """Images have several sizes, positions three dimensions, and the cache holes."""
     chat = Chat(load_processor(spec), subject="organism")
-    engine, single = (
+    engine, reference = (
         open_engine("transformers", spec, chat, batch_size=size, engine_args={})
         for size in (batch_size, 1)
     )
-    images = list(enumerate(pictures()))
-    talks = [talk(chat, questions, taxonomy, *numbered) for numbered in images]
-    hold(engine, single, talks, 1e-4)
-    texts = [
-        sorted(text for _, text in each.run(talk(chat, questions, taxonomy, *n) for n in images))
-        for each in (engine, single)
-    ]
-    assert texts[0] == texts[1]
+    images = list(enumerate(draw_images()))
+
+    def conversations() -> list[Any]:
+        return [exercise(chat, questions, taxonomy, number, image) for number, image in images]
+
+    check_answers(engine, reference, conversations(), 1e-4)
+    texts = sorted(text for _, text in engine.run(conversations()))
+    assert texts == sorted(text for _, text in reference.run(conversations()))
 
 
-def test_inputs_are_what_the_processor_makes_of_the_whole_text(
+def test_inputs_equal_those_of_the_processor_for_the_whole_text(
     spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
-    """Our ids with an expanded head against transformers' own way: one call with all the text."""
+    """Compare our ids with an expanded image prefix to one processor call with all the text."""
     processor = load_processor(spec)
     chat, model = Chat(processor, subject="organism"), load_model(spec)
     with_types = forward_accepts(model, "mm_token_type_ids")
     batcher = Batcher(chat, with_token_types=with_types)
-    for number, image in enumerate(pictures()):
+    for number, image in enumerate(draw_images()):
         turn = chat.first_turn(questions[0], [taxonomy.root])
         batch = batcher([turn.token_ids], [image], [str(number)])
         types = {"return_mm_token_type_ids": True} if with_types else {}
@@ -295,9 +300,11 @@ def test_inputs_are_what_the_processor_makes_of_the_whole_text(
 
 @pytest.mark.parametrize("in_4bit", [False, True], ids=["whole", "in 4 bits"])
 def test_only_the_language_model_is_adapted(spec: ModelSpec, in_4bit: bool) -> None:
-    """And of a base in 4 bits only it is quantised; all else cannot be named as a target."""
+    """In 4 bits only the language model is quantised; no other module can be a LoRA target."""
     base = load_model(spec, in_4bit=in_4bit)
-    linear = {name: each for name, each in base.named_modules() if isinstance(each, nn.Linear)}
+    linear = {
+        name: module for name, module in base.named_modules() if isinstance(module, nn.Linear)
+    }
     inside = [name for name in linear if name.startswith("model.language_model.layers.")]
     outside = linear.keys() - {*inside}
     for part in ("vis", "merger|projector", "lm_head"):
@@ -307,14 +314,14 @@ def test_only_the_language_model_is_adapted(spec: ModelSpec, in_4bit: bool) -> N
     for name in outside:
         with pytest.raises(ConfigError, match=rf"{name} is no linear layer of the language"):
             adapted_modules(base, [name])
-    quantised = [name for name, each in linear.items() if each.weight.dtype == torch.uint8]
+    quantised = [name for name, module in linear.items() if module.weight.dtype == torch.uint8]
     assert quantised == (inside if in_4bit else [])
 
 
 @pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
-def test_no_gradient_leaves_the_adapter(learned: Learned, kind: str) -> None:
-    """After a backward pass of the whole loss, with the images that the teacher saw."""
-    elicited, batch = learned
+def test_only_the_adapter_gets_gradients(elicited_batch: ElicitedBatch, kind: str) -> None:
+    """A backward pass of the whole loss gives gradients to adapter weights alone."""
+    elicited, batch = elicited_batch
     spec = DistillSpec(lora=LoraSpec(rank=2, **({} if kind == "plain" else {kind: True})))
     model = add_adapter(load_model(elicited.config.model), spec)
     objective = Objective(model, elicited.config.model, spec, ["block_1", "final_norm"])
@@ -323,8 +330,8 @@ def test_no_gradient_leaves_the_adapter(learned: Learned, kind: str) -> None:
     objective.weighted(terms).backward()
     reached = {name for name, weights in model.named_parameters() if weights.grad is not None}
     assert reached == {name for name, _ in model.named_parameters() if "lora_" in name}
-    num_each = 3 if kind == "dora" else 2
-    assert len(reached) == num_each * 7 * TEXT["num_hidden_layers"]
+    num_weights = 3 if kind == "dora" else 2
+    assert len(reached) == num_weights * 7 * TEXT["num_hidden_layers"]
     assert all(".language_model.layers." in name for name in reached)
 
 
@@ -338,23 +345,26 @@ def test_the_merged_student_answers_like_base_and_adapter(spec: ModelSpec, tmp_p
     merged = load_model(spec.model_copy(update={"path": str(merged_model(spec, tmp_path))}))
     tokens = torch.arange(20, 40)[None]
     with torch.inference_mode(), model.disable_adapter():
-        without = model(input_ids=tokens).logits
+        base_logits = model(input_ids=tokens).logits
     with torch.inference_mode():
         expected, got = model.eval()(input_ids=tokens).logits, merged(input_ids=tokens).logits
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-    assert (expected - without).abs().max() > 0.01
+    assert (expected - base_logits).abs().max() > 0.01
 
 
 @pytest.mark.vllm
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm not installed")
-# Not LLaVA-OneVision: vLLM 0.32 looks for other weight names than transformers 5 saves.
+# LLaVA-OneVision is left out: vLLM 0.32 expects other weight names than transformers 5 saves.
 @pytest.mark.parametrize("spec", [qwen2_5_vl, internvl], indirect=True)
 def test_vllm_answers_like_transformers(
     spec: ModelSpec, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
     chat = Chat(load_processor(spec), subject="organism")
-    single = open_engine("transformers", spec, chat, batch_size=1, engine_args={})
+    reference = open_engine("transformers", spec, chat, batch_size=1, engine_args={})
     engine = open_engine("vllm", spec, chat, batch_size=1, engine_args={"max_model_len": 2048})
-    images = enumerate(pictures())
-    hold(engine, single, [talk(chat, questions, taxonomy, *n) for n in images], 1e-3)
+    conversations = [
+        exercise(chat, questions, taxonomy, number, image)
+        for number, image in enumerate(draw_images())
+    ]
+    check_answers(engine, reference, conversations, 1e-3)
     engine.close()

@@ -1,4 +1,4 @@
-"""Differences between fingerprints: complete, readable, and never silent where hashes differ."""
+"""Differences between fingerprints: complete, readable, and never empty when hashes differ."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ OLD_HASH, NEW_HASH = "0123456789abcdef" * 4, "fedcba9876543210" * 4
         # Equal in Python but not in JSON, so not in the hash either.
         ({"a": 1}, {"a": 1.0}, ["a: 1 -> 1.0"]),
         ({"a": 1}, {"a": True}, ["a: 1 -> true"]),
-        # The other way about: what was read back from JSON is a list.
+        # Equal in JSON but not in Python: what was read back from JSON is a list.
         ({"a": [1, 2]}, {"a": (1, 2)}, []),
         ({"a": OLD_HASH}, {"a": NEW_HASH}, ["a: 0123456789ab -> fedcba987654"]),
-        ({"a": "x" * 64}, {"a": "y"}, [f'a: "{"x" * 64}" -> "y"']),  # as long, but no digest
+        ({"a": "x" * 64}, {"a": "y"}, [f'a: "{"x" * 64}" -> "y"']),  # as long as a digest, but none
     ],
 )
-def test_differences(old: dict[str, Any], new: dict[str, Any], expected: list[str]) -> None:
+def test_each_difference_names_the_field_and_both_values(
+    old: dict[str, Any], new: dict[str, Any], expected: list[str]
+) -> None:
     assert differences(old, new) == expected
 
 
@@ -50,7 +52,7 @@ FIELDS = st.dictionaries(
 
 
 @given(old=FIELDS, new=FIELDS)
-def test_there_are_differences_where_fingerprints_differ(
+def test_differences_are_found_exactly_if_the_hashes_differ(
     old: dict[str, Any], new: dict[str, Any]
 ) -> None:
     assert bool(differences(old, new)) == (digest(old) != digest(new))

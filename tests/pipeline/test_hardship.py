@@ -1,7 +1,7 @@
-"""Disks that are full or read-only, places that may not be written, clocks that go back, nodes that
-die: a clear outcome for each, nothing lost, the others finished.
+"""Full and read-only disks, missing permissions, clocks that are set back, dead machines.
 
-Full and read-only disks are real: a small tmpfs in a mount namespace of the test's own.
+Each has a clear outcome, nothing that was done is lost, and all other shards are finished. Full and
+read-only disks are real: the test mounts a small tmpfs in a mount namespace of its own.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ else:
 
 
 def on_a_disk(tmp_path: Path, script: str, *, num_kilobytes: int | None) -> None:
-    """Run a script that finds a disk of that size at its first argument."""
+    """Run a script with the path of a disk of that size as its first argument."""
     disk = tmp_path / "disk"
     disk.mkdir()
     folders = [str(Path(sekd.__file__).parents[1]), str(Path(fakes.__file__).parent)]
@@ -132,7 +132,9 @@ def on_a_disk(tmp_path: Path, script: str, *, num_kilobytes: int | None) -> None
 
 
 @pytest.mark.parametrize("num_kilobytes", [400, 404, 412, 440])
-def test_a_full_disk_stops_the_run_and_costs_nothing(tmp_path: Path, num_kilobytes: int) -> None:
+def test_a_full_disk_stops_the_run_and_uses_up_no_attempt(
+    tmp_path: Path, num_kilobytes: int
+) -> None:
     on_a_disk(tmp_path, FULL, num_kilobytes=num_kilobytes)
 
 
@@ -140,17 +142,17 @@ def test_a_disk_that_turns_read_only_stops_the_run(tmp_path: Path) -> None:
     on_a_disk(tmp_path, READ_ONLY, num_kilobytes=4000)
 
 
-def test_a_place_that_may_not_be_written_is_the_users_error(tmp_path: Path) -> None:
+def test_a_directory_without_permission_is_the_users_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     for parent in (tmp_path.parent, tmp_path.parent.parent):
         parent.chmod(0o755)
     on_a_disk(tmp_path, FORBIDDEN, num_kilobytes=None)
 
 
-class Clock(Fake):
-    """Half way the clock is set back by a day."""
+class WorkerThatSetsTheClockBack(Fake):
+    """Sets the clock back by a day at shard 4."""
 
-    def __call__(self) -> Clock:  # type: ignore[override]
+    def __call__(self) -> WorkerThatSetsTheClockBack:  # type: ignore[override]
         return self
 
     def process(self, shard: Shard, folder: Path, advance: object) -> ShardResult:
@@ -170,7 +172,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     monkeypatch.setattr(time, "time", time.time)  # put back afterwards
     ids = [str(i) for i in range(16)]
     stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(ids, 2))
-    outcome = run_stage(stage, Clock(), max_attempts=1)
+    outcome = run_stage(stage, WorkerThatSetsTheClockBack(), max_attempts=1)
     assert outcome.manifest is not None
     assert outcome.num_run == 8
     assert not list(verify_stage(stage.directory))
@@ -180,7 +182,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     assert status.rate > 0
 
 
-def test_a_machine_that_dies_costs_the_shards_in_its_hands(tmp_path: Path) -> None:
+def test_a_machine_that_dies_costs_only_the_shards_that_it_worked_on(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     ids = [str(i) for i in range(32)]
     stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(ids, 2))
@@ -199,7 +201,7 @@ def test_a_machine_that_dies_costs_the_shards_in_its_hands(tmp_path: Path) -> No
         outcome = run_stage(stage, Fake(pause=0.2), max_attempts=2, executor=open_executor(runtime))
         killer.join()
         ray.shutdown()
-    # Four workers on two machines: those of the other one died, and it had one or two in hand.
+    # Of four workers on two machines, the two on the dead machine worked on one or two shards.
     assert outcome.num_run == 16
     assert 1 <= len(outcome.failed) <= 2, outcome.failed
     again = run_stage(stage, Fake(), max_attempts=2)

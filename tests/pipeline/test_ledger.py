@@ -31,7 +31,7 @@ def commit(attempt: Attempt, text: str = "data") -> None:
 
 
 def play(ledger: Ledger, *events: str) -> None:
-    """One attempt per event: "done", "failed", or "lost" for a process that died on it."""
+    """Make one attempt per event: "done", "failed", or "lost" if the process died on it."""
     for event in events:
         attempt = ledger.begin(SHARD.index)
         if event == "done":
@@ -62,7 +62,7 @@ def test_status_follows_from_the_records(
     ledger: Ledger, events: tuple[str, ...], status: str, last_record: int | None
 ) -> None:
     play(ledger, *events)
-    for reader in (ledger, Ledger(ledger.directory)):  # nothing is kept in memory
+    for reader in (ledger, Ledger(ledger.directory)):  # the status does not depend on memory
         (state,) = reader.states([SHARD])
         assert (state.status, state.num_attempts) == (status, len(events))
         assert (state.record and state.record["attempt"]) == last_record
@@ -116,7 +116,7 @@ def test_attempts_have_folders_and_numbers_of_their_own(ledger: Ledger) -> None:
     assert all(attempt.folder.is_dir() for attempt in attempts)
 
 
-def test_a_number_is_claimed_by_one_process_only(ledger: Ledger) -> None:
+def test_a_number_is_claimed_by_one_runner_only(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         # A ledger each, as two runs of one stage would have.
         begun = list(pool.map(lambda _: Ledger(ledger.directory).begin(17).number, range(24)))
@@ -124,7 +124,9 @@ def test_a_number_is_claimed_by_one_process_only(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("shard", [100_000, 1_234_567])
-def test_names_may_outgrow_their_digits(ledger: Ledger, shard: int) -> None:
+def test_shards_and_attempts_may_have_more_digits_than_names_are_padded_to(
+    ledger: Ledger, shard: int
+) -> None:
     ledger.attempts.mkdir()
     (ledger.attempts / f"{shard}-999.start.json").touch()
     (ledger.attempts / f"{shard}-999.end.json").touch()
@@ -142,7 +144,7 @@ def test_names_may_outgrow_their_digits(ledger: Ledger, shard: int) -> None:
     assert (small.status, small.num_attempts) == ("lost", 1)
 
 
-def test_half_written_files_do_not_count(ledger: Ledger) -> None:
+def test_temporary_and_uncommitted_files_do_not_count(ledger: Ledger) -> None:
     play(ledger, "lost")
     (ledger.attempts / ".00017-001.end.json.0f3a.tmp").write_text('{"status": "do')
     (folder,) = ledger.data.glob("00017-001-*")
@@ -154,7 +156,7 @@ def test_half_written_files_do_not_count(ledger: Ledger) -> None:
 def test_an_empty_start_record_is_an_attempt(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing says whose it is: lost once its heart has not beaten for a while.
+    # It does not say which process it is of: it is lost once no heartbeat has come for a while.
     ledger.attempts.mkdir()
     (ledger.attempts / "00017-001.start.json").touch()
     observer = Observer()
@@ -172,12 +174,12 @@ def test_an_unreadable_end_record_counts_for_nothing(ledger: Ledger, content: by
     path = ledger.attempts / "00017-002.end.json"
     path.write_bytes(content)
     (state,) = Ledger(ledger.directory).states([SHARD])
-    # Its shard is to be done again, and the damage is not the shard's fault.
+    # Its shard is done again, and the damage does not count against the shard.
     assert (state.status, state.num_attempts, state.num_used) == ("damaged", 2, 1)
 
 
 def test_an_attempt_has_one_end(ledger: Ledger) -> None:
-    """A worker that was believed dead cannot commit behind the back of those who gave it up."""
+    """A worker that was believed dead cannot commit after its attempt was given up."""
     attempt = ledger.begin(17)
     assert ledger.give_up(17, 1, "lost", "no heartbeat")
     with pytest.raises(AttemptEndedError, match=r"00017-001\.end\.json"):
@@ -190,7 +192,7 @@ def test_an_attempt_has_one_end(ledger: Ledger) -> None:
     assert ledger.states([SHARD])[0].status == "done"
 
 
-def test_a_revoked_attempt_is_done_no_more_and_costs_nothing(ledger: Ledger) -> None:
+def test_a_revoked_attempt_is_not_done_and_uses_up_no_budget(ledger: Ledger) -> None:
     play(ledger, "failed", "done")
     ledger.revoke(17, 2, "a byte is off")
     (state,) = ledger.states([SHARD])
@@ -210,16 +212,14 @@ def test_a_retry_grants_the_budget_again(ledger: Ledger) -> None:
     assert len(list(ledger.attempts.glob("*.end.json"))) == 3  # history is kept
 
 
-def test_an_interrupted_attempt_costs_nothing(ledger: Ledger) -> None:
+def test_an_interrupted_attempt_uses_up_no_budget(ledger: Ledger) -> None:
     ledger.begin(17).interrupt(KeyboardInterrupt())
     (state,) = ledger.states([SHARD])
     assert (state.status, state.num_attempts, state.num_used) == ("pending", 1, 0)
 
 
 @pytest.mark.parametrize("fault", ["missing file", "elsewhere", "not JSON"])
-def test_nothing_is_committed_where_committing_fails(
-    ledger: Ledger, tmp_path: Path, fault: str
-) -> None:
+def test_an_attempt_whose_commit_fails_is_lost(ledger: Ledger, tmp_path: Path, fault: str) -> None:
     attempt = ledger.begin(17)
     inside, elsewhere = attempt.folder / "a", tmp_path.parent / f"{tmp_path.name}-elsewhere"
     inside.touch()

@@ -29,9 +29,11 @@ def ledger(tmp_path: Path) -> Ledger:
         for role in ("answers", "states") if shard.index < 2 else ("answers",):
             files[role] = attempt.folder / f"{role}.txt"
             files[role].write_text(f"{role} of {shard.sample_ids}")
-        figures = {"seconds": shard.index + 0.5} | ({"parity": 0.1} if shard.index == 1 else {})
+        stats = {"seconds": shard.index + 0.5}
+        if shard.index == 1:
+            stats["parity"] = 0.1
         num_done = len(shard.sample_ids) - len(quarantined)
-        attempt.commit(ShardResult(files, num_done, quarantined, figures))
+        attempt.commit(ShardResult(files, num_done, quarantined, stats))
     return ledger
 
 
@@ -65,7 +67,7 @@ def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
     assert manifest.hashes() == [hash_file(path) for path in files]
 
 
-def test_round_trip_and_moving(ledger: Ledger) -> None:
+def test_a_manifest_is_read_back_also_when_its_stage_was_moved(ledger: Ledger) -> None:
     manifest = finalise(ledger)
     assert Manifest.load(ledger.directory) == manifest
     moved = ledger.directory.rename(ledger.directory.with_name("moved"))
@@ -98,12 +100,12 @@ def test_a_changed_file_revokes_its_attempt(
     assert [state.status for state in ledger.states(PLAN)] == ["done", "damaged", "done"]
 
 
-def test_a_manifest_that_stands_is_not_written_again(ledger: Ledger) -> None:
+def test_a_manifest_that_exists_is_not_written_again(ledger: Ledger) -> None:
     before = finalise(ledger)
     written = (ledger.directory / MANIFEST_NAME).read_bytes()
     states = ledger.states(PLAN)
-    late = {**(states[0].record or {}), "attempt": 2}
-    states[0] = replace(states[0], record=late)  # as another runner might see it
+    record = {**(states[0].record or {}), "attempt": 2}  # as another runner might see it
+    states[0] = replace(states[0], record=record)
     assert Manifest.finalise(ledger, "f00d", PLAN, states) == before
     assert (ledger.directory / MANIFEST_NAME).read_bytes() == written
 
@@ -119,7 +121,7 @@ def test_a_sound_manifest_has_its_files(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("sample_ids", "message"), [("abcdef", "are not the 6 planned"), ("abcdefg", "shard 3 is pend")]
 )
-def test_done_and_quarantined_are_what_was_planned(
+def test_done_and_quarantined_samples_must_add_up_to_the_plan(
     ledger: Ledger, sample_ids: str, message: str
 ) -> None:
     with pytest.raises(FatalError, match=message):

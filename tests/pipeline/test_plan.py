@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sekd.data.shards import Shard
 from sekd.errors import FatalError
-from sekd.pipeline import plan
+from sekd.io.records import DamagedFileError
 from sekd.pipeline.plan import Plan, open_plan, read_plan
 
 IDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True)
@@ -24,7 +24,7 @@ def flat(plan: Plan) -> list[str]:
     ("num_samples", "shard_size", "sizes"),
     [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (4, 3, [3, 1]), (7, 2, [2, 2, 2, 1]), (2, 1, [1, 1])],
 )
-def test_split(num_samples: int, shard_size: int, sizes: list[int]) -> None:
+def test_the_last_shard_may_be_shorter(num_samples: int, shard_size: int, sizes: list[int]) -> None:
     plan = Plan.split([str(i) for i in range(num_samples)], shard_size)
     assert [len(shard.sample_ids) for shard in plan] == sizes
     assert [shard.index for shard in plan] == list(range(len(sizes)))
@@ -53,15 +53,22 @@ def test_without_keeps_indices_and_order(
 
 @settings(max_examples=20, deadline=None)
 @given(ids=IDS, shard_size=st.integers(1, 4), data=st.data())
-def test_round_trip(ids: list[str], shard_size: int, data: st.DataObject) -> None:
+def test_a_plan_is_read_back_from_parquet(
+    ids: list[str], shard_size: int, data: st.DataObject
+) -> None:
     gone = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
     plan = Plan.split(ids, shard_size).without(gone)
     assert Plan.from_parquet(plan.to_parquet()) == plan
 
 
-def test_a_shard_may_cross_a_group_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sekd.pipeline.plan._ROWS_PER_BATCH", 3)
-    plan = Plan((Shard(3, ("a", "b")), Shard(123_456, tuple("cdefghijk"))))
+def test_shards_may_be_larger_than_a_batch_of_rows() -> None:
+    sizes = {3: 200_000, 4: 1, 123_456: 700_000}
+    plan = Plan(
+        tuple(
+            Shard(index, tuple(f"{index}/{i}" for i in range(size)))
+            for index, size in sizes.items()
+        )
+    )
     assert Plan.from_parquet(plan.to_parquet()) == plan
 
 
@@ -75,8 +82,15 @@ def never() -> Plan:
 def test_a_stored_plan_is_kept(tmp_path: Path) -> None:
     assert open_plan(tmp_path, lambda: PLAN) == PLAN
     assert open_plan(tmp_path, never) == read_plan(tmp_path) == PLAN
-    # A runner that made another one at the same time: the first record wins.
-    assert plan._store(tmp_path, Plan.split(list("abcde"), 3)) == PLAN
+
+
+def test_of_two_plans_made_at_once_the_first_stored_one_wins(tmp_path: Path) -> None:
+    def lose_the_race() -> Plan:
+        open_plan(tmp_path, lambda: PLAN)
+        return Plan.split(list("abcde"), 3)
+
+    assert open_plan(tmp_path, lose_the_race) == PLAN
+    assert read_plan(tmp_path) == PLAN
 
 
 @pytest.mark.parametrize("file", ["plan.json", "plan-*.parquet"])
@@ -90,8 +104,9 @@ def test_a_damaged_plan_is_made_again_as_it_was(tmp_path: Path, file: str, damag
     else:
         path.write_bytes(content[:-1] if damage == "cut" else content[:-9] + b"?" + content[-8:])
     if (file, damage) != ("plan.json", "gone"):
-        with pytest.raises(ValueError, match=path.name):
+        with pytest.raises(DamagedFileError) as error:
             read_plan(tmp_path)
+        assert error.value.path == path
     assert open_plan(tmp_path, lambda: PLAN) == PLAN
     assert path.read_bytes() == before
 

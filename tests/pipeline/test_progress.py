@@ -14,7 +14,7 @@ from sekd.pipeline.progress import show_progress
 
 
 class Clock:
-    """Stands still until told otherwise."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     return clock
 
 
-def test_a_line_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_is_logged_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with show_progress("answers", 100) as shown:
         for _ in range(25):
             clock.now += 1
@@ -50,7 +50,7 @@ def test_a_line_says_what_went_wrong(clock: Clock, caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["answers: 10/100 samples, 0.5/s, 180 s left, 2 quarantined"]
 
 
-def test_nothing_done_yet_is_no_division_by_zero(
+def test_a_line_can_be_logged_before_any_sample_is_done(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with show_progress("answers", 100) as shown:
@@ -59,7 +59,7 @@ def test_nothing_done_yet_is_no_division_by_zero(
     assert caplog.messages == ["answers: 0/100 samples, 0.0/s, inf s left"]
 
 
-def test_a_bar_in_a_terminal(
+def test_a_terminal_shows_a_bar(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     screen = io.StringIO()

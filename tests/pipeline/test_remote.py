@@ -11,7 +11,7 @@ from fakes import Fake
 from store import s3_store
 
 from sekd.config import ShardRuntime
-from sekd.io.files import create_exclusively, names_in, remove, write_atomically
+from sekd.io.files import create_exclusively, names_in, remove, sizes_below, write_atomically
 from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.folders import find_folder, publish_folder
@@ -48,7 +48,9 @@ def run(place: Location, fake: Fake, kind: str = "inline") -> Outcome:
 
 
 @pytest.mark.parametrize("kind", ["inline", "process"])
-def test_a_stage_lives_on_a_store(place: Location, tmp_path: Path, kind: str) -> None:
+def test_a_stage_on_a_store_has_the_content_of_a_local_one(
+    place: Location, tmp_path: Path, kind: str
+) -> None:
     assert run(place, Fake({1: "fail"}), kind).failed == {1: "ShardError: no luck"}
     (status,) = run_status(place)
     assert status.shards == {"done": 3, "failed": 1}
@@ -66,44 +68,48 @@ def test_a_stage_lives_on_a_store(place: Location, tmp_path: Path, kind: str) ->
         i: p.read_bytes() for i, p in here.files("answers").items()
     }
     assert not list(verify_stage(directory))
-    garbage = list(find_garbage(directory))
-    for each in garbage:
-        remove(each.path)
+
+
+def test_a_folder_that_was_uploaded_and_not_committed_is_garbage(place: Location) -> None:
+    directory = run(place, Fake()).stage.directory
+    assert not list(find_garbage(directory))
+    write_atomically(directory / "data" / "00001-002-0f3a2b" / "half", b"x" * 100)
+    (garbage,) = find_garbage(directory)
+    assert (garbage.path.name, garbage.num_bytes) == ("00001-002-0f3a2b", 100)
+    remove(garbage.path)
+    assert not list(find_garbage(directory))
     assert not list(verify_stage(directory))
 
 
-def test_a_name_is_created_once(place: Location) -> None:
+def test_of_two_creators_of_a_name_the_second_fails(place: Location) -> None:
     create_exclusively(place / "a", "first")
     with pytest.raises(FileExistsError):
         create_exclusively(place / "a", "second")
     with pytest.raises(FileExistsError):  # where the look before it came too early
         place.fs.pipe_file(f"{place.path}/a", b"third", mode="create")
-    create_exclusively_again = place / "a"
-    assert create_exclusively_again.read_bytes() == b"first"
+    assert (place / "a").read_bytes() == b"first"
     assert names_in(place) == ["a"]
     assert names_in(place / "nothing") == []
 
 
-def test_damage_on_a_store_is_found_and_mended(place: Location) -> None:
+def test_damage_on_a_store_is_found_and_repaired(place: Location) -> None:
     manifest = run(place, Fake()).manifest
     assert manifest is not None
     directory = manifest.directory
     rng = random.Random(0)
     for pattern in ("data/00002", "attempts/00001", "manifest"):
-        found = sorted(directory.fs.find(directory.path))
-        path = (
-            directory / rng.choice([p for p in found if pattern in p]).split(directory.name)[1][1:]
-        )
+        names = [name for name in sizes_below(directory) if name.startswith(pattern)]
+        path = directory / rng.choice(sorted(names))
         content = bytearray(path.read_bytes())
         content[rng.randrange(len(content))] ^= 1
         write_atomically(path, bytes(content))
-        assert str(path) in [each.path for each in verify_stage(directory)]
+        assert str(path) in [damage.path for damage in verify_stage(directory)]
         outcome = run(place, Fake())
-        assert outcome.num_run == (pattern != "manifest")
+        assert outcome.num_run == (0 if pattern == "manifest" else 1)
         assert not list(verify_stage(directory))
 
 
-def test_an_attempt_that_dies_leaves_nothing_that_counts(place: Location) -> None:
+def test_a_dead_attempt_is_tried_again(place: Location) -> None:
     stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
     stage.ledger.begin(0).release()
     outcome = run(place, Fake())
@@ -112,7 +118,9 @@ def test_an_attempt_that_dies_leaves_nothing_that_counts(place: Location) -> Non
     assert not Ledger(stage.directory).unfinished()
 
 
-def test_a_folder_is_there_when_its_record_is(place: Location, tmp_path: Path) -> None:
+def test_a_folder_on_a_store_is_found_exactly_if_its_record_exists(
+    place: Location, tmp_path: Path
+) -> None:
     (tmp_path / "adapter" / "deep").mkdir(parents=True)
     (tmp_path / "adapter" / "deep" / "weights").write_bytes(b"123")
     assert find_folder(place, "adapter") is None

@@ -1,4 +1,4 @@
-"""Runs of a stage: what is done stays done, what failed is said, and a kill costs nothing else."""
+"""Runs of a stage: what is done stays done, failures are reported, kills lose nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -22,8 +21,10 @@ import pytest
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import FatalError, ShardError
+from sekd.io.files import names_in
 from sekd.io.records import unseal
 from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.names import parse_record_name
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage, changes_since, directories, finished
@@ -34,7 +35,7 @@ FIELDS = {"version": 1, "spec": {"seed": 0, "model": {"path": "tiny"}}}
 
 @dataclass
 class FakeWorker:
-    """Writes a file per shard; raises or misbehaves on the shards it is told to."""
+    """Writes a file for each shard; raises or miscounts at given shards."""
 
     errors: Mapping[int, BaseException] = field(default_factory=dict)
     quarantine: Sequence[str] = ()
@@ -90,7 +91,7 @@ def test_a_stage_runs_once(root: Path) -> None:
     again = run(root, worker)
     assert again.manifest == outcome.manifest
     assert (worker.ran, again.num_run) == ([0, 1, 2, 3], 0)
-    # Opening an engine takes minutes: not for nothing.
+    # Opening an engine takes minutes, so it is not done for a finished stage.
     assert (worker.num_opened, worker.num_closed) == (1, 1)
 
 
@@ -103,12 +104,12 @@ def test_a_failed_shard_does_not_stop_the_others(root: Path) -> None:
     assert list(outcome.exhausted) == []
     retry = FakeWorker()
     assert lines(run(root, retry).manifest) == IDS
-    assert retry.ran == [1, 2]  # only what was pending
+    assert retry.ran == [1, 2]  # only what was not done
 
 
 def test_attempts_are_used_up_over_runs(root: Path) -> None:
     ledger = open_stage(root).ledger
-    ledger.begin(0).release()  # and died: a sample that kills its worker must not do so for ever
+    ledger.begin(0).release()  # a sample that kills its worker must not do so for ever
     worker = FakeWorker({0: ShardError("no luck"), 1: ShardError("nor here")})
     assert list(run(root, worker, max_attempts=2).exhausted) == [0]
     assert list(run(root, worker, max_attempts=2).exhausted) == [0, 1]
@@ -119,26 +120,31 @@ def test_attempts_are_used_up_over_runs(root: Path) -> None:
     assert lines(run(root, FakeWorker(), max_attempts=3).manifest) == IDS
 
 
-def test_a_lost_shard_is_said_to_be_lost(root: Path) -> None:
+def test_a_lost_shard_is_reported_as_lost(root: Path) -> None:
     open_stage(root).ledger.begin(0).release()
     outcome = run(root, FakeWorker(), max_attempts=1)
     assert outcome.failed == {0: "the process died on it"}
     assert (list(outcome.exhausted), outcome.num_run) == ([0], 3)
 
 
-@pytest.mark.parametrize("error", [FatalError("engine is dead"), KeyboardInterrupt()])
-def test_what_stops_the_run_keeps_what_is_done(root: Path, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "recorded"),
+    [
+        (FatalError("engine is dead"), "failed", "FatalError: engine is dead"),
+        (KeyboardInterrupt(), "pending", "KeyboardInterrupt"),
+    ],
+)
+def test_an_error_that_stops_the_run_leaves_done_shards_done(
+    root: Path, error: BaseException, status: str, recorded: str
+) -> None:
     worker = FakeWorker({2: error})
     with pytest.raises(type(error)):
         run(root, worker)
     assert (worker.ran, worker.num_closed) == ([0, 1, 2], 1)
-    is_fatal = isinstance(error, FatalError)
     states = open_stage(root).states()
-    assert [state.status for state in states] == [
-        *["done", "done"],
-        *["failed" if is_fatal else "pending", "pending"],
-    ]
-    assert not is_fatal or (states[2].record or {})["error"] == "FatalError: engine is dead"
+    assert [state.status for state in states] == ["done", "done", status, "pending"]
+    assert states[2].record is not None
+    assert states[2].record["error"] == recorded
     retry = FakeWorker()
     assert lines(run(root, retry).manifest) == IDS
     assert retry.ran == [3, 2]
@@ -188,7 +194,7 @@ def test_quarantined_samples_are_in_the_manifest(
     assert f"quarantined {IDS[6]}: blurred" in caplog.messages
 
 
-def test_finished_data_are_verified_again(root: Path) -> None:
+def test_a_finished_stage_whose_file_changed_size_does_that_shard_again(root: Path) -> None:
     manifest = run(root, FakeWorker()).manifest
     assert manifest is not None
     manifest.files("answers")[2].write_text("changed")
@@ -214,19 +220,19 @@ def test_changed_fields_open_a_new_directory(root: Path, caplog: pytest.LogCaptu
     assert new.directory.name == new.fingerprint[:16]
 
 
-def test_a_stored_plan_wins_over_a_new_shard_size(root: Path) -> None:
+def test_a_stored_plan_is_kept_under_another_shard_size(root: Path) -> None:
     first = open_stage(root, shard_size=2)
-    # Not even made: it may take a pass over all images.
+    # No other plan is even made: that may take a pass over all images.
     again = Stage.open(root, FIELDS, lambda: pytest.fail("made another plan"))
     assert again.plan == first.plan == Plan.split(IDS, 2)
 
 
-def test_stages_are_found_by_their_spec(root: Path) -> None:
+def test_directories_and_manifests_are_found_by_their_spec(root: Path) -> None:
     assert (directories(root, FIELDS["spec"]), changes_since(root, {})) == ([], [])
     done = run(root, FakeWorker()).stage
     # The same spec over other data: another fingerprint.
     newer = open_stage(root, FIELDS | {"samples": "others"})
-    # Also where the clock was set back between them.
+    # The order does not depend on times, because a clock may be set back.
     os.utime(newer.directory / "fingerprint.json", (1, 1))
     other_spec = {"seed": 1, "model": {"path": "tiny"}}
     assert directories(root, FIELDS["spec"]) == [newer.directory, done.directory]
@@ -235,14 +241,14 @@ def test_stages_are_found_by_their_spec(root: Path) -> None:
     assert changes_since(root, other_spec) == ["seed: 0 -> 1"]
 
 
-# Kill and resume. A nursery process imports sekd once and forks a fresh process per run; it kills
-# it after ``kill_after`` seconds, or the run kills itself at its ``die_at``-th operation on a file
-# below its directory: just before it, or where ``leaves_empty`` and the operation opens a file for
-# writing, just after, when the file is there and empty.
-NURSERY = """
+# Kill and resume. A fork server imports sekd once and forks a new process for each run. It kills
+# the run after ``kill_after`` seconds, or the run kills itself at its ``die_at``-th operation on a
+# file below its directory: just before the operation, or, with ``leaves_empty`` and an operation
+# that opens a file for writing, just after it, when the file exists and is empty.
+FORK_SERVER = """
 import gc, json, logging, os, signal, sys, time
 from pathlib import Path
-import pyarrow.dataset  # which reading a plan imports: once here instead of in every run
+import pyarrow.dataset  # reading a plan needs it: import it here once instead of in every run
 from sekd.data.shards import Quarantined, ShardResult
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
@@ -297,7 +303,7 @@ for line in sys.stdin:
         os._exit(1)
     if kill_after is not None:
         time.sleep(kill_after)
-        os.kill(pid, signal.SIGKILL)  # nothing, if it has ended: it was not waited for yet
+        os.kill(pid, signal.SIGKILL)  # safe if it has ended: its id is kept until waitpid
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 KILLED = -signal.SIGKILL
@@ -309,7 +315,7 @@ Launch = Callable[..., int]
 def launch() -> Iterator[Launch]:
     """Run the stage in a process of its own; returns its exit code."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", NURSERY], **pipes) as nursery:
+    with subprocess.Popen([sys.executable, "-c", FORK_SERVER], **pipes) as server:
 
         def order(
             root: Path,
@@ -328,16 +334,16 @@ def launch() -> Iterator[Launch]:
                 "die_at": die_at,
                 "leaves_empty": leaves_empty,
             }
-            nursery.stdin.write(json.dumps(arguments) + "\n")
-            nursery.stdin.flush()
-            return int(nursery.stdout.readline())
+            server.stdin.write(json.dumps(arguments) + "\n")
+            server.stdin.flush()
+            return int(server.stdout.readline())
 
         yield order
 
 
 @pytest.fixture(scope="module")
 def undisturbed(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Any]:
-    """What a run of that many samples gives when nothing kills it."""
+    """Content of a run of that many samples that nothing kills."""
 
     @functools.cache
     def content_of(num_samples: int) -> dict[str, Any]:
@@ -366,14 +372,14 @@ def content(root: Path) -> dict[str, Any]:
 
 
 def attempts(root: Path) -> tuple[dict[int, int], Counter[int], dict[int, int]]:
-    """Per shard: the last attempt begun, how many are done, and the one that is done."""
+    """Per shard: the last attempt begun, the number of those done, and the one that is done."""
     (directory,) = root.iterdir()
     begun, num_done, done = {}, Counter(), {}
-    for path in sorted((directory / "attempts").glob("[!.]*.json")):
-        shard, number = map(int, re.findall(r"\d+", path.name)[:2])
-        if path.name.endswith(".start.json"):
+    for name in names_in(directory / "attempts"):
+        shard, number, kind = parse_record_name(name)
+        if kind == "start":
             begun[shard] = max(begun.get(shard, 0), number)
-        elif unseal(path.read_bytes())["status"] == "done":
+        elif unseal((directory / "attempts" / name).read_bytes())["status"] == "done":
             num_done[shard] += 1
             done[shard] = number
     return begun, num_done, done
@@ -383,16 +389,16 @@ def check_recovered(root: Path, expected: dict[str, Any]) -> None:
     assert content(root) == expected
     begun, num_done, done = attempts(root)
     assert num_done == dict.fromkeys(begun, 1)
-    assert begun == done  # no attempt after the one that was done: nothing was run twice
+    assert begun == done  # no attempt follows the one that is done: nothing was run twice
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_kill_at_random_moments_and_resume(
+def test_a_run_killed_at_random_moments_resumes_without_loss(
     launch: Launch, undisturbed: Callable[[int], Any], root: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
     num_kills = 0
-    # Six shards of 12 ms of sleep and more of work; moments grow longer for a busy machine.
+    # Six shards sleep 12 ms each and work longer. The moments grow later, for a busy machine.
     while code := launch(
         root, num_samples=24, pause=0.004, kill_after=rng.uniform(0, 0.05 + 0.005 * num_kills)
     ):
@@ -403,7 +409,7 @@ def test_kill_at_random_moments_and_resume(
 
 
 @pytest.mark.parametrize("leaves_empty", [False, True])
-def test_kill_at_every_operation_on_a_file_and_resume(
+def test_a_run_killed_at_any_operation_on_a_file_resumes_without_loss(
     launch: Launch, undisturbed: Callable[[int], Any], tmp_path: Path, leaves_empty: bool
 ) -> None:
     expected = undisturbed(4)
@@ -412,10 +418,10 @@ def test_kill_at_every_operation_on_a_file_and_resume(
         root := tmp_path / f"{die_at}", num_samples=4, die_at=die_at, leaves_empty=leaves_empty
     ):
         assert code == KILLED
-        # What another process sees meanwhile is the whole of a manifest, or none.
+        # Another process sees a whole manifest or none.
         early = finished(root, 1)
         assert early is None or content(root) == expected
         assert launch(root, num_samples=4) == 0
         check_recovered(root, expected)
         die_at += 1
-    assert die_at > 25  # it did see the operations: 31 when this was written
+    assert die_at > 25  # the operations were seen: there were 35 when this was written

@@ -1,4 +1,4 @@
-"""The quick version of `make torture`: few kills over every executor and store."""
+"""A quick version of `make torture`: a few kills of runs with every executor and store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(bucket: str) -> Iterator[str]:
-    """Of a cluster, whose workers find the way to the bucket in their environment."""
+    """Address of a Ray cluster whose workers have the bucket's settings in their environment."""
     pytest.importorskip("ray")
     with ray_cluster() as cluster:
         yield cluster.address
@@ -30,7 +30,7 @@ def test_kills_lose_nothing(
     executor: str, store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     expected = undisturbed(tmp_path)
-    at = request.getfixturevalue("address") if executor == "ray" else None
+    address = request.getfixturevalue("address") if executor == "ray" else None
     root = request.getfixturevalue("bucket") if store == "s3" else str(tmp_path)
-    result = torture(root, executor, at, seed=0, num_kills=2, expected=expected)
+    result = torture(root, executor, address, seed=0, num_kills=2, expected=expected)
     assert not result.losses

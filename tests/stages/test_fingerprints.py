@@ -1,11 +1,14 @@
-"""What is in a stage's fingerprint: every setting and file that its numbers follow from, and no
-setting of how it is carried out."""
+"""A stage's fingerprint holds every setting and file that its numbers depend on, and no setting of
+how it is carried out."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -18,29 +21,30 @@ from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
 from sekd.io.hashing import digest
 from sekd.models import loading
-from sekd.stages import fingerprints as stage_fields
+from sekd.stages import fingerprints as stage_fingerprints
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
 from sekd.stages.elicit.states import states_fields, states_spec
 from sekd.stages.evaluate.candidates import Candidate
 from sekd.stages.evaluate.cells import EvaluationCell, cell_fields
+from sekd.stages.fingerprints import dataset_fields, model_fields
 
 SPECS: dict[str, Callable[[RunConfig], Any]] = {
     "answers": answers_spec,
     "states": states_spec,
     "distill": distill_spec,
 }
-"""Of each stage, in the order in which one follows from another."""
+"""The settings of each stage; every stage depends on the stages before it."""
 
 FIRST_USED = {
     f"elicit.{name}": "states"
     for name in ("top_k", "layers", "states_engine", "state_dtype", "parity_limit")
 }
-"""The stage whose numbers a setting changes first, if it is not the first one of its section."""
+"""The first stage whose numbers a setting changes, where that is not the first of its section."""
 
 NOT_IN = {"elicit.dataset"}
-"""A dataset goes in by what it is, not by what it is called."""
+"""A dataset is identified by its content, not by its name."""
 
 
 def other(value: Any, annotation: Any) -> Any:
@@ -63,7 +67,7 @@ def other(value: Any, annotation: Any) -> Any:
 
 
 def changes(part: BaseModel, place: str) -> Iterator[tuple[str, Callable[[BaseModel], BaseModel]]]:
-    """Path of every setting below, and what changes it."""
+    """Yield the path of every setting below ``part``, and a function that changes it."""
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if isinstance(value, BaseModel):
@@ -100,7 +104,7 @@ def changed_configs(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         )
 
 
-def test_every_setting_is_in_and_no_setting_of_the_runtime(
+def test_every_setting_counts_except_those_of_the_runtime(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "adapter_identity", lambda directory, _: str(directory))
@@ -124,17 +128,17 @@ def test_every_setting_is_in_and_no_setting_of_the_runtime(
 
 @pytest.fixture
 def copied(config: RunConfig, tmp_path: Path) -> RunConfig:
-    """The config over files of its own."""
+    """A config whose files a test may change."""
     spec = config.data["train"]
     assert spec.images is not None
     shutil.copytree(spec.images, tmp_path / "images")
     shutil.copy(spec.taxonomy, tmp_path / "taxonomy.json")
     shutil.copytree(config.model.path, tmp_path / "model")
-    own: DatasetSpec = spec.model_copy(
+    dataset: DatasetSpec = spec.model_copy(
         update={"images": tmp_path / "images", "taxonomy": tmp_path / "taxonomy.json"}
     )
     model: ModelSpec = config.model.model_copy(update={"path": str(tmp_path / "model")})
-    return config.model_copy(update={"data": {"train": own}, "model": model})
+    return config.model_copy(update={"data": {"train": dataset}, "model": model})
 
 
 def fingerprints(config: RunConfig) -> tuple[str, str, str]:
@@ -149,7 +153,7 @@ def fingerprints(config: RunConfig) -> tuple[str, str, str]:
             cell_fields(
                 config,
                 EvaluationCell(Candidate("base", config.model), dataset, "conditioned"),
-                answers.dataset_fields(dataset, images),
+                dataset_fields(dataset, images),
             )
         ),
     )
@@ -166,35 +170,35 @@ def append(path: Path) -> None:
 
 
 CONTENT: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
-    "an image": lambda at, _: append(next(at.glob("images/*/*.png"))),
-    "an image less": lambda at, _: next(at.glob("images/*/*.png")).unlink(),
-    "the taxonomy": lambda at, _: rewrite(at / "taxonomy.json", "dulolon", "beasts"),
-    "the chat template": lambda at, _: append(at / "model/chat_template.jinja"),
-    "the weights": lambda at, _: append(at / "model/model.safetensors"),
-    "the processor": lambda at, _: append(at / "model/processor_config.json"),
-    "our words": lambda _, patch: patch.setattr(stage_fields, "PROMPT_VERSION", 99),
+    "an image": lambda folder, _: append(next(folder.glob("images/*/*.png"))),
+    "the number of images": lambda folder, _: next(folder.glob("images/*/*.png")).unlink(),
+    "the taxonomy": lambda folder, _: rewrite(folder / "taxonomy.json", "dulolon", "beasts"),
+    "the chat template": lambda folder, _: append(folder / "model/chat_template.jinja"),
+    "the weights": lambda folder, _: append(folder / "model/model.safetensors"),
+    "the processor": lambda folder, _: append(folder / "model/processor_config.json"),
+    "the prompt version": lambda _, patch: patch.setattr(stage_fingerprints, "PROMPT_VERSION", 99),
     "the engine": lambda _, patch: patch.setattr(
         engines.metadata, "version", lambda _: "99", raising=True
     ),
 }
 
 
-@pytest.mark.parametrize("what", CONTENT)
-def test_content_is_in(
-    copied: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize("content", CONTENT)
+def test_changed_content_changes_the_fingerprint(
+    copied: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     before = fingerprints(copied)
     assert fingerprints(copied) == before
-    CONTENT[what](tmp_path, monkeypatch)
+    CONTENT[content](tmp_path, monkeypatch)
     assert not set(fingerprints(copied)) & set(before)
 
 
-def test_an_adapter_is_in_by_its_content_and_not_by_its_place(
+def test_an_adapter_counts_by_its_content_and_not_by_its_path(
     config: RunConfig, adapter: Path, tmp_path: Path
 ) -> None:
-    def with_adapters(teacher: Path | None, begun: Path | None) -> dict[str, str]:
+    def with_adapters(teacher: Path | None, initial: Path | None) -> dict[str, str]:
         elicit = config.elicit.model_copy(update={"adapter": teacher})
-        distill = config.distill.model_copy(update={"initial_adapter": begun})
+        distill = config.distill.model_copy(update={"initial_adapter": initial})
         changed = config.model_copy(update={"elicit": elicit, "distill": distill})
         return {stage: digest(spec(changed)) for stage, spec in SPECS.items()}
 
@@ -209,20 +213,71 @@ def test_an_adapter_is_in_by_its_content_and_not_by_its_place(
     assert differ(with_adapters(elsewhere, None), with_adapters(adapter, None)) == list(SPECS)
     assert differ(with_adapters(None, elsewhere), with_adapters(None, adapter)) == ["distill"]
     assert differ(without, both) == list(SPECS)
-    assert "adapter" not in answers_spec(config)["elicit"]  # what was made before there was one
+    assert "adapter" not in answers_spec(config)["elicit"]  # fingerprints predate the setting
     with pytest.raises(ConfigError, match=r"^elicit.adapter: .*nowhere is no directory of a PEFT"):
         with_adapters(tmp_path / "nowhere", None)
     with pytest.raises(ConfigError, match=r"^distill.initial_adapter: .*nowhere is no directory"):
         with_adapters(None, tmp_path / "nowhere")
 
 
-def test_the_stages_own_version_is_in(copied: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_a_stage_counts(copied: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprints(copied)
     monkeypatch.setattr(answers, "ANSWERS_VERSION", 99)
     after = fingerprints(copied)
     assert [a != b for a, b in zip(after, before, strict=True)] == [True, True, False]
 
 
-def test_answers_made_again_make_the_states_stale(copied: RunConfig) -> None:
+def test_answers_that_were_made_again_invalidate_the_states(copied: RunConfig) -> None:
     one, same, two = (states_fields(copied, "print", [sha]) for sha in ("1", "1", "2"))
     assert digest(one) == digest(same) != digest(two)
+
+
+PINNED = {
+    "model": "f8abdbe0753b0030ab7b5383bf5bbfc7af4f44bc9398f390b3e2b5995a060ae2",
+    "dataset": "e77f39f6c88f7d5e7681dd37dd9e9d298eb8690efe063c0041998999d4f1ef90",
+    "answers": "d9d7d43594c236b58171a7347afa8703ddc68a3e98a6e8c9ba432830ee16b480",
+    "states": "9687418456e6adbfcae07cde99397f8f90e2177d964991874a885505ade3fe6e",
+    "distill": "6fe67ad9a820ab20db4b67eb833162e4d503c2e25307d7c235b3cb52bbfd6510",
+    "joint cell": "9505c3f82eca56a0f50468017cbc9176d4c02c76a9bc02ec4375564c365f90c6",
+    "shuffled cell": "d98b4c9eab7d066dbe388cf27ee4627758485c437c39064cf98c82b8c66f9f1b",
+}
+"""SHA-256 of each stage's fields, written as JSON in their order."""
+
+
+def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed digest means that every finished run of a user would be run again."""
+    processor = SimpleNamespace(chat_template="{{ messages }}")
+    monkeypatch.setattr(loading, "load_processor", lambda _: processor)
+    monkeypatch.setattr(loading, "model_identity", lambda _: {"weights": "1"})
+    monkeypatch.setattr(engines.metadata, "version", lambda _: "1.0")
+    monkeypatch.chdir(tmp_path)  # so that paths in the config are the same everywhere
+    birds = {"gull": ["animal", "bird", "gull"], "pike": ["animal", "fish", "pike"]}
+    Path("birds.json").write_text(json.dumps(birds), encoding="utf-8")
+    Path("birds.csv").write_text("image,label\n1.png,gull\n2.png,pike\n", encoding="utf-8")
+    train = {
+        "table": "birds.csv",
+        "taxonomy": "birds.json",
+        "level_names": ["kingdom", "class", "species"],
+    }
+    config = RunConfig.model_validate_json(
+        json.dumps({"run_dir": "run", "model": {"path": "model"}, "data": {"train": train}})
+    )
+    dataset = Dataset.load("train", config.data["train"])
+    images = ["a" * 64, None]
+    candidate = Candidate("base", config.model)
+    cells = {
+        "joint cell": EvaluationCell(candidate, dataset, "joint"),
+        "shuffled cell": EvaluationCell(candidate, dataset, "conditioned", "shuffled"),
+    }
+    fields = {
+        "model": model_fields(config.model),
+        "dataset": dataset_fields(dataset, images),
+        "answers": answers_fields(config, dataset, images),
+        "states": states_fields(config, "fingerprint", ["1", "2"]),
+        "distill": distill_spec(config),
+    }
+    for name, cell in cells.items():
+        fields[name] = cell_fields(config, cell, dataset_fields(dataset, images))
+    in_order = {name: json.dumps(value).encode() for name, value in fields.items()}
+    digests = {name: hashlib.sha256(text).hexdigest() for name, text in in_order.items()}
+    assert digests == PINNED

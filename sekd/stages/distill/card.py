@@ -36,14 +36,6 @@ def model_card(
         modules: full paths of the adapted modules.
         history: the Trainer's log; the card shows its last entry with a loss.
     """
-    header = yaml.safe_dump(
-        {
-            "base_model": config.model.path,
-            "library_name": "peft",
-            "pipeline_tag": "image-text-to-text",
-            "tags": ["sekd", "self-distillation", "taxonomy", "lora"],
-        }
-    )
     last: Mapping[str, Any] = next((entry for entry in reversed(history) if "loss" in entry), {})
     columns = ("loss", *(term.name for term in TERMS))
     figures = "\n".join(f"| {name} | {last[name]:.4f} |" for name in columns if name in last)
@@ -56,7 +48,7 @@ def model_card(
     # vLLM does not serve DoRA adapters.
     vllm = "" if config.distill.lora.dora else " or as a LoRA adapter in vLLM"
     return f"""---
-{header}---
+{_metadata(config.model.path)}---
 
 # A taxonomy student of {config.model.path}
 
@@ -88,6 +80,18 @@ All logged steps are in [{CSV_NAME}]({CSV_NAME}).
 ```yaml
 {settings}```
 """
+
+
+def _metadata(base_model: str) -> str:
+    """Return the YAML header that Hugging Face reads."""
+    return yaml.safe_dump(
+        {
+            "base_model": base_model,
+            "library_name": "peft",
+            "pipeline_tag": "image-text-to-text",
+            "tags": ["sekd", "self-distillation", "taxonomy", "lora"],
+        }
+    )
 
 
 def _rows_by_name(modules: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""The terms of the student's loss, each per row; the caller averages.
+"""The formulas of the student's loss. Each function returns one value per row; the caller averages.
 
-Shapes: N rows (supervised positions), V vocabulary, D hidden size, K top-k entries, L options. All
-arithmetic is in float32 and no divergence is clamped: a negative value would be a bug to see.
+Shapes: N rows (target tokens), V vocabulary, D hidden size, K top-k entries, L options. All
+arithmetic is in float32. No divergence is clamped, so that a negative value shows a bug.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from torch.utils.checkpoint import checkpoint
 from sekd.config import Distance, Divergence
 
 _LEAST_TAIL = 2.0**-24
-"""Rounding error of a sum of float32 probabilities near one. A smaller tail cannot be told from
-none, which would make the reverse divergence infinite."""
-_ROWS_AT_ONCE = 32
-"""So many rows of [N, V] logits are in float32 at the same time."""
+"""Rounding error of a sum of float32 probabilities near 1. A smaller tail cannot be distinguished
+from 0, which would make the reverse divergence infinite."""
+_CHUNK_SIZE = 32
+"""The number of rows of [N, V] logits that are converted to float32 at a time."""
 
 
 def hard_loss(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """L_hard: cross-entropy on the teacher's token, ``-log p_S(target)``. Returns float32 [N].
 
-    A few rows at a time, and again for the gradient: no second [N, V] is kept beside the logits.
+    It is computed in chunks of rows, and recomputed for the gradient, so that no second tensor of
+    the size [N, V] is kept beside the logits.
     """
 
-    def of_some(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    def chunk_loss(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
         return functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
 
-    twice = partial(checkpoint, of_some, use_reentrant=False, preserve_rng_state=False)
-    parts = zip(logits_NV.split(_ROWS_AT_ONCE), targets_N.split(_ROWS_AT_ONCE), strict=True)
-    return torch.cat([twice(*part) for part in parts])
+    recomputed = partial(checkpoint, chunk_loss, use_reentrant=False, preserve_rng_state=False)
+    chunks = zip(logits_NV.split(_CHUNK_SIZE), targets_N.split(_CHUNK_SIZE), strict=True)
+    return torch.cat([recomputed(logits, targets) for logits, targets in chunks])
 
 
 def divergence_of(kind: Divergence, student_NV: Tensor, teacher_NV: Tensor) -> Tensor:
@@ -42,8 +43,8 @@ def divergence_of(kind: Divergence, student_NV: Tensor, teacher_NV: Tensor) -> T
 
     ``forward``: KL(T || S) = sum_v p_T log(p_T / p_S); ``reverse``: KL(S || T);
     ``jsd``: (KL(T || M) + KL(S || M)) / 2 with M = (p_T + p_S) / 2, at most log 2.
-    A teacher's probability of zero (``-inf``) adds nothing to ``forward``. The paper names a KL
-    divergence without its direction.
+    A teacher's probability of 0 (``-inf``) adds nothing to ``forward``. The paper names a KL
+    divergence, but not its direction.
     """
     if kind == "forward":
         return _kl(teacher_NV, student_NV)
@@ -53,11 +54,11 @@ def divergence_of(kind: Divergence, student_NV: Tensor, teacher_NV: Tensor) -> T
     return (_kl(teacher_NV, middle_NV) + _kl(student_NV, middle_NV)) / 2
 
 
-def _kl(of_NV: Tensor, against_NV: Tensor) -> Tensor:
-    """sum_v p (log p - log q), where 0 log 0 = 0."""
-    possible_NV = of_NV > -torch.inf
-    of_NV = torch.where(possible_NV, of_NV, 0.0)
-    return torch.where(possible_NV, of_NV.exp() * (of_NV - against_NV), 0.0).sum(-1)
+def _kl(p_NV: Tensor, q_NV: Tensor) -> Tensor:
+    """KL(P || Q) = sum_v p (log p - log q) of log-probabilities, where 0 log 0 = 0."""
+    is_possible_NV = p_NV > -torch.inf
+    p_NV = torch.where(is_possible_NV, p_NV, 0.0)
+    return torch.where(is_possible_NV, p_NV.exp() * (p_NV - q_NV), 0.0).sum(-1)
 
 
 def soft_loss(
@@ -83,15 +84,15 @@ def top_k_soft_loss(
     *,
     kind: Divergence = "forward",
 ) -> Tensor:
-    """L_soft over the teacher's top k and one bucket for all the rest; temperature 1.
+    """L_soft over the teacher's top k and one bucket for all other tokens, at temperature 1.
 
-    A lower bound of :func:`soft_loss`, for shards without final states. The student's tail is
-    summed from its own logits, not taken as 1 - sum, so that its gradient stays finite where the
-    top k hold all of its mass. Returns float32 [N].
+    It is a lower bound of :func:`soft_loss`, for shards without final states. The student's tail is
+    summed from its own logits instead of 1 - sum, so that its gradient stays finite if the top k
+    hold all of its mass. Returns float32 [N].
     """
     all_NV = logits_NV.float().log_softmax(-1)
     student_NK, teacher_NK = all_NV.gather(-1, top_ids_NK), top_logprobs_NK.float()
-    if top_ids_NK.shape[-1] == logits_NV.shape[-1]:  # nothing is outside
+    if top_ids_NK.shape[-1] == logits_NV.shape[-1]:  # there is no tail
         return divergence_of(kind, student_NK, teacher_NK)
     tail_N1 = all_NV.scatter(-1, top_ids_NK, -torch.inf).logsumexp(-1, keepdim=True)
     mass_N1 = 1 - teacher_NK.exp().sum(-1, keepdim=True)
@@ -114,15 +115,16 @@ def feature_loss(states_ND: Tensor, teacher_states_ND: Tensor, kind: Distance = 
 
 
 def rename_letters(logits_NV: Tensor, old_NL: Tensor, new_NL: Tensor) -> Tensor:
-    """Exchange columns, so that option l stands at ``new[l]`` where it stood at ``old[l]``.
+    """Exchange columns, so that option l moves from column ``old[l]`` to column ``new[l]``.
 
-    The teacher's letter may be the token "B" and the student's " D": the distribution follows the
-    node. Per row, the two sets of letters must be the same or disjoint. Rows shorter than L repeat
-    their first letter.
+    For the same node, the teacher's letter may be the token "B" and the student's " D"; the
+    probability has to follow the node. In each row, the two sets of letters must be equal or
+    disjoint. Rows with fewer than L options repeat their first letter.
     """
     if torch.equal(old_NL, new_NL):
         return logits_NV
-    # By a permutation of the columns: values scattered twice would get their gradient twice.
+    # Gather by a permutation of the columns, because a value that is scattered twice would get its
+    # gradient twice.
     columns_NV = torch.arange(logits_NV.shape[-1], device=logits_NV.device).expand_as(logits_NV)
     columns_NV = columns_NV.scatter(-1, old_NL, new_NL).scatter(-1, new_NL, old_NL)
     return logits_NV.gather(-1, columns_NV)

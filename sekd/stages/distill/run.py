@@ -22,7 +22,8 @@ def run_distillation(config: RunConfig) -> Path:
     Raises:
         ConfigError: if the elicitation of this config is not finished.
     """
-    answers, states = finished_elicitation(config)
+    elicited = finished_elicitation(config)
+    answers, states = elicited.answers, elicited.states
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
     root = config.run_dir / "distill"

@@ -1,10 +1,9 @@
-"""Elicitation, first half: the frozen teacher's dialogues, shard by shard."""
+"""The first stage of elicitation: the frozen teacher's answers and dialogues, shard by shard."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,20 @@ from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.engines import Conversation, Engine, engine_version, open_engine
 from sekd.errors import ShardError
 from sekd.models import loading
-from sekd.models.chat import Chat
+from sekd.models.chat import Chat, Transcript
+from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.fingerprints import dataset_fields, model_fields
-from sekd.stages.walk import (
-    Dialogue,
-    PreparedSample,
-    prepare_samples,
-    quarantine_errors,
-    reply_plainly,
-    walk,
-)
+from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
+from sekd.stages.walk import reply_plainly, walk
 
 ANSWERS_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other rows."""
 
 
 def answers_spec(config: RunConfig) -> dict[str, Any]:
-    """The settings that the answers depend on, as JSON."""
+    """Dump the settings that the answers depend on, as JSON."""
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-    own = config.elicit.model_dump(
+    settings = config.elicit.model_dump(
         mode="json",
         include={
             "engine",
@@ -46,22 +40,22 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
             "max_quarantined",
         },
     )
-    if config.elicit.adapter:  # its content counts, not its place
-        own["adapter"] = loading.adapter_identity(config.elicit.adapter, "elicit.adapter")
+    if config.elicit.adapter:  # its content counts, not its path
+        settings["adapter"] = loading.adapter_identity(config.elicit.adapter, "elicit.adapter")
     return {
         "model": config.model.model_dump(mode="json"),
         "data": dataset.model_dump(mode="json"),
-        "elicit": own,
+        "elicit": settings,
     }
 
 
 def answers_fields(
     config: RunConfig, dataset: Dataset, images: Iterable[str | None]
 ) -> dict[str, Any]:
-    """Everything that the answers depend on: hashed, it is their fingerprint.
+    """Gather everything that the answers depend on; the hash of it is their fingerprint.
 
     Args:
-        images: SHA-256 of each sample's image.
+        images: the SHA-256 of each sample's image.
     """
     return {
         "stage": "answers",
@@ -77,7 +71,7 @@ class AnswersWorker:
     """Turns shards of samples into transcripts and answers.
 
     Args:
-        engine: asked in place of the config's.
+        engine: answers in place of the engine that the config names.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, engine: Engine | None = None) -> None:
@@ -96,18 +90,17 @@ class AnswersWorker:
         )
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        """Walk every image of the shard; see :class:`sekd.pipeline.runner.Worker`."""
+        """Walk every sample of the shard; see :class:`sekd.pipeline.work.Worker`."""
         started = time.monotonic()
         quarantined: list[Quarantined] = []
         done: dict[str, TeacherSample] = {}
         samples = self._dataset.samples.named(shard.sample_ids)
-        pictures = prepare_samples(self._dataset, samples, quarantined)
-        walks = (quarantine_errors(picture, self._teach(picture)) for picture in pictures)
-        for outcome in self._engine.run(walks):
+        prepared_samples = prepare_samples(self._dataset, samples)
+        for outcome in run_conversations(self._engine, prepared_samples, self._teach):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
             else:
-                done[outcome.picture.sample.id] = self._record(outcome)
+                done[outcome.sample_id] = outcome
             advance(1)
         _limit_quarantine(quarantined, len(samples), self._spec.max_quarantined)
         in_order = [done[sample.id] for sample in samples if sample.id in done]
@@ -131,45 +124,56 @@ class AnswersWorker:
         """Free the engine."""
         self._engine.close()
 
-    def _teach(self, picture: PreparedSample) -> Conversation[Dialogue]:
-        dialogue = yield from walk(self._chat, self._dataset, picture, self._spec)
-        plain = yield from reply_plainly(self._chat, picture, self._spec.plain)
-        return replace(dialogue, transcripts=(*dialogue.transcripts, *plain))
+    def _teach(self, prepared: PreparedSample) -> Conversation[TeacherSample]:
+        answers = yield from walk(self._chat, self._dataset, prepared, self._spec)
+        plain = yield from reply_plainly(self._chat, prepared, self._spec.plain)
+        return self._teacher_sample(prepared, answers, plain)
 
-    def _record(self, dialogue: Dialogue) -> TeacherSample:
-        sample = dialogue.picture.sample
+    def _teacher_sample(
+        self, prepared: PreparedSample, answers: SampleAnswers, plain: Sequence[Transcript]
+    ) -> TeacherSample:
+        """Make the rows of a sample; plain replies, which hold no answer, come last."""
         places = [
             (number, position)
-            for number, transcript in enumerate(dialogue.transcripts)
+            for number, transcript in enumerate(answers.transcripts)
             for position in transcript.positions
         ]
-        answers = tuple(
-            TeacherAnswer(
-                sample_id=sample.id,
-                level=step.question.level,
-                rank=step.question.rank,
-                options=tuple(node.id for node in step.question.options),
-                answer=step.node.id,
-                transcript=transcript,
-                position=position,
-                letter_ids=self._chat.letter_ids[: len(step.question.options)],
-                option_logprobs=step.option_logprobs,
-                mean_logprobs=step.mean_logprobs,
-                num_prompt_tokens=step.num_prompt_tokens,
-                num_cached_tokens=step.num_cached_tokens,
-                truth=step.question.truth.id if step.question.truth else None,
-            )
-            for step, (transcript, position) in zip(dialogue.steps, places, strict=True)
-        )
         return TeacherSample(
-            sample_id=sample.id,
-            image=str(sample.image),
-            image_sha256=dialogue.picture.image_key,
+            sample_id=prepared.sample.id,
+            image=str(prepared.sample.image),
+            image_sha256=prepared.image_key,
             transcripts=tuple(
                 TeacherTranscript(transcript.token_ids, transcript.is_target)
-                for transcript in dialogue.transcripts
+                for transcript in (*answers.transcripts, *plain)
             ),
-            answers=answers,
+            answers=tuple(
+                self._teacher_answer(prepared.sample.id, answer, transcript, position)
+                for answer, (transcript, position) in zip(answers.levels, places, strict=True)
+            ),
+        )
+
+    def _teacher_answer(
+        self, sample_id: str, answer: LevelAnswer, transcript: int, position: int
+    ) -> TeacherAnswer:
+        """Make the row of an answer, whose letter is at ``position`` of that transcript."""
+        question = answer.question
+        assert answer.node is not None  # a walk asks for letters, so it knows all of these
+        assert answer.option_logprobs is not None
+        assert answer.mean_logprobs is not None
+        return TeacherAnswer(
+            sample_id=sample_id,
+            level=question.level,
+            rank=question.rank,
+            options=tuple(node.id for node in question.options),
+            answer=answer.node.id,
+            transcript=transcript,
+            position=position,
+            letter_ids=self._chat.letter_ids[: len(question.options)],
+            option_logprobs=answer.option_logprobs,
+            mean_logprobs=answer.mean_logprobs,
+            num_prompt_tokens=answer.num_prompt_tokens,
+            num_cached_tokens=answer.num_cached_tokens,
+            truth=question.truth.id if question.truth else None,
         )
 
 

@@ -1,13 +1,13 @@
-"""The state pass itself: teacher-forced transcripts in, states at the answers out.
+"""State extractors: run teacher-forced transcripts through a model, return states at the answers.
 
-Two of a kind. Hooks in transformers give any layer of any model. vLLM's pooling runner gives the
-final states alone, faster; what they mean is read with the same ``lm_head``, and the parity gate
-holds both to the engine's answers.
+Hooks in transformers give any layer of any model. vLLM's pooling runner is faster but gives only
+the final states. Both read distributions with the same ``lm_head``, and the parity gate compares
+both with the engine's answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,22 +27,22 @@ from sekd.models.chat import Chat, TokenIds
 from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
 
-# Shapes: N answers of a batch, D hidden size.
+# Shapes: N answers of a batch, L tokens of a row, D hidden size.
 
 
 @dataclass(frozen=True)
 class TranscriptRow:
-    """One transcript and the answers in it: one row of a batch."""
+    """One transcript and the answers in it, which is one row of a batch."""
 
     sample: TeacherSample
     token_ids: TokenIds
     answers: tuple[TeacherAnswer, ...]
 
     def prompt(self) -> Prompt:
-        """With the image that the teacher saw.
+        """Join the token ids with the image that the teacher saw.
 
         Raises:
-            SampleError: if it is not there any more, or another one.
+            SampleError: if the image is missing or was changed.
         """
         sample = self.sample
         image = read_unchanged(Path(sample.image), sample.image_sha256)
@@ -50,18 +50,18 @@ class TranscriptRow:
 
 
 class StateExtractor(Protocol):
-    """Runs transcripts through the model.
+    """A model that gives the decoder states of transcripts.
 
     Attributes:
-        head: reads distributions off final states.
+        head: turns final states into distributions over the vocabulary.
     """
 
     head: LMHead
 
-    def run(self, passages: Sequence[TranscriptRow]) -> dict[str, Tensor]:
-        """Layer -> states [N, D] of all answers in order, ``final_norm`` always among them.
+    def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:
+        """Return layer -> states [N, D] of all answers in order, always with ``final_norm``.
 
-        A state is the one that predicts the answer's letter: it stands one position before it.
+        The state of an answer is the one that predicts its letter, one position before the letter.
         """
         ...
 
@@ -70,17 +70,8 @@ class StateExtractor(Protocol):
         ...
 
 
-def open_extractor(config: RunConfig) -> StateExtractor:
-    """The pass that the config asks for.
-
-    Raises:
-        ConfigError: if it cannot give the layers.
-    """
-    return VllmExtractor(config) if config.elicit.states_engine == "vllm" else HookExtractor(config)
-
-
 class HookExtractor:
-    """Through transformers, with hooks on the decoder's blocks; no logits of the sequence."""
+    """Runs the model in transformers, with hooks on its blocks; computes no logits of sequences."""
 
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
@@ -93,24 +84,24 @@ class HookExtractor:
         )
         self._blocks = layer_modules(base, config.elicit.layers, config.model, "elicit.layers")
         self._model: Any = base
-        if config.elicit.adapter is not None:  # not merged: as the engines answer with it
+        if config.elicit.adapter is not None:  # not merged, because the engines do not merge it
             self._model = PeftModel.from_pretrained(base, str(config.elicit.adapter)).eval()
 
     @torch.inference_mode()
-    def run(self, passages: Sequence[TranscriptRow]) -> dict[str, Tensor]:
-        """See :class:`Pass`."""
-        prompts = [passage.prompt() for passage in passages]
+    def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:
+        """See :class:`StateExtractor`."""
+        prompts = [row.prompt() for row in rows]
         batch = self._batcher(
             [prompt.token_ids for prompt in prompts],
             [prompt.image for prompt in prompts],
             [prompt.image_key for prompt in prompts],
         )
-        placed = [
-            (row, answer.position + batch.shifts[row] - 1)
-            for row, passage in enumerate(passages)
-            for answer in passage.answers
+        places = [
+            (index, answer.position + batch.shifts[index] - 1)
+            for index, row in enumerate(rows)
+            for answer in row.answers
         ]
-        rows_N, positions_N = torch.tensor(placed).T
+        rows_N, positions_N = torch.tensor(places).T
         with (
             capture_states(self._blocks, rows_N, positions_N) as states,
             capture_final_states(self._lm_head, rows_N, positions_N) as final,
@@ -125,7 +116,7 @@ class HookExtractor:
 
 
 class VllmExtractor:
-    """Through vLLM's pooling runner, which gives final states and no others."""
+    """Runs the model in vLLM's pooling runner, which gives no states but the final ones."""
 
     def __init__(self, config: RunConfig) -> None:
         from sekd.engines.vllm import VllmEncoder
@@ -136,7 +127,7 @@ class VllmExtractor:
                 f"elicit.layers: vLLM gives {FINAL_NORM} alone, not {', '.join(spec.layers)}; set "
                 f"layers: [{FINAL_NORM}], or states_engine: transformers"
             )
-        # Of the model of transformers only lm_head is kept: weights are mapped, not read.
+        # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read.
         self.head = LMHead(loading.load_model(config.model, "cpu"))
         loading.free_memory()
         self._encoder = VllmEncoder(
@@ -145,16 +136,31 @@ class VllmExtractor:
             engine_args=spec.engine_args | spec.runtime.engine_args,
         )
 
-    def run(self, passages: Sequence[TranscriptRow]) -> dict[str, Tensor]:
-        """See :class:`Pass`."""
-        encoded = self._encoder.encode([passage.prompt() for passage in passages])
-        states = [
-            states_LD[answer.position + len(states_LD) - len(passage.token_ids) - 1]
-            for passage, states_LD in zip(passages, encoded, strict=True)
-            for answer in passage.answers
-        ]
+    def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:
+        """See :class:`StateExtractor`."""
+        encoded = self._encoder.encode([row.prompt() for row in rows])
+        states = []
+        for row, states_LD in zip(rows, encoded, strict=True):
+            shift = len(states_LD) - len(row.token_ids)  # the image placeholder was expanded
+            states += [states_LD[answer.position + shift - 1] for answer in row.answers]
         return {FINAL_NORM: torch.stack(states)}
 
     def close(self) -> None:
         """Free the model."""
         self._encoder.close()
+
+
+_EXTRACTORS: Mapping[str, Callable[[RunConfig], StateExtractor]] = {
+    "transformers": HookExtractor,
+    "vllm": VllmExtractor,
+}
+"""``elicit.states_engine`` -> extractor."""
+
+
+def open_extractor(config: RunConfig) -> StateExtractor:
+    """Load the model into the extractor that the config names.
+
+    Raises:
+        ConfigError: if the extractor cannot give one of ``elicit.layers``.
+    """
+    return _EXTRACTORS[config.elicit.states_engine](config)

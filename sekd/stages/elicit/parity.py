@@ -1,9 +1,11 @@
-"""The parity gate: what the state pass saw must be what the engine saw.
+"""The parity gate: the state pass must see the same distributions as the engine.
 
-Two comparisons over a shard. The state pass's log-probabilities of the options against the
-engine's: a dropped image, a shifted position, another template or checkpoint shows here. And those
-that the *stored* final states give back against the pass's own: a state from before the norm, or a
-dtype that is too coarse, shows there.
+It makes two comparisons over a shard:
+
+- The options' log-probabilities in the state pass against those in the engine. They differ after a
+  dropped image, a shifted position, another template or another checkpoint.
+- The log-probabilities that the *stored* final states give back against those in the state pass.
+  They differ for a state from before the norm, and for a dtype that is too coarse.
 """
 
 from __future__ import annotations
@@ -18,26 +20,31 @@ from sekd.config import DType, StateDType
 from sekd.data.signals import StateRow, TeacherAnswer
 from sekd.errors import ShardError
 
-# Half-precision kernels differ between engines; the figures are those of the two engines on the
-# same model, with room: 4e-5 in float32, below 0.02 on average in bfloat16.
+# Kernels differ between engines, most of all in half precision. Measured between the two engines on
+# the same model: 4e-5 in float32, and below 0.02 on average in bfloat16. The limits leave a margin.
 _LIMITS: Mapping[DType, float] = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 _STORAGE_LIMITS: Mapping[StateDType, float] = {"float32": 0.01, "bfloat16": 0.05, "float8": 0.5}
 _WORST = 20.0
-"""A single answer may differ by so many times the limit of the mean."""
+"""A single answer may differ by this multiple of the limit of the mean."""
 
 # Shapes: N answers.
 
 
 @dataclass(frozen=True)
 class ParityGate:
-    """Limits of the mean difference in log-probability; see ``elicit.parity_limit``."""
+    """Limits of a shard's mean difference in log-probability; see ``elicit.parity_limit``.
+
+    Attributes:
+        limit: between the engine and the state pass.
+        storage_limit: between the state pass and the stored final states.
+    """
 
     limit: float
     storage_limit: float
 
     @classmethod
     def of(cls, dtype: DType, state_dtype: StateDType, limit: float | None) -> ParityGate:
-        """The limits for these dtypes, or the user's own for the engine."""
+        """Take the limits for these dtypes; a ``limit`` replaces that for the engine."""
         return cls(_LIMITS[dtype] if limit is None else limit, _STORAGE_LIMITS[state_dtype])
 
     def check(
@@ -46,60 +53,64 @@ class ParityGate:
         rows: Sequence[StateRow],
         restored: Sequence[NDArray[np.float32]] | None,
     ) -> dict[str, float]:
-        """Figures of a shard: mean and largest difference, and how often the best option agrees.
+        """Compare a shard; return its mean and largest difference and how often the top-1 agrees.
 
         Args:
             rows: of the state pass, in the order of the answers.
             restored: per answer, the options' log-probabilities from the stored final states;
-                ``None`` where those are not stored.
+                ``None`` where final states are not stored.
 
         Raises:
-            ShardError: if a limit is passed; the worst answer is named.
+            ShardError: if a limit is exceeded; the message names the worst answer.
         """
-        seen = [row.option_logprobs for row in rows]
-        engine = _differences([answer.option_logprobs for answer in answers], seen)
-        self._hold(engine, self.limit, answers, "the state pass disagrees with the engine")
-        agreed = [
-            int(answer.option_logprobs.argmax()) == int(values.argmax())
-            for answer, values in zip(answers, seen, strict=True)
+        in_engine = [answer.option_logprobs for answer in answers]
+        in_pass = [row.option_logprobs for row in rows]
+        parity_N = _differences(in_engine, in_pass)
+        _check_limit(parity_N, self.limit, answers, "the state pass disagrees with the engine")
+        is_same_top1 = [
+            int(engine.argmax()) == int(state_pass.argmax())
+            for engine, state_pass in zip(in_engine, in_pass, strict=True)
         ]
-        figures = {
-            "parity_mean": float(engine.mean()),
-            "parity_max": float(engine.max()),
-            "parity_top1": float(np.mean(agreed)),
+        stats = {
+            "parity_mean": float(parity_N.mean()),
+            "parity_max": float(parity_N.max()),
+            "parity_top1": float(np.mean(is_same_top1)),
         }
         if restored is not None:
-            storage = _differences(seen, restored)
-            self._hold(
-                storage, self.storage_limit, answers, "stored final states do not give back what "
-                "the state pass saw"
-            )  # fmt: skip
-            figures["storage_max"] = float(storage.max())
-        return figures
+            storage_N = _differences(in_pass, restored)
+            problem = "stored final states do not give back what the state pass saw"
+            _check_limit(storage_N, self.storage_limit, answers, problem)
+            stats["storage_max"] = float(storage_N.max())
+        return stats
 
-    def _hold(
-        self,
-        differences_N: NDArray[np.float64],
-        limit: float,
-        answers: Sequence[TeacherAnswer],
-        what: str,
-    ) -> None:
-        mean, largest = differences_N.mean(), differences_N.max()
-        if mean <= limit and largest <= _WORST * limit:  # never true of NaN
-            return
-        worst = answers[int(np.nan_to_num(differences_N, nan=np.inf).argmax())]
-        raise ShardError(
-            f"{what}: log-probabilities of the options differ by {mean:.2g} on average and "
-            f"{largest:.2g} at most, the limits are {limit:g} (elicit.parity_limit) and "
-            f"{_WORST * limit:g}; worst is sample {worst.sample_id}, level {worst.level}"
-        )
+
+def _check_limit(
+    differences_N: NDArray[np.float64],
+    limit: float,
+    answers: Sequence[TeacherAnswer],
+    problem: str,
+) -> None:
+    mean, largest = differences_N.mean(), differences_N.max()
+    if mean <= limit and largest <= _WORST * limit:  # never true of NaN
+        return
+    worst = answers[int(np.nan_to_num(differences_N, nan=np.inf).argmax())]
+    raise ShardError(
+        f"{problem}: log-probabilities of the options differ by {mean:.2g} on average and "
+        f"{largest:.2g} at most, the limits are {limit:g} (elicit.parity_limit) and "
+        f"{_WORST * limit:g}; worst is sample {worst.sample_id}, level {worst.level}"
+    )
 
 
 def _differences(
-    one: Sequence[NDArray[np.float32]], other: Sequence[NDArray[np.float32]]
+    logprobs: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float64]:
-    """[N], mean over each answer's options.
+    """Return [N], per answer the mean absolute difference over its options.
 
-    All of them, for a confident teacher's own letter hardly moves whatever goes wrong.
+    All options count, because a confident teacher's own letter hardly moves whatever goes wrong.
     """
-    return np.array([np.abs(a - b).mean(dtype=np.float64) for a, b in zip(one, other, strict=True)])
+    return np.array(
+        [
+            np.abs(one - other).mean(dtype=np.float64)
+            for one, other in zip(logprobs, others, strict=True)
+        ]
+    )

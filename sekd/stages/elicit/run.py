@@ -1,9 +1,10 @@
-"""Elicitation: the answers pass and the states pass, one after the other."""
+"""Elicitation: run the answers stage, then the states stage."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
@@ -18,21 +19,51 @@ from sekd.stages.elicit.states import StatesWorker, states_fields, states_spec
 from sekd.stages.fingerprints import hash_images
 
 
-class Elicited(NamedTuple):
-    """Both finished passes."""
+@dataclass(frozen=True)
+class Elicited:
+    """The two finished stages of an elicitation."""
 
     answers: Manifest
     states: Manifest
 
+    @property
+    def num_samples(self) -> int:
+        """Number of samples with answers; quarantined ones are not counted."""
+        return self.answers.num_samples
+
+    @property
+    def num_quarantined(self) -> int:
+        """Number of samples that have no answers."""
+        return len(self.answers.quarantined)
+
+    @property
+    def num_answers(self) -> int:
+        """Number of questions that the teacher answered."""
+        return sum(self.answers.stats("num_answers"))
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Number of tokens of all prompts, images expanded."""
+        return sum(self.answers.stats("num_prompt_tokens"))
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Number of prompt tokens that the engine did not compute again."""
+        return sum(self.answers.stats("num_cached_tokens"))
+
+    @property
+    def parity_max(self) -> float:
+        """Largest difference in log-probability between engine and state pass, of one answer."""
+        return max(self.states.stats("parity_max"))
+
 
 def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicited:
-    """Run both passes of the teacher; shards that are done are not run again.
+    """Run both stages of the teacher; shards that are done are not run again.
 
     Raises:
-        IncompleteError: shards are left.
-        ConfigError, FatalError: as the passes raise them.
+        IncompleteError: if shards are left.
+        ConfigError, FatalError: as the stages raise them.
     """
-
     name, runtime = config.elicit.dataset, config.elicit.runtime
     settings = run_settings(runtime, retry_failed=retry_failed)
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
@@ -49,11 +80,12 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
     if answers.manifest is None:
         raise IncompleteError([answers])
     manifest = answers.manifest
+    quarantined = {sample["sample_id"] for sample in manifest.quarantined}
     states = run_stage(
         Stage.open(
             config.run_dir / "states",
             states_fields(config, manifest.fingerprint, manifest.hashes()),
-            partial(answers.stage.plan.without, {bad["sample_id"] for bad in manifest.quarantined}),
+            partial(answers.stage.plan.without, quarantined),
         ),
         partial(StatesWorker, config, manifest.groups(TRANSCRIPTS, ANSWERS)),
         **settings,
@@ -64,21 +96,18 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
 
 
 def finished_elicitation(config: RunConfig) -> Elicited:
-    """Both finished passes of the teacher under this config.
+    """Find both finished stages of the teacher under this config.
 
     Raises:
         ConfigError: if one is not finished; the message says how the newest other config differs.
     """
-
     return Elicited(
-        answers=_finished(config, "answers", answers_spec(config)),
-        states=_finished(config, "states", states_spec(config)),
+        answers=_finished_manifest(config, "answers", answers_spec(config)),
+        states=_finished_manifest(config, "states", states_spec(config)),
     )
 
 
-def _finished(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
-    """The manifest of a finished stage under this config."""
-
+def _finished_manifest(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
     root = config.run_dir / stage
     manifest = finished(root, spec)
     if manifest is not None:

@@ -1,8 +1,8 @@
-"""Elicitation, second half: decoder states at the answers, by one teacher-forced pass per image.
+"""The second stage of elicitation: decoder states at the answers, by a teacher-forced pass.
 
-The pass sees the *stored token ids* of each dialogue. Its own log-probabilities at the answers are
-held against the engine's, so that a dropped image, a shifted position or another checkpoint fails
-the shard instead of passing for a signal.
+The pass runs over the *stored token ids* of each dialogue. Its log-probabilities at the answers are
+compared with the engine's, so that a dropped image, a shifted position or another checkpoint fails
+the shard instead of being stored as a signal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ STATES_VERSION = 2
 def states_fields(
     config: RunConfig, answers_fingerprint: str, answer_hashes: list[str]
 ) -> dict[str, Any]:
-    """Everything that the states depend on: regenerated answers invalidate them."""
+    """Gather everything that the states depend on; answers that were made again invalidate them."""
     return {
         "stage": "states",
         "version": STATES_VERSION,
@@ -55,29 +55,47 @@ def states_fields(
 
 
 def states_spec(config: RunConfig) -> dict[str, Any]:
-    """The settings that the states depend on, as JSON."""
-    own = config.elicit.model_dump(
+    """Dump the settings that the states depend on, as JSON."""
+    settings = config.elicit.model_dump(
         mode="json",
         include={"top_k", "layers", "states_engine", "state_dtype", "parity_limit"},
     )
     spec = answers_spec(config)
-    return spec | {"elicit": spec["elicit"] | own}
+    return spec | {"elicit": spec["elicit"] | settings}
 
 
 @dataclass(frozen=True)
 class _AnswerStates:
-    """What is kept of one answer: states [D] on the CPU by layer, and its row but its number."""
+    """The states and the distribution at one answer, on the CPU.
+
+    Attributes:
+        states: layer -> state [D].
+        option_logprobs, top_ids, top_logprobs: see :class:`~sekd.data.signals.StateRow`.
+    """
 
     answer: TeacherAnswer
     states: Mapping[str, Tensor]
-    row: StateRow
+    option_logprobs: NDArray[np.float32]
+    top_ids: NDArray[np.int32]
+    top_logprobs: NDArray[np.float32]
+
+    def to_row(self, index: int) -> StateRow:
+        """Make the row on disk of an answer whose states are row ``index`` of the tensors."""
+        return StateRow(
+            self.answer.sample_id,
+            self.answer.level,
+            row=index,
+            option_logprobs=self.option_logprobs,
+            top_ids=self.top_ids,
+            top_logprobs=self.top_logprobs,
+        )
 
 
 class StatesWorker:
     """Turns shards of answers into state tensors.
 
     Args:
-        answers: shard index -> its transcripts and answers files.
+        answers: shard index -> its files of transcripts and answers.
     """
 
     def __init__(self, config: RunConfig, answers: Mapping[int, tuple[Path, ...]]) -> None:
@@ -86,34 +104,31 @@ class StatesWorker:
         self._answers = answers
         self._batch = AdaptiveBatchSize(spec.runtime.batch_size)
         self._gate = ParityGate.of(config.model.dtype, spec.state_dtype, spec.parity_limit)
-        self._pass: StateExtractor = open_extractor(config)
+        self._extractor: StateExtractor = open_extractor(config)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        """Run every transcript of the shard; see :class:`sekd.pipeline.runner.Worker`."""
+        """Run every transcript of the shard; see :class:`sekd.pipeline.work.Worker`."""
         started = time.monotonic()
         samples = list(signals.TeacherShard(*self._answers[shard.index]))
-        kept, quarantined = self._pass_over(samples, advance)
+        extracted, quarantined = self._extract_all(samples, advance)
         done = [sample for sample in samples if sample.sample_id not in quarantined]
         if not done:
             raise ShardError(f"no sample is left: {next(iter(quarantined.values())).reason}")
-        in_order = [
-            kept[answer.sample_id, answer.level] for sample in done for answer in sample.answers
-        ]
-        rows = [replace(each.row, row=row) for row, each in enumerate(in_order)]
-        states = {
-            layer: torch.stack([each.states[layer] for each in in_order])
-            for layer in in_order[0].states
-        }
+        answers = [answer for sample in done for answer in sample.answers]
+        in_order = [extracted[answer.sample_id, answer.level] for answer in answers]
+        rows = [states.to_row(index) for index, states in enumerate(in_order)]
         files = {
             signals.STATES: folder / "states.safetensors",
             signals.STATE_ROWS: folder / "rows.parquet",
         }
-        tensors = pack_states(states, self._spec.state_dtype)
-        write_states(tensors, files[signals.STATES])
+        tensors = {
+            layer: torch.stack([states.states[layer] for states in in_order])
+            for layer in in_order[0].states
+        }
+        write_states(pack_states(tensors, self._spec.state_dtype), files[signals.STATES])
         signals.write_state_rows(rows, files[signals.STATE_ROWS])
-        answers = [each.answer for each in in_order]
         stored = dict(_read_back(files[signals.STATES], len(rows)))
-        parity = self._gate.check(answers, rows, self._restored(stored, answers))
+        parity = self._gate.check(answers, rows, self._restored_logprobs(stored, answers))
         return ShardResult(
             files=files,
             num_done=len(done),
@@ -123,84 +138,84 @@ class StatesWorker:
 
     def close(self) -> None:
         """Free the model."""
-        self._pass.close()
+        self._extractor.close()
 
-    def _pass_over(
+    def _extract_all(
         self, samples: Sequence[TeacherSample], advance: Callable[[int], None]
     ) -> tuple[dict[tuple[str, int], _AnswerStates], dict[str, Quarantined]]:
-        """What is kept by (sample, level), and samples that are too large, by id."""
-        kept: dict[tuple[str, int], _AnswerStates] = {}
+        """Return states by (sample id, level), and the samples that are too large, by their id."""
+        extracted: dict[tuple[str, int], _AnswerStates] = {}
         quarantined: dict[str, Quarantined] = {}
-        passages = _by_length(samples)
-        num_passages = Counter(passage.sample.sample_id for passage in passages)
-        while passages:
-            batch = passages[: self._batch.size]
-            found = self._batch.attempt(partial(self._run, batch), len(batch))
-            if found is None and len(batch) > 1:
-                continue
-            passages = passages[len(batch) :]
-            for each in found or ():
-                kept[each.row.sample_id, each.row.level] = each
-            for passage in batch:
-                sample_id = passage.sample.sample_id
-                if found is None:
-                    reason = f"{len(passage.token_ids)} tokens do not fit into memory even alone"
+        rows = longest_first(samples)
+        num_rows_left = Counter(row.sample.sample_id for row in rows)
+        while rows:
+            batch = rows[: self._batch.size]
+            answer_states = self._batch.attempt(partial(self._extract, batch), len(batch))
+            if answer_states is None and len(batch) > 1:
+                continue  # the batch size has been halved
+            rows = rows[len(batch) :]
+            for states in answer_states or ():
+                extracted[states.answer.sample_id, states.answer.level] = states
+            for row in batch:
+                sample_id = row.sample.sample_id
+                if answer_states is None:
+                    reason = f"{len(row.token_ids)} tokens do not fit into memory even alone"
                     quarantined[sample_id] = Quarantined(sample_id, reason)
-                num_passages[sample_id] -= 1
-                advance(num_passages[sample_id] == 0)
-        return kept, quarantined
+                num_rows_left[sample_id] -= 1
+                if num_rows_left[sample_id] == 0:
+                    advance(1)
+        return extracted, quarantined
 
-    def _run(self, passages: Sequence[TranscriptRow]) -> list[_AnswerStates]:
-        states = self._pass.run(passages)
-        answers = [answer for passage in passages for answer in passage.answers]
-        seen = self._pass.head.distributions(
+    def _extract(self, rows: Sequence[TranscriptRow]) -> list[_AnswerStates]:
+        """Run one batch; the result is in the order of the rows and of their answers."""
+        states = self._extractor.run(rows)
+        answers = [answer for row in rows for answer in row.answers]
+        distributions = self._extractor.head.distributions(
             states[FINAL_NORM],
             [answer.letter_ids for answer in answers],
             top_k=self._spec.top_k,
         )
         if FINAL_NORM not in self._spec.layers:
             del states[FINAL_NORM]
-        on_cpu = {layer: state.cpu() for layer, state in states.items()}
+        on_cpu = {layer: states_ND.cpu() for layer, states_ND in states.items()}
         return [
             _AnswerStates(
                 answer,
-                {layer: state[index] for layer, state in on_cpu.items()},
-                StateRow(
-                    answer.sample_id,
-                    answer.level,
-                    row=-1,
-                    option_logprobs=seen.logprobs[index].numpy(),
-                    top_ids=seen.top_ids_NK[index].int().numpy(),
-                    top_logprobs=seen.top_logprobs_NK[index].numpy(),
-                ),
+                {layer: states_ND[index] for layer, states_ND in on_cpu.items()},
+                option_logprobs=distributions.logprobs[index].numpy(),
+                top_ids=distributions.top_ids_NK[index].int().numpy(),
+                top_logprobs=distributions.top_logprobs_NK[index].numpy(),
             )
             for index, answer in enumerate(answers)
         ]
 
-    def _restored(
+    def _restored_logprobs(
         self, stored: Mapping[str, Tensor], answers: Sequence[TeacherAnswer]
     ) -> list[NDArray[np.float32]] | None:
-        """The options' log-probabilities as the stored final states give them back."""
+        """Compute the options' log-probabilities from the stored final states, if there are any."""
         if FINAL_NORM not in stored:
             return None
-        ids = [answer.letter_ids for answer in answers]
-        logprobs = self._pass.head.distributions(stored[FINAL_NORM], ids, top_k=1).logprobs
-        return [values.numpy() for values in logprobs]
+        letter_ids = [answer.letter_ids for answer in answers]
+        restored = self._extractor.head.distributions(stored[FINAL_NORM], letter_ids, top_k=1)
+        return [logprobs.numpy() for logprobs in restored.logprobs]
 
 
-def _by_length(samples: Sequence[TeacherSample]) -> list[TranscriptRow]:
-    """All transcripts with answers, longest first: what does not fit into memory shows at once."""
-    passages = [
-        TranscriptRow(sample, transcript.token_ids, answers)
-        for sample in samples
-        for number, transcript in enumerate(sample.transcripts)
-        if (answers := tuple(each for each in sample.answers if each.transcript == number))
-    ]
-    return sorted(passages, key=lambda passage: passage.answers[-1].num_prompt_tokens, reverse=True)
+def longest_first(samples: Sequence[TeacherSample]) -> list[TranscriptRow]:
+    """List the transcripts that hold answers, the longest first.
+
+    So a row that does not fit into memory shows at once, and rows of one batch need little padding.
+    """
+    rows = []
+    for sample in samples:
+        for number, transcript in enumerate(sample.transcripts):
+            answers = tuple(answer for answer in sample.answers if answer.transcript == number)
+            if answers:
+                rows.append(TranscriptRow(sample, transcript.token_ids, answers))
+    return sorted(rows, key=lambda row: row.answers[-1].num_prompt_tokens, reverse=True)
 
 
 def _read_back(path: Path, num_rows: int) -> Iterator[tuple[str, Tensor]]:
-    """Every stored layer.
+    """Read every stored layer.
 
     Raises:
         ShardError: if a row is missing or a number is not finite.

@@ -1,4 +1,4 @@
-"""The models that are evaluated, and the engine of the one whose turn it is."""
+"""The models that are evaluated, and the engine of the one that answers now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sekd.engines import Engine, open_engine
 from sekd.io.hashing import hash_directory
 from sekd.models import loading
 from sekd.models.chat import Chat
-from sekd.stages.elicit.answers import model_fields
+from sekd.stages.fingerprints import model_fields
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Candidate:
     """A model under the name that it has in the tables.
 
     Attributes:
-        adapter: directory of a PEFT adapter that it answers with.
+        adapter: directory of the PEFT adapter that the model answers with.
     """
 
     name: str
@@ -29,47 +29,47 @@ class Candidate:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """What of it goes into a fingerprint; its files are hashed once."""
+        """Fields of the model and its adapter in a fingerprint; the files are hashed once."""
         adapter = hash_directory(self.adapter) if self.adapter else None
         return {"adapter": adapter, **model_fields(self.spec)}
 
 
 def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
-    """Base, student and the others of ``evaluate.models``.
+    """List the base, the student and the models of ``evaluate.models``.
 
     Args:
-        student: the finished adapter, if there is one.
+        student: the finished adapter; ``None`` leaves the student out.
 
     Raises:
-        ConfigError: if an adapter is not there.
+        ConfigError: if an adapter does not exist.
     """
-    found = [Candidate(BASE, config.model)]
+    candidates = [Candidate(BASE, config.model)]
     if student is not None:
-        found.append(Candidate(STUDENT, config.model, student))
-    for name, other in config.evaluate.models.items():
-        if other.adapter:
-            loading.check_adapter(other.adapter, f"evaluate.models.{name}.adapter")
-        found.append(Candidate(name, other.spec(config.model), other.adapter))
-    return found
+        candidates.append(Candidate(STUDENT, config.model, student))
+    for name, model in config.evaluate.models.items():
+        if model.adapter:
+            loading.check_adapter(model.adapter, f"evaluate.models.{name}.adapter")
+        candidates.append(Candidate(name, model.spec(config.model), model.adapter))
+    return candidates
 
 
 @dataclass(frozen=True)
 class OpenCandidate:
-    """A contender ready to answer."""
+    """A candidate whose model is loaded."""
 
     processor: Any
     engine: Engine
 
 
-def open_candidate(contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
+def open_candidate(candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
     """Load the model into the engine of the config."""
-    processor = loading.load_processor(contender.spec)
+    processor = loading.load_processor(candidate.spec)
     engine = open_engine(
         spec.engine,
-        contender.spec,
-        # What a template puts before the image does not depend on the subject.
+        candidate.spec,
+        # The engine needs what the template puts before the image, and no question comes there.
         Chat(processor, subject="organism"),
-        adapter=contender.adapter,
+        adapter=candidate.adapter,
         batch_size=spec.runtime.batch_size,
         engine_args=spec.engine_args | spec.runtime.engine_args,
     )
@@ -77,20 +77,20 @@ def open_candidate(contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
 
 
 class EngineCache:
-    """Keeps the last contender open, for workers of this process that come one after another."""
+    """Keeps the engine of the last candidate open, for the next worker of this process."""
 
     def __init__(self) -> None:
         self._last: tuple[Candidate, OpenCandidate] | None = None
 
-    def open(self, contender: Candidate, spec: EvaluateSpec) -> OpenCandidate:
-        """The contender, opened now if it is not the last one."""
-        if self._last is None or self._last[0] is not contender:
+    def open(self, candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
+        """Return the open candidate; another one that is still open is closed first."""
+        if self._last is None or self._last[0] is not candidate:
             self.close()
-            self._last = contender, open_candidate(contender, spec)
+            self._last = candidate, open_candidate(candidate, spec)
         return self._last[1]
 
     def close(self) -> None:
-        """Free what is open."""
+        """Free the engine, if one is open."""
         if self._last is not None:
             self._last[1].engine.close()
             self._last = None

@@ -1,6 +1,6 @@
 """A cell of the evaluation: one model on one dataset, under one paradigm and one control or none.
 
-Each is a stage of its own, so that what is finished stands when another one is added.
+Each cell is a stage of its own, so that finished cells stay finished when others are added.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
+from sekd.data.controls import CONTROLS, ControlCondition
 from sekd.data.predictions import (
     NO_CONTROL,
     PREDICTIONS,
@@ -23,18 +24,17 @@ from sekd.data.predictions import (
 from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.engines import Conversation, engine_version
+from sekd.engines.base import Result
 from sekd.engines.metering import Cost, metered
 from sekd.errors import ConfigError, ShardError
 from sekd.models.chat import Chat
-from sekd.stages.evaluate.candidates import Candidate, EngineCache, OpenCandidate, open_candidate
-from sekd.stages.evaluate.controls import controlled_dataset, controlled_samples, why_not
-from sekd.stages.evaluate.paradigms import LevelAnswer, measure_letters, run_paradigm
-from sekd.stages.walk import PreparedSample, prepare_samples, quarantine_errors
+from sekd.stages.answers import LevelAnswer, SampleAnswers
+from sekd.stages.evaluate.candidates import Candidate, EngineCache
+from sekd.stages.evaluate.controls import apply_control
+from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
-Answers: TypeAlias = Mapping[str, Sequence[Sequence[LevelAnswer]]]
-"""Sample id -> rotation -> level by level."""
 
 PREDICTIONS_VERSION = 3
 """Part of the fingerprint: raise it when the same input would give other rows."""
@@ -42,23 +42,28 @@ PREDICTIONS_VERSION = 3
 
 @dataclass(frozen=True)
 class EvaluationCell:
-    """What is asked.
+    """One model, dataset, paradigm and control.
 
     Attributes:
-        dataset: as the control asks about it, see
-            :func:`~sekd.stages.evaluate.controls.controlled_dataset`.
+        dataset: as the control changes it, see
+            :meth:`~sekd.data.controls.ControlCondition.dataset`.
     """
 
-    contender: Candidate
+    candidate: Candidate
     dataset: Dataset
     paradigm: Paradigm
     control: Control | None = None
 
     @property
+    def condition(self) -> ControlCondition:
+        """What the control changes, which is nothing without one."""
+        return ControlCondition() if self.control is None else CONTROLS[self.control]
+
+    @property
     def names(self) -> dict[str, str]:
-        """What its rows have in common."""
+        """The columns that name the cell in each of its rows."""
         return {
-            "model": self.contender.name,
+            "model": self.candidate.name,
             "dataset": self.dataset.name,
             "paradigm": self.paradigm,
             "control": self.control or NO_CONTROL,
@@ -66,205 +71,198 @@ class EvaluationCell:
 
     @property
     def folder(self) -> str:
-        """Name of its stage."""
-        parts = [self.dataset.name, self.contender.name, self.paradigm, self.control]
+        """Name of the folder of its stage."""
+        parts = [self.dataset.name, self.candidate.name, self.paradigm, self.control]
         return "-".join(part for part in parts if part)
 
 
 def cells_of(
-    config: RunConfig, contenders: Sequence[Candidate], datasets: Sequence[Dataset]
+    config: RunConfig, candidates: Sequence[Candidate], datasets: Sequence[Dataset]
 ) -> list[EvaluationCell]:
-    """All cells that need a model, those of one contender together.
+    """List all cells that ask a model; those of one candidate follow each other.
 
     Raises:
         ConfigError: if a dataset has no fixed questions.
     """
     spec = config.evaluate
-    asked = {dataset.name: _under_controls(spec, dataset) for dataset in datasets}
+    controlled = {dataset.name: _under_controls(spec, dataset) for dataset in datasets}
     return [
-        EvaluationCell(contender, under, paradigm, control)
-        for contender in contenders
+        EvaluationCell(candidate, controlled_dataset, paradigm, control)
+        for candidate in candidates
         for dataset in datasets
         for paradigm in spec.paradigms
-        for control, under in asked[dataset.name].items()
+        for control, controlled_dataset in controlled[dataset.name].items()
     ]
 
 
 def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None, Dataset]:
-    """The dataset as it is asked about without a control, and under each that makes sense."""
+    """Map ``None`` and each control that makes sense to the dataset that is asked about."""
     if dataset.spec.distractors == "walk":
         raise ConfigError(
             f"data.{dataset.name}.distractors: walk has no fixed questions to score; "
             "take random or siblings"
         )
-    under: dict[Control | None, Dataset] = {None: dataset}
+    controlled: dict[Control | None, Dataset] = {None: dataset}
     limited = dataset.first(spec.control_limit) if spec.control_limit else dataset
     for control in spec.controls:
-        reason = why_not(control, dataset)
+        condition = CONTROLS[control]
+        reason = condition.why_not(dataset)
         if reason:
             logger.info("%s is not evaluated under %s: %s", dataset.name, control, reason)
-        elif control != "taxonomy":  # which needs no model
-            under[control] = controlled_dataset(control, limited)
-    return under
+        elif condition.asks_model:
+            controlled[control] = condition.dataset(limited)
+    return controlled
 
 
 def cell_fields(
     config: RunConfig, cell: EvaluationCell, dataset_fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything that a cell's rows depend on: hashed, it is their fingerprint.
+    """Gather everything that a cell's rows depend on; the hash of it is their fingerprint.
 
     Args:
-        dataset_fields: see :func:`sekd.stages.elicit.answers.dataset_fields`.
+        dataset_fields: see :func:`sekd.stages.fingerprints.dataset_fields`.
     """
     spec = config.evaluate
-    own: dict[str, Any] = {"engine": spec.engine, "engine_args": spec.engine_args}
-    if cell.control == "shuffled":
-        own["seed"] = spec.seed
+    evaluate: dict[str, Any] = {"engine": spec.engine, "engine_args": spec.engine_args}
+    if cell.condition.is_seeded:
+        evaluate["seed"] = spec.seed
     settings = {
         "cell": cell.names,
-        "model": cell.contender.spec.model_dump(mode="json"),
+        "model": cell.candidate.spec.model_dump(mode="json"),
         "data": cell.dataset.spec.model_dump(mode="json"),
-        "evaluate": own,
+        "evaluate": evaluate,
     }
     if cell.paradigm == "conditioned":
-        walk = {"style", "answer", "permutations"}
-        settings["elicit"] = config.elicit.model_dump(mode="json", include=walk)
+        walk_settings = {"style", "answer", "permutations"}
+        settings["elicit"] = config.elicit.model_dump(mode="json", include=walk_settings)
     return {
         "stage": "predictions",
         "version": PREDICTIONS_VERSION,
         "spec": settings,
         "engine": engine_version(spec.engine),
-        **cell.contender.fields,
+        **cell.candidate.fields,
         **dataset_fields,
     }
-
-
-@dataclass(frozen=True)
-class SampleAnswers:
-    """One sample's answers, rotation by rotation, and what they cost."""
-
-    sample_id: str
-    answers: Sequence[Sequence[LevelAnswer]]
-    cost: Cost
 
 
 class CellWorker:
     """Turns shards of labelled samples into the predictions of one cell.
 
     Args:
-        kept: opens the engine and keeps it open; without it the engine is the worker's own.
+        engines: opens the candidate's engine and keeps it open after this worker. Without it the
+            engine is closed with the worker.
     """
 
     def __init__(
-        self, config: RunConfig, cell: EvaluationCell, kept: EngineCache | None = None
+        self, config: RunConfig, cell: EvaluationCell, engines: EngineCache | None = None
     ) -> None:
         self._spec, self._teacher, self._cell = config.evaluate, config.elicit, cell
-        self._own: OpenCandidate | None = None
-        if kept is None:
-            opened = self._own = open_candidate(cell.contender, config.evaluate)
-        else:
-            opened = kept.open(cell.contender, config.evaluate)
+        self._engines = EngineCache() if engines is None else engines
+        self._owns_engine = engines is None
+        opened = self._engines.open(cell.candidate, config.evaluate)
         self._engine = opened.engine
         self._chat = Chat(
             opened.processor,
             subject=cell.dataset.spec.subject,
             answer=config.elicit.answer,
-            with_image=cell.control != "blind",
+            with_image=cell.condition.shows_image,
         )
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Ask about every sample; see :class:`sekd.pipeline.work.Worker`."""
-        ids = shard.sample_ids
         quarantined: list[Quarantined] = []
-        done: dict[str, SampleAnswers] = {}
+        answers: dict[str, list[SampleAnswers]] = {}
+        cost = Cost()
         started = time.monotonic()
-        for outcome in self._run(ids, self._ask, quarantined):
+        for outcome in self._run(shard.sample_ids, self._ask):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
             else:
-                done[outcome.sample_id] = outcome
+                variants, sample_cost = outcome
+                answers[variants[0].sample_id] = variants
+                cost += sample_cost
             advance(1)
         seconds = time.monotonic() - started
-        answers: Answers = {sample_id: asked.answers for sample_id, asked in done.items()}
         if self._cell.paradigm == "joint":
-            answers = {**answers, **self._measured(answers)}
+            answers |= self._measure_replies(answers)
         rows = [
-            self._row(sample_id, rotation, given)
-            for sample_id in ids
-            for rotation, some in enumerate(answers.get(sample_id, ()))
-            for given in some
+            self._prediction(sample_id, rotation, answer)
+            for sample_id in shard.sample_ids
+            for rotation, variant in enumerate(answers.get(sample_id, ()))
+            for answer in variant.levels
         ]
         path = folder / "predictions.parquet"
         write_predictions(rows, path)
         if len(read_predictions([path])) != len(rows):
             raise ShardError(f"{path}: does not read back as it was written")
-        cost = sum((asked.cost for asked in done.values()), Cost())
         return ShardResult(
             files={PREDICTIONS: path},
-            num_done=len(done),
+            num_done=len(answers),
             quarantined=quarantined,
             stats={"seconds": seconds, **cost.to_json()},
         )
 
     def close(self) -> None:
-        """Free the engine, if it is this worker's own."""
-        if self._own is not None:
-            self._own.engine.close()
+        """Free the engine, unless the cache that was given keeps it open."""
+        if self._owns_engine:
+            self._engines.close()
 
     def _run(
         self,
         sample_ids: Sequence[str],
-        talk: Callable[[PreparedSample], Conversation[Result]],
-        unusable: list[Quarantined],
-    ) -> Iterator[Result]:
+        converse: Callable[[PreparedSample], Conversation[Result]],
+    ) -> Iterator[Result | Quarantined]:
         dataset = self._cell.dataset
-        pictures = prepare_samples(dataset, dataset.samples.named(sample_ids), unusable)
-        yield from self._engine.run(talk(picture) for picture in pictures)
+        prepared_samples = prepare_samples(dataset, dataset.samples.named(sample_ids))
+        return run_conversations(self._engine, prepared_samples, converse)
 
-    def _rotations(self, picture: PreparedSample) -> list[PreparedSample]:
-        return controlled_samples(self._cell.control, picture, self._spec.seed)
+    def _variants(self, prepared: PreparedSample) -> list[PreparedSample]:
+        return apply_control(self._cell.condition, prepared, self._spec.seed)
 
-    def _ask(self, picture: PreparedSample) -> Conversation[SampleAnswers | Quarantined]:
-        return quarantine_errors(picture, self._answers(picture))
+    def _ask(self, prepared: PreparedSample) -> Conversation[tuple[list[SampleAnswers], Cost]]:
+        return metered(self._ask_variants(prepared))
 
-    def _answers(self, picture: PreparedSample) -> Conversation[SampleAnswers]:
-        answers, cost = [], Cost()
-        for rotation in self._rotations(picture):
-            asked = run_paradigm(
-                self._cell.paradigm, self._chat, self._cell.dataset, rotation, self._teacher
-            )
-            some, its_cost = yield from metered(asked)
-            answers.append(some)
-            cost += its_cost
-        return SampleAnswers(picture.sample.id, answers, cost)
+    def _ask_variants(self, prepared: PreparedSample) -> Conversation[list[SampleAnswers]]:
+        paradigm, dataset = self._cell.paradigm, self._cell.dataset
+        answers = []
+        for variant in self._variants(prepared):
+            conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
+            answers.append((yield from conversation))
+        return answers
 
-    def _measured(self, answers: Answers) -> Answers:
-        """The answers of samples with a letter in their reply, the distribution there measured.
+    def _measure_replies(
+        self, answers: Mapping[str, Sequence[SampleAnswers]]
+    ) -> dict[str, list[SampleAnswers]]:
+        """Measure the distributions at the letters of free replies.
 
-        In a run of its own: it is no part of the paradigm, and so neither of its cost.
+        This is a run of its own: it is no part of the paradigm and must not count in its cost.
+
+        Returns:
+            Sample id -> its answers, of the samples with a letter in a reply.
         """
 
-        def measure(
-            picture: PreparedSample,
-        ) -> Conversation[tuple[str, Sequence[Sequence[LevelAnswer]]]]:
-            sample_id, measured = picture.sample.id, []
-            for rotation, some in zip(self._rotations(picture), answers[sample_id], strict=True):
-                measured.append((yield from measure_letters(rotation, some)))
-            return sample_id, measured
+        def measure(prepared: PreparedSample) -> Conversation[list[SampleAnswers]]:
+            measured = []
+            variants = self._variants(prepared)
+            for variant, given in zip(variants, answers[prepared.sample.id], strict=True):
+                measured.append((yield from measure_letters(variant, given)))
+            return measured
 
-        parsed = [
+        sample_ids = [
             sample_id
-            for sample_id, rotations in answers.items()
-            if any(given.letter for some in rotations for given in some)
+            for sample_id, variants in answers.items()
+            if any(answer.letter for variant in variants for answer in variant.levels)
         ]
-        gone: list[Quarantined] = []
-        measured = dict(self._run(parsed, measure, gone))
-        for sample in gone:
-            logger.warning("%s: not measured: %s", sample.sample_id, sample.reason)
+        measured: dict[str, list[SampleAnswers]] = {}
+        for outcome in self._run(sample_ids, measure):
+            if isinstance(outcome, Quarantined):
+                logger.warning("%s: not measured: %s", outcome.sample_id, outcome.reason)
+            else:
+                measured[outcome[0].sample_id] = outcome
         return measured
 
-    def _row(self, sample_id: str, rotation: int, given: LevelAnswer) -> Prediction:
-        question, choice = given.question, given.choice
+    def _prediction(self, sample_id: str, rotation: int, answer: LevelAnswer) -> Prediction:
+        question, logprobs = answer.question, answer.mean_logprobs
         assert question.truth is not None
         return Prediction(
             **self._cell.names,
@@ -273,8 +271,8 @@ class CellWorker:
             rank=question.rank,
             options=tuple(node.id for node in question.options),
             truth=question.truth.id,
-            prediction=None if choice is None else question.options[choice].id,
-            option_logprobs=given.option_logprobs,
-            reply=given.reply,
+            prediction=None if answer.node is None else answer.node.id,
+            option_logprobs=None if logprobs is None else logprobs.tolist(),
+            reply=answer.reply,
             rotation=rotation,
         )

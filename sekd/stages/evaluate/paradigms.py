@@ -1,4 +1,4 @@
-"""The three ways to ask, as conversations about one picture: joint, independent, conditioned.
+"""The three ways to ask about a sample, as conversations: joint, independent, conditioned.
 
 ============  =============  ================================================
 paradigm      calls / image  what a call sees
@@ -11,8 +11,7 @@ conditioned   L              one level's question and the answers already given
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sekd.config import ElicitSpec, Paradigm
 from sekd.data.questions import Question
@@ -21,127 +20,96 @@ from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat, TokenIds
 from sekd.models.prompts import ParsedAnswer, find_joint_answers
-from sekd.stages.walk import PreparedSample, walk
-
-
-@dataclass(frozen=True)
-class LetterPosition:
-    """Where the letter of a free reply stands: all before it, and the tokens of all letters."""
-
-    before: TokenIds
-    option_ids: TokenIds
-
-
-@dataclass(frozen=True)
-class LevelAnswer:
-    """What a model answered to one question.
-
-    Attributes:
-        choice: index of the option; ``None`` where the reply could not be parsed.
-        option_logprobs: over the whole vocabulary; ``None`` where they are not known.
-        reply: the whole text, of a free one.
-        letter: of a free reply; ``None`` where it could not be found among the tokens.
-    """
-
-    question: Question
-    choice: int | None
-    option_logprobs: Sequence[float] | None = None
-    reply: str | None = None
-    letter: LetterPosition | None = None
+from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers, average_orders
+from sekd.stages.prepare import PreparedSample
+from sekd.stages.walk import ask_letters, walk
 
 
 def run_paradigm(
-    paradigm: Paradigm, chat: Chat, dataset: Dataset, picture: PreparedSample, teacher: ElicitSpec
-) -> Conversation[list[LevelAnswer]]:
-    """Ask all questions of a picture.
+    paradigm: Paradigm, chat: Chat, dataset: Dataset, prepared: PreparedSample, teacher: ElicitSpec
+) -> Conversation[SampleAnswers]:
+    """Ask all questions of a sample.
 
     Args:
         teacher: how the conditioned paradigm walks.
     """
     if paradigm == "joint":
-        return _joint(chat, dataset, picture)
+        return _ask_jointly(chat, dataset, prepared)
     if paradigm == "independent":
-        return _independent(chat, picture)
-    return _conditioned(chat, dataset, picture, teacher)
+        return _ask_independently(chat, prepared)
+    return walk(chat, dataset, prepared, teacher)
 
 
-def _joint(
-    chat: Chat, dataset: Dataset, picture: PreparedSample
-) -> Conversation[list[LevelAnswer]]:
-    questions = picture.questions or ()
+def _ask_jointly(
+    chat: Chat, dataset: Dataset, prepared: PreparedSample
+) -> Conversation[SampleAnswers]:
+    questions = prepared.questions or ()
     prompt = chat.joint_prompt(questions, dataset.taxonomy.root)
-    room = chat.max_joint_tokens(questions)
-    reply = yield from write(Write(picture.prompt(prompt), room, chat.end_ids[0]))
+    max_new_tokens = chat.max_joint_tokens(questions)
+    reply = yield from write(Write(prepared.prompt(prompt), max_new_tokens, chat.end_ids[0]))
     text = chat.decode(reply.token_ids)
-    return [
-        LevelAnswer(
+    parsed = find_joint_answers(text, questions)
+    levels = [
+        LevelAnswer(question, choice=None, reply=text)
+        if answer is None
+        else LevelAnswer(
             question,
-            found and found.choice,
+            choice=answer.choice,
             reply=text,
-            letter=found and _letter(chat, question, prompt, reply.token_ids, found),
+            letter=_find_letter(chat, question, prompt, reply.token_ids, answer),
         )
-        for question, found in zip(questions, find_joint_answers(text, questions), strict=True)
+        for question, answer in zip(questions, parsed, strict=True)
     ]
+    return SampleAnswers(prepared.sample.id, tuple(levels))
 
 
-def _letter(
-    chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, found: ParsedAnswer
+def _find_letter(
+    chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, parsed: ParsedAnswer
 ) -> LetterPosition | None:
-    """The letter's token: one that is a letter's, and whose text ends where the letter does."""
+    """Find the token of a parsed letter: it is a letter's, and its text ends where the letter does.
+
+    The letter of a joint answer's line may be another token than that of a dialogue; both count.
+    """
     for letter_ids in (chat.joint_letter_ids(question), chat.letter_ids):
         for index, token in enumerate(reply):
-            if (
-                token == letter_ids[found.choice]
-                and len(chat.decode(reply[: index + 1])) == found.offset + 1
-            ):
-                return LetterPosition(
-                    (*prompt, *reply[:index]), letter_ids[: len(question.options)]
-                )
+            if token != letter_ids[parsed.choice]:
+                continue
+            if len(chat.decode(reply[: index + 1])) == parsed.offset + 1:
+                prefix_ids = (*prompt, *reply[:index])
+                return LetterPosition(prefix_ids, letter_ids[: len(question.options)])
     return None
 
 
+def _ask_independently(chat: Chat, prepared: PreparedSample) -> Conversation[SampleAnswers]:
+    turns = [chat.first_turn(question, []) for question in prepared.questions or ()]
+    responses = yield from ask_letters(chat, prepared, turns)
+    levels = [
+        average_orders([turn], [response]) for turn, response in zip(turns, responses, strict=True)
+    ]
+    return SampleAnswers(prepared.sample.id, tuple(levels))
+
+
 def measure_letters(
-    picture: PreparedSample, answers: Sequence[LevelAnswer]
-) -> Conversation[list[LevelAnswer]]:
-    """The same answers with the distribution at each letter of a free reply.
+    prepared: PreparedSample, answers: SampleAnswers
+) -> Conversation[SampleAnswers]:
+    """Measure the distribution over the options at each letter of a free reply.
 
-    It stays unknown where the letter was not found, or the model does not take the prompt.
+    It stays unknown where the letter was not found, or where the model does not take the prompt.
     """
-    known = [(answer, answer.letter) for answer in answers if answer.letter is not None]
-    if not known:
-        return list(answers)
+    letters = [
+        (index, answer.letter)
+        for index, answer in enumerate(answers.levels)
+        if answer.letter is not None
+    ]
+    if not letters:
+        return answers
+    requests = [Ask(prepared.prompt(letter.prefix_ids), letter.option_ids) for _, letter in letters]
     try:
-        measured = yield from ask(
-            [Ask(picture.prompt(letter.before), letter.option_ids) for _, letter in known]
-        )
+        responses = yield from ask(requests)
     except SampleError:
-        return list(answers)
-    logprobs = {
-        id(answer): seen.option_logprobs.tolist()
-        for (answer, _), seen in zip(known, measured, strict=True)
-    }
-    return [replace(answer, option_logprobs=logprobs.get(id(answer))) for answer in answers]
-
-
-def _independent(chat: Chat, picture: PreparedSample) -> Conversation[list[LevelAnswer]]:
-    turns = [chat.first_turn(question, []) for question in picture.questions or ()]
-    answers = yield from ask(
-        [
-            Ask(picture.prompt(turn.token_ids), chat.letter_ids[: len(turn.question.options)])
-            for turn in turns
-        ]
-    )
-    return [
-        LevelAnswer(turn.question, answer.choice, answer.option_logprobs.tolist())
-        for turn, answer in zip(turns, answers, strict=True)
-    ]
-
-
-def _conditioned(
-    chat: Chat, dataset: Dataset, picture: PreparedSample, teacher: ElicitSpec
-) -> Conversation[list[LevelAnswer]]:
-    dialogue = yield from walk(chat, dataset, picture, teacher)
-    return [
-        LevelAnswer(step.question, step.choice, step.mean_logprobs.tolist())
-        for step in dialogue.steps
-    ]
+        return answers
+    levels = list(answers.levels)
+    for (index, _), response in zip(letters, responses, strict=True):
+        logprobs = response.option_logprobs
+        levels[index] = replace(levels[index], option_logprobs=logprobs, mean_logprobs=logprobs)
+    return replace(answers, levels=tuple(levels))

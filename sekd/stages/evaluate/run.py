@@ -1,4 +1,4 @@
-"""Evaluation: every cell, and the metrics, tables and rows made from them."""
+"""Evaluation: run every cell, and write the metrics, the table and the rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sekd.stages.fingerprints import dataset_fields, hash_images
 
 
 class Evaluated(NamedTuple):
-    """What ``metrics.json`` holds, the table of ``metrics.md``, and the cells behind them."""
+    """The content of ``metrics.json``, the table of ``metrics.md``, and the cells behind them."""
 
     content: dict[str, Any]
     table: Table
@@ -43,7 +43,6 @@ class Evaluated(NamedTuple):
     @property
     def figures(self) -> Evaluation:
         """The content, cell by cell."""
-
         cells = [CellResult.of(row) for row in self.content["rows"]]
         return Evaluation(run="", cells={cell.key: cell for cell in cells})
 
@@ -54,38 +53,36 @@ def run_evaluation(
     """Run every cell of the evaluation; cells that are done are not run again.
 
     Args:
-        student: the adapter that is evaluated under that name.
-        folder: where metrics.json, metrics.md and predictions.parquet go. The cells themselves are
-            below the run's directory, wherever these are.
+        student: the student's adapter; ``None`` leaves the student out.
+        folder: where metrics.json, metrics.md and predictions.parquet are written. The cells
+            themselves always stay below the run's directory.
 
     Raises:
-        IncompleteError: shards of some cells are left.
+        IncompleteError: if shards of some cells are left.
     """
-
     spec = config.evaluate
     datasets = evaluated_datasets(config)
     cells = cells_of(config, candidates_of(config, student), datasets)
-    kept = EngineCache() if spec.runtime.executor == "inline" else None
+    engines = EngineCache() if spec.runtime.executor == "inline" else None
+    settings = run_settings(spec.runtime, retry_failed=retry_failed)
     try:
-        done = _run_cells(
-            config, cells, kept, run_settings(spec.runtime, retry_failed=retry_failed)
-        )
+        outcomes = _run_cells(config, cells, engines, settings)
     finally:
-        if kept is not None:
-            kept.close()
-    incomplete = [outcome for outcome in done if outcome.manifest is None]
+        if engines is not None:
+            engines.close()
+    incomplete = [outcome for outcome in outcomes if outcome.manifest is None]
     if incomplete:
         raise IncompleteError(incomplete)
-    results = _results(cells, [outcome.manifest for outcome in done if outcome.manifest])
+    manifests = [outcome.manifest for outcome in outcomes if outcome.manifest]
+    results = _finished_cells(cells, manifests)
     if "taxonomy" in spec.controls:
         results += [solve_options(dataset, spec.seed) for dataset in datasets]
     results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
-    return _written(config, results, folder)
+    return _write_results(config, results, folder)
 
 
 def evaluated_datasets(config: RunConfig) -> list[Dataset]:
-    """The datasets of the evaluation, as many samples of each as it takes."""
-
+    """Load the datasets of ``evaluate.datasets``, each cut to ``evaluate.limit`` samples."""
     spec = config.evaluate
     datasets = [
         Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
@@ -94,10 +91,10 @@ def evaluated_datasets(config: RunConfig) -> list[Dataset]:
 
 
 def check_evaluation(config: RunConfig) -> None:
-    """What would end an evaluation of students, said before they are trained.
+    """Check, before students are trained, that their evaluation can run.
 
     Raises:
-        ConfigError: if a dataset cannot be loaded, or the joint paradigm is not measured.
+        ConfigError: if a dataset cannot be loaded, or the joint paradigm is not evaluated.
     """
     if not evaluated_datasets(config):
         raise ConfigError("evaluate.datasets: none is named; give labelled images")
@@ -108,11 +105,10 @@ def check_evaluation(config: RunConfig) -> None:
 def _run_cells(
     config: RunConfig,
     cells: Sequence[EvaluationCell],
-    kept: EngineCache | None,
+    engines: EngineCache | None,
     settings: Mapping[str, Any],
 ) -> list[Outcome]:
-    """Every cell to its end, whatever became of the others."""
-
+    """Run every cell, also where an earlier one was left incomplete."""
     fields: dict[tuple[str, int], dict[str, Any]] = {}
     outcomes = []
     for cell in cells:
@@ -126,32 +122,34 @@ def _run_cells(
             cell_fields(config, cell, fields[key]),
             partial(Plan.split, ids, config.evaluate.runtime.shard_size),
         )
-        outcomes.append(run_stage(stage, partial(CellWorker, config, cell, kept), **settings))
+        outcomes.append(run_stage(stage, partial(CellWorker, config, cell, engines), **settings))
     return outcomes
 
 
-def _results(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) -> list[CellRows]:
-
+def _finished_cells(
+    cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]
+) -> list[CellRows]:
     return [
         CellRows(
             names=cell.names,
             taxonomy=cell.dataset.taxonomy,
             rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
             num_quarantined=len(manifest.quarantined),
-            cost=mean_cost({f: manifest.stats(f) for f in COST_KEYS}, manifest.num_samples),
+            cost=mean_cost({key: manifest.stats(key) for key in COST_KEYS}, manifest.num_samples),
         )
         for cell, manifest in zip(cells, manifests, strict=True)
     ]
 
 
-def _written(config: RunConfig, results: Sequence[CellRows], folder: Location) -> Evaluated:
-    """What the cells come to, also in the folder."""
-
-    learned = config.dataset(config.elicit.dataset, "elicit.dataset")
-    distilled = Taxonomy.load(learned.taxonomy, level_names=learned.level_names)
+def _write_results(config: RunConfig, results: Sequence[CellRows], folder: Location) -> Evaluated:
+    """Summarize the cells, and write the summary, its table and all rows."""
+    train_spec = config.dataset(config.elicit.dataset, "elicit.dataset")
+    distilled = Taxonomy.load(train_spec.taxonomy, level_names=train_spec.level_names)
     content = summarize(results, config.evaluate, distilled)
     ranks = {
-        result.names["dataset"]: {n.depth: n.rank for n in result.taxonomy.nodes if n.depth}
+        result.names["dataset"]: {
+            node.depth: node.rank for node in result.taxonomy.nodes if node.depth
+        }
         for result in results
     }
     table = cells_table(map(CellResult.of, content["rows"]), ranks)

@@ -1,4 +1,4 @@
-"""Anybody's predictions: two layouts, three formats, names or ids, and every fault by its line."""
+"""Files of predictions: two layouts, three formats, names or ids, and every fault by its line."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def read(path: Path, **options: Any) -> ResolvedPredictions:
     return resolve_predictions(path, TREE, **options)
 
 
-def the_cell(path: Path, **options: Any) -> dict[str, tuple[str, str]]:
+def only_cell(path: Path, **options: Any) -> dict[str, tuple[str, str]]:
     (cell,) = read(path, **options).cells
     return shown(cell)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_row_for_each_level(tmp_path: Path, kind: str) -> None:
+def test_a_row_may_be_a_level_in_every_format(tmp_path: Path, kind: str) -> None:
     names = ["sample_id", "level", "truth", "prediction"]
-    assert the_cell(write(tmp_path / f"p.{kind}", names, ROWS)) == PATHS
+    assert only_cell(write(tmp_path / f"p.{kind}", names, ROWS)) == PATHS
     numbered = [(int(sample), *rest) for sample, *rest in ROWS]
-    assert the_cell(write(tmp_path / f"n.{kind}", names, numbered)) == PATHS
+    assert only_cell(write(tmp_path / f"n.{kind}", names, numbered)) == PATHS
     ids = {"x": "r/x", "y": "r/y", "z": "r/z", "": None}
     by_id = [
         (
@@ -102,11 +102,11 @@ def test_a_row_for_each_level(tmp_path: Path, kind: str) -> None:
         )
         for sample, level, truth, answer in ROWS
     ]
-    assert the_cell(write(tmp_path / f"i.{kind}", names, by_id)) == PATHS
+    assert only_cell(write(tmp_path / f"i.{kind}", names, by_id)) == PATHS
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_row_for_each_path(tmp_path: Path, kind: str) -> None:
+def test_a_row_may_be_a_path_in_every_format(tmp_path: Path, kind: str) -> None:
     names = ["sample_id", "truth", "prediction"]
     lists: list[tuple[str, Any, Any]] = [
         ("1", ["x", "a"], ["X ", "c"]),
@@ -114,15 +114,15 @@ def test_a_row_for_each_path(tmp_path: Path, kind: str) -> None:
         ("3", ["z"], ["x", "b"]),  # what lies below the truth's last level is not looked at
     ]
     as_json = [(i, json.dumps(truth), json.dumps(answer)) for i, truth, answer in lists]
-    assert the_cell(write(tmp_path / f"j.{kind}", names, as_json)) == PATHS
+    assert only_cell(write(tmp_path / f"j.{kind}", names, as_json)) == PATHS
     if kind != "csv":
-        assert the_cell(write(tmp_path / f"l.{kind}", names, lists)) == PATHS
+        assert only_cell(write(tmp_path / f"l.{kind}", names, lists)) == PATHS
     from_root = [
         (i, json.dumps(["R", *truth]), json.dumps(["r", *answer])) for i, truth, answer in lists
     ]
-    assert the_cell(write(tmp_path / f"r.{kind}", names, from_root)) == PATHS
+    assert only_cell(write(tmp_path / f"r.{kind}", names, from_root)) == PATHS
     leaves = [("1", "a", "c"), ("2", "a of y", "r/y"), ("3", "r/z", "gnu"), ("4", "z", "")]
-    assert the_cell(write(tmp_path / f"n.{kind}", names, leaves)) == {
+    assert only_cell(write(tmp_path / f"n.{kind}", names, leaves)) == {
         "1": ("r/x r/x/a", "r/y r/y/c"),
         "2": ("r/y r/y/a", "r/y -"),
         "3": ("r/z", "?"),
@@ -137,7 +137,7 @@ def test_a_name_of_several_nodes_is_the_one_below_its_own_parent(tmp_path: Path)
             for level, truth, answer in zip((1, 2), "xa", answers, strict=True)
         ]
         path = write(tmp_path / "p.jsonl", ["sample_id", "level", "truth", "prediction"], rows)
-        return the_cell(path)["1"][1]
+        return only_cell(path)["1"][1]
 
     assert predicted("x", "a") == "r/x r/x/a"
     assert predicted("y", "a") == "r/y r/y/a"  # wrong, by its own path
@@ -145,7 +145,7 @@ def test_a_name_of_several_nodes_is_the_one_below_its_own_parent(tmp_path: Path)
     assert predicted("", "a") == "- r/x/a"
 
 
-def test_unknown_predictions_are_wrong_counted_and_told_with_their_lines(tmp_path: Path) -> None:
+def test_unknown_predictions_are_wrong_and_warned_of_with_their_lines(tmp_path: Path) -> None:
     rows = [
         *ROWS[:2],
         ("2", 1, "y", "gnu"),
@@ -163,7 +163,7 @@ def test_unknown_predictions_are_wrong_counted_and_told_with_their_lines(tmp_pat
     assert warning.endswith("and 4 more)")
 
 
-def test_cells_are_told_apart(tmp_path: Path) -> None:
+def test_cells_are_resolved_apart(tmp_path: Path) -> None:
     names = ["model", "paradigm", "sample_id", "level", "truth", "prediction"]
     rows = [("student", "joint", *row) for row in ROWS]
     rows += [
@@ -198,7 +198,7 @@ def test_cells_may_come_in_any_order(tmp_path: Path) -> None:
         assert shown(cell)["1"][0].endswith(leaf)
 
 
-def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+def test_of_names_that_differ_in_case_the_one_as_written_is_meant(tmp_path: Path) -> None:
     tree = Taxonomy.from_paths({"one": ["r", "Q", "q1"], "two": ["r", "q", "q2"]})
     rows = [("1", "q1", "q"), ("2", "q2", "Q")]
     levels = [
@@ -211,7 +211,7 @@ def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
     assert shown(cell) == {"1": ("r/Q r/Q/q1", "r/q r/Q/q1"), "2": ("r/q r/q/q2", "r/Q r/q/q2")}
 
 
-def test_a_node_that_has_the_roots_name(tmp_path: Path) -> None:
+def test_a_list_may_start_with_a_node_of_the_roots_name(tmp_path: Path) -> None:
     tree = Taxonomy.from_paths({"a": ["r", "r", "a"], "b": ["r", "r", "b"]})
     path = write(
         tmp_path / "p.csv", ["sample_id", "truth", "prediction"], [("1", '["r", "a"]', '["r"]')]
@@ -220,11 +220,11 @@ def test_a_node_that_has_the_roots_name(tmp_path: Path) -> None:
     assert shown(cell) == {"1": ("r/r r/r/a", "r/r -")}
 
 
-def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
+def test_the_root_is_scored_on_request(tmp_path: Path) -> None:
     names = ["sample_id", "level", "truth", "prediction"]
     rows = [("1", 0, "r", ""), ("1", 1, "z", "z")]
     path = write(tmp_path / "p.csv", names, rows)
-    assert the_cell(path) == {"1": ("r/z", "r/z")}
+    assert only_cell(path) == {"1": ("r/z", "r/z")}
     (cell,) = read(path, score_root=True).cells
     assert shown(cell) == {"1": ("r r/z", "- r/z")}
     assert cell.paths.first_level == 0
@@ -232,7 +232,7 @@ def test_the_root_is_scored_where_asked(tmp_path: Path) -> None:
         read(write(tmp_path / "q.csv", names, rows[1:]), score_root=True)
     lists = [("1", '["r", "z"]', '["r", "x"]')]
     path = write(tmp_path / "l.csv", ["sample_id", "truth", "prediction"], lists)
-    assert the_cell(path, score_root=True) == {"1": ("r r/z", "r r/x")}
+    assert only_cell(path, score_root=True) == {"1": ("r r/z", "r r/x")}
     rootless = Taxonomy.from_paths({"a": ["x", "a"], "b": ["y", "b"]})
     with pytest.raises(ConfigError, match="share no root"):
         resolve_predictions(path, rootless, score_root=True)
@@ -282,7 +282,7 @@ def test_faults_that_leave_no_score_are_refused(tmp_path: Path, message: str) ->
     assert str(raised.value).count(" (line ") == 1  # and nothing else is made of it
 
 
-def test_all_kinds_of_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_kinds_of_faults_are_listed_at_once(tmp_path: Path) -> None:
     rows = [
         (f"{kind}{row[0]}", *row[1:]) for kind, rows in enumerate(FAULTS.values()) for row in rows
     ]
@@ -292,7 +292,7 @@ def test_all_kinds_of_faults_are_told_at_once(tmp_path: Path) -> None:
     assert str(raised.value).count(" (line ") == len(FAULTS) - 1  # every sample has an id now
 
 
-def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+def test_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
     bad = 'sample_id,level,truth,prediction\n\n"a\nb",1,z,z\n\n2,1,gnu,z\n'
     (tmp_path / "p.csv").write_text(bad, encoding="utf-8-sig")
     with pytest.raises(ConfigError, match=r"\(line 6: 'gnu'"):
@@ -316,7 +316,7 @@ def test_a_line_break_in_a_cell_is_no_new_row(tmp_path: Path) -> None:
     assert cell.paths.sample_ids.to_pylist() == ids
 
 
-def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
+def test_jsonl_columns_may_be_of_two_kinds(tmp_path: Path) -> None:
     rows = [
         {"sample_id": 1, "truth": ["z"], "prediction": "r/z", "extra": {}},
         {"sample_id": "02", "prediction": ["x", "b"], "truth": '["x", "b"]', "extra": 3},
@@ -324,7 +324,7 @@ def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
     ]
     path = tmp_path / "p.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert the_cell(path) == {
+    assert only_cell(path) == {
         "1": ("r/z", "r/z"),
         "02": ("r/x r/x/b", "r/x r/x/b"),
         "2024-01-01": ("r/x r/x/b", "- -"),
@@ -367,7 +367,9 @@ def test_jsonl_whose_columns_are_of_two_kinds(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_files_that_cannot_be_read_are_refused(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
@@ -381,7 +383,7 @@ LEAVES = st.sampled_from(["r/x/a", "r/x/b", "r/y/c", "r/y/a", "r/z"])
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(LEAVES, LEAVES), min_size=1, max_size=8), st.randoms())
-def test_both_layouts_say_the_same(
+def test_both_layouts_give_the_same_paths(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], rng: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("p")
@@ -394,8 +396,8 @@ def test_both_layouts_say_the_same(
                 (sample, level, name, answer[level - 1] if level <= len(answer) else None)
             )
     rng.shuffle(levels)
-    by_level = the_cell(
+    by_level = only_cell(
         write(folder / "a.jsonl", ["sample_id", "level", "truth", "prediction"], levels)
     )
-    by_path = the_cell(write(folder / "b.parquet", ["sample_id", "truth", "prediction"], paths))
+    by_path = only_cell(write(folder / "b.parquet", ["sample_id", "truth", "prediction"], paths))
     assert by_level == by_path

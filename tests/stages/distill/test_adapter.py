@@ -1,4 +1,4 @@
-"""Where the adapter is: on the language model alone, and as configured."""
+"""The adapter is on the language model alone, and as configured."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def base(tiny_model: Path) -> torch.nn.Module:
     return loading.load_model(ModelSpec(path=str(tiny_model), dtype="float32"))
 
 
-def test_names_match_below_the_blocks_alone(base: torch.nn.Module) -> None:
-    found = adapted_modules(base, ["q_proj", "down_proj"])
-    assert found == [
+def test_names_match_inside_the_blocks_only(base: torch.nn.Module) -> None:
+    assert adapted_modules(base, ["q_proj", "down_proj"]) == [
         f"{BLOCKS}.{block}.{name}"
         for block in range(4)
         for name in ("self_attn.q_proj", "mlp.down_proj")
@@ -35,7 +34,7 @@ def test_names_match_below_the_blocks_alone(base: torch.nn.Module) -> None:
     assert VISION in {name for name, _ in base.named_modules()}  # it has a q_proj, too
 
 
-def test_a_full_path_is_taken(base: torch.nn.Module) -> None:
+def test_a_full_path_selects_one_layer(base: torch.nn.Module) -> None:
     path = f"{BLOCKS}.2.self_attn.o_proj"
     assert adapted_modules(base, [path]) == [path]
     student = add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=(path,))))
@@ -48,14 +47,17 @@ def test_a_path_outside_the_blocks_is_refused(base: torch.nn.Module, path: str) 
         adapted_modules(base, ["q_proj", path])
 
 
-@pytest.mark.parametrize("name", ["fc1", "proj", "no_proj"])  # the tower's, the merger's, nobody's
-def test_an_unknown_name_is_named(base: torch.nn.Module, name: str) -> None:
+# These names are in the vision tower, in the merger, and nowhere.
+@pytest.mark.parametrize("name", ["fc1", "proj", "no_proj"])
+def test_an_unknown_name_is_refused(base: torch.nn.Module, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"no linear layer {name} below .*; there are down_proj"):
         adapted_modules(base, ["q_proj", name])
 
 
 @pytest.mark.parametrize("kind", ["rslora", "dora"])
-def test_variants(base: torch.nn.Module, tmp_path: Path, kind: str) -> None:
+def test_rslora_and_dora_change_the_adapter(
+    base: torch.nn.Module, tmp_path: Path, kind: str
+) -> None:
     lora = LoraSpec(rank=16, alpha=16, **{kind: True})
     student = add_adapter(base, DistillSpec(lora=lora))
     layer = student.get_submodule(f"base_model.model.{BLOCKS}.0.self_attn.q_proj")
@@ -65,7 +67,7 @@ def test_variants(base: torch.nn.Module, tmp_path: Path, kind: str) -> None:
     assert any("magnitude" in name for name in names) == (kind == "dora")
 
 
-def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path) -> None:
+def test_training_continues_from_the_initial_adapter(base: torch.nn.Module, tmp_path: Path) -> None:
     spec = DistillSpec(lora=LoraSpec(rank=4, alpha=8))
     first = add_adapter(base, spec)
     for name, weights in first.named_parameters():
@@ -73,15 +75,15 @@ def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path)
             torch.nn.init.normal_(weights)
     first.save_pretrained(str(tmp_path))
     before = {name: weights.clone() for name, weights in first.named_parameters()}
-    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
-    second = add_adapter(again, spec.model_copy(update={"initial_adapter": tmp_path}))
+    new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    second = add_adapter(new_base, spec.model_copy(update={"initial_adapter": tmp_path}))
     for name, weights in second.named_parameters():
         assert torch.equal(weights, before[name])
         assert weights.requires_grad == ("lora_" in name)
 
 
 @pytest.mark.parametrize(
-    ("begun", "message"),
+    ("initial", "message"),
     [
         ({"rank": 4}, r"has r 4, distill\.lora asks for 64"),
         ({"dropout": 0.0}, r"has lora_dropout 0\.0, distill\.lora asks for 0\.2"),
@@ -91,30 +93,33 @@ def test_one_adapter_goes_on_from_another(base: torch.nn.Module, tmp_path: Path)
         ),
     ],
 )
-def test_an_adapter_that_is_not_like_the_one_asked_for_is_refused(
-    base: torch.nn.Module, tmp_path: Path, begun: dict[str, object], message: str
+def test_an_initial_adapter_with_other_settings_is_refused(
+    base: torch.nn.Module, tmp_path: Path, initial: dict[str, object], message: str
 ) -> None:
-    add_adapter(base, DistillSpec(lora=LoraSpec(**begun))).save_pretrained(str(tmp_path))
-    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    add_adapter(base, DistillSpec(lora=LoraSpec(**initial))).save_pretrained(str(tmp_path))
+    new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     with pytest.raises(ConfigError, match=message):
-        add_adapter(again, DistillSpec(initial_adapter=tmp_path))
+        add_adapter(new_base, DistillSpec(initial_adapter=tmp_path))
 
 
-def test_an_adapter_on_what_sees_the_image_is_refused(
+def test_an_initial_adapter_on_the_vision_tower_is_refused(
     base: torch.nn.Module, tmp_path: Path
 ) -> None:
-    """Made elsewhere, on every ``q_proj`` there is: it would go on to train the vision tower."""
+    """Another program may adapt every ``q_proj``; such an adapter would train the vision tower."""
     config = LoraConfig(r=64, lora_alpha=64, lora_dropout=0.2, target_modules=["q_proj"])
     get_peft_model(base, config).save_pretrained(str(tmp_path))
-    again = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
+    new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     lora = LoraSpec(target_modules=("q_proj",))
     with pytest.raises(ConfigError, match=rf"differ in 3 layers, e\.g\. {VISION}"):
-        add_adapter(again, DistillSpec(initial_adapter=tmp_path, lora=lora))
+        add_adapter(new_base, DistillSpec(initial_adapter=tmp_path, lora=lora))
 
 
-def test_the_layers_are_in_the_log(base: torch.nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_adapted_layers_are_logged(
+    base: torch.nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, logger="sekd")
     add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=("o_proj",))))
-    (line,) = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
+    debug = [record for record in caplog.records if record.levelno == logging.DEBUG]
+    (line,) = [record.getMessage() for record in debug]
     paths = ", ".join(f"{BLOCKS}.{block}.self_attn.o_proj" for block in range(4))
     assert line == f"adapted: {paths}"

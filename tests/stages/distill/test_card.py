@@ -1,4 +1,4 @@
-"""The card that goes with an adapter."""
+"""The model card of an adapter."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MODULES = [f"{PATH}.{block}.self_attn.q_proj" for block in (*range(12), 14, 20, 
 MODULES += [f"{PATH}.3.mlp.up_proj"]
 
 
-def test_every_adapted_layer_is_in_it(config: RunConfig) -> None:
+def test_the_card_lists_every_adapted_layer(config: RunConfig) -> None:
     card = model_card(config, MODULES, [])
     assert "- Adapted: 16 linear layers of the language model" in card
     assert f"| `{PATH}.*.self_attn.q_proj` | 0-11, 14, 20-21 |\n" in card
     assert f"| `{PATH}.*.mlp.up_proj` | 3 |\n\n</details>" in card
 
 
-def test_it_says_whose_labels_were_learned(config: RunConfig) -> None:
+def test_the_card_says_whose_labels_were_learned(config: RunConfig) -> None:
     assert "No human label" in model_card(config, MODULES, [])
     losses = LossWeights(soft=0.0, feature=0.0)
     baseline = config.model_copy(update={"distill": DistillSpec(labels="truth", losses=losses)})
@@ -26,13 +26,13 @@ def test_it_says_whose_labels_were_learned(config: RunConfig) -> None:
     assert "from the labels that the images came with" in card
 
 
-def test_no_dora_is_said_to_be_served(config: RunConfig) -> None:
-    assert "or as a LoRA of vLLM." in model_card(config, MODULES, [])
+def test_the_card_offers_vllm_except_for_dora(config: RunConfig) -> None:
+    assert "or as a LoRA adapter in vLLM." in model_card(config, MODULES, [])
     dora = config.model_copy(update={"distill": DistillSpec(lora=LoraSpec(dora=True))})
-    assert "through `PeftModel.from_pretrained`.\n" in model_card(dora, MODULES, [])
+    assert "Load it with `PeftModel.from_pretrained`.\n" in model_card(dora, MODULES, [])
 
 
-def test_the_last_logged_terms_are_shown(config: RunConfig) -> None:
+def test_the_card_shows_the_last_logged_terms(config: RunConfig) -> None:
     history = [{"loss": 2.0, "hard": 1.0}, {"loss": 1.5, "hard": 0.25}, {"train_runtime": 3.0}]
     card = model_card(config, MODULES, history)
     assert "| loss | 1.5000 |\n| hard | 0.2500 |" in card

@@ -1,4 +1,4 @@
-"""Which checkpoint is gone on from."""
+"""Which checkpoint a training resumes from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sekd.stages.distill.checkpoints import last_checkpoint
 
 
-def write(directory: Path, step: int) -> Path:
+def write_checkpoint(directory: Path, step: int) -> Path:
     folder = directory / f"checkpoint-{step}"
     folder.mkdir()
     state = {"global_step": step, "max_steps": 10, "log_history": [{"step": step, "loss": 1.0}]}
@@ -18,28 +18,26 @@ def write(directory: Path, step: int) -> Path:
     return folder
 
 
-def test_the_last_is_the_one_of_the_most_steps(tmp_path: Path) -> None:
+def test_the_last_checkpoint_is_the_one_with_the_most_steps(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "nowhere") is None
     for step in (10, 2, 8):
-        write(tmp_path, step)
-    found = last_checkpoint(tmp_path)
-    assert found is not None
-    assert found.path.name == "checkpoint-10"
-    assert found.is_final
-    assert found.history == [{"step": 10, "loss": 1.0}]
+        write_checkpoint(tmp_path, step)
+    checkpoint = last_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.path.name == "checkpoint-10"
+    assert checkpoint.is_final
+    assert checkpoint.history == [{"step": 10, "loss": 1.0}]
 
 
 @pytest.mark.parametrize("num_bytes", [None, 0, 1, 40, -1])
-def test_what_was_not_written_to_its_end_is_passed_over(
-    tmp_path: Path, num_bytes: int | None
-) -> None:
-    write(tmp_path, 2)
-    state = write(tmp_path, 4) / "trainer_state.json"
+def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path, num_bytes: int | None) -> None:
+    write_checkpoint(tmp_path, 2)
+    state = write_checkpoint(tmp_path, 4) / "trainer_state.json"
     if num_bytes is None:
         state.unlink()
     else:
         state.write_bytes(state.read_bytes()[:num_bytes])
-    found = last_checkpoint(tmp_path)
-    assert found is not None
-    assert found.path.name == "checkpoint-2"
-    assert not found.is_final
+    checkpoint = last_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.path.name == "checkpoint-2"
+    assert not checkpoint.is_final

@@ -1,4 +1,4 @@
-"""The course of a training as a table and a figure."""
+"""The curves of a training as a table and a figure."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def test_a_row_for_each_logged_step_and_a_column_for_each_term(tmp_path: Path) -
     ]
 
 
-def test_the_figure_is_a_picture_with_a_panel_for_each_column(tmp_path: Path) -> None:
-    """Three to a row; a training of one step and one whose loss is nothing are drawn, too."""
+def test_the_figure_has_a_panel_for_each_column(tmp_path: Path) -> None:
+    """Three panels a row. A training of one step or with a loss of 0 can be drawn, too."""
     heights = []
     for terms in ({}, {"hard": 0.0, "soft": 0.0}, {"hard": 1.0, "soft": 1.0, "replay": 0.1}):
         write_curves([{"step": 1, "loss": 0.0, **terms}], tmp_path)
-        with Image.open(tmp_path / "curves.png") as picture:
-            picture.load()
-            assert picture.getpixel((0, 0)) == (255, 255, 255, 255)
-            assert len(picture.getcolors(1 << 24) or []) > 10
-            heights.append(picture.height)
+        with Image.open(tmp_path / "curves.png") as image:
+            image.load()
+            assert image.getpixel((0, 0)) == (255, 255, 255, 255)
+            assert len(image.getcolors(1 << 24) or []) > 10
+            heights.append(image.height)
     assert heights[0] == heights[1] == heights[2] / 2
 
 
-def test_nothing_unfinished_is_left(tmp_path: Path) -> None:
+def test_no_temporary_file_is_left(tmp_path: Path) -> None:
     write_curves(HISTORY, tmp_path)
     write_curves(HISTORY[:1], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "curves.png"]

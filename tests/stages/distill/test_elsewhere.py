@@ -1,4 +1,4 @@
-"""The adapter elsewhere: plain PEFT and transformers, and vLLM, answer with it as sekd does."""
+"""The adapter outside sekd: PEFT with transformers, and vLLM, answer with it as sekd does."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ needs_vllm = pytest.mark.skipif(
 
 
 @dataclass(frozen=True)
-class Answered:
+class JointReply:
     """One image's joint reply, and the log-probabilities of its first level's letters."""
 
-    reply: str
-    letters: np.ndarray[Any, Any]
+    text: str
+    letter_logprobs: np.ndarray[Any, Any]
 
 
 class Exam:
-    """Drawn pictures under the joint prompt."""
+    """Images of the drawn world with the joint prompt."""
 
     def __init__(self, elicited: Elicited) -> None:
         self.model, self.chat = elicited.config.model, elicited.chat
@@ -66,17 +66,17 @@ class Exam:
                 )
             )
 
-    def through(self, name: str, adapter: Path | None) -> list[Answered]:
-        """By one of our engines."""
+    def answer_with_engine(self, name: str, adapter: Path | None) -> list[JointReply]:
+        """Answer every image with one of sekd's engines."""
         args = {"max_model_len": 1024} if name == "vllm" else {}
         engine = open_engine(
             name, self.model, self.chat, adapter=adapter, batch_size=4, engine_args=args
         )
-        answered = dict(engine.run(self._talk(number) for number in range(NUM_IMAGES)))
+        replies = dict(engine.run(self._conversation(number) for number in range(NUM_IMAGES)))
         engine.close()
-        return [answered[number] for number in range(NUM_IMAGES)]
+        return [replies[number] for number in range(NUM_IMAGES)]
 
-    def _talk(self, number: int) -> Conversation[tuple[int, Answered]]:
+    def _conversation(self, number: int) -> Conversation[tuple[int, JointReply]]:
         questions, chat = self.questions[number], self.chat
         ids = chat.joint_prompt(questions, self.root)
 
@@ -84,13 +84,13 @@ class Exam:
             return Prompt(token_ids, self.images[number], str(number))
 
         reply = yield from write(Write(prompt(ids), NUM_WRITTEN, chat.end_ids[0]))
-        lead = chat.encode(prompts.answer_prefix(questions[0]))
+        prefix = chat.encode(prompts.answer_prefix(questions[0]))
         letters = chat.joint_letter_ids(questions[0])[:4]
-        (answer,) = yield from ask([Ask(prompt((*ids, *lead)), letters)])
-        return number, Answered(chat.decode(reply.token_ids), answer.option_logprobs)
+        (answer,) = yield from ask([Ask(prompt((*ids, *prefix)), letters)])
+        return number, JointReply(chat.decode(reply.token_ids), answer.option_logprobs)
 
-    def plainly(self, adapter: Path) -> Iterator[Answered]:
-        """As a user does who has the adapter and the prompt, and not sekd."""
+    def answer_without_sekd(self, adapter: Path) -> Iterator[JointReply]:
+        """Answer every image with transformers and PEFT only, given the prompt and the adapter."""
         processor = AutoProcessor.from_pretrained(self.model.path)
         base = AutoModelForImageTextToText.from_pretrained(self.model.path, dtype=torch.float32)
         student = PeftModel.from_pretrained(base, str(adapter)).eval()
@@ -103,20 +103,20 @@ class Exam:
             inputs = processor(text=[rendered], images=[image], return_tensors="pt")
             written = student.generate(**inputs, do_sample=False, max_new_tokens=NUM_WRITTEN)
             written = written[0, inputs["input_ids"].shape[1] :]
-            lead = f"{rendered}{questions[0].rank}:"
+            first_line = f"{rendered}{questions[0].rank}:"
             with torch.inference_mode():
                 logits = student(
-                    **processor(text=[lead], images=[image], return_tensors="pt")
+                    **processor(text=[first_line], images=[image], return_tensors="pt")
                 ).logits[0, -1]
             letters = processor.tokenizer.convert_tokens_to_ids(list("ABCD"))
             reply = processor.tokenizer.decode(written, skip_special_tokens=True)
-            yield Answered(reply, logits.log_softmax(-1)[letters].numpy())
+            yield JointReply(reply, logits.log_softmax(-1)[letters].numpy())
 
 
-def learned(elicited: Elicited, directory: Path, kind: dict[str, Any]) -> Path:
-    """A student that answers otherwise than its base, as ``sekd distill`` leaves it."""
+def train_adapter(elicited: Elicited, directory: Path, lora: dict[str, Any]) -> Path:
+    """Train a student until it answers differently from its base."""
     config = elicited.with_spec(
-        lora={"rank": 12, "alpha": 12, "dropout": 0.0} | kind,
+        lora={"rank": 12, "alpha": 12, "dropout": 0.0} | lora,
         learning_rate=0.01,
         epochs=10.0,
         global_batch=4,
@@ -127,7 +127,7 @@ def learned(elicited: Elicited, directory: Path, kind: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "lora"),
     [
         ("transformers", {}),
         ("transformers", {"rslora": True}),
@@ -136,18 +136,21 @@ def learned(elicited: Elicited, directory: Path, kind: dict[str, Any]) -> Path:
     ],
     ids=str,
 )
-def test_the_student_answers_alike(
-    elicited: Elicited, tmp_path: Path, name: str, kind: dict[str, Any]
+def test_engines_answer_with_the_adapter_as_plain_peft_does(
+    elicited: Elicited, tmp_path: Path, name: str, lora: dict[str, Any]
 ) -> None:
-    exam, adapter = Exam(elicited), learned(elicited, tmp_path, kind)
-    base = exam.through("transformers", None)
-    expected = list(exam.plainly(adapter))
-    for number, got in enumerate(exam.through(name, adapter)):
-        want = expected[number]
-        assert got.reply == want.reply
-        np.testing.assert_allclose(got.letters, want.letters, atol=1e-3)
-        assert np.abs(got.letters - base[number].letters).max() > 0.1
-    changed = [got.reply != want.reply for got, want in zip(base, expected, strict=True)]
+    exam, adapter = Exam(elicited), train_adapter(elicited, tmp_path, lora)
+    base_replies = exam.answer_with_engine("transformers", None)
+    expected_replies = list(exam.answer_without_sekd(adapter))
+    replies = exam.answer_with_engine(name, adapter)
+    for reply, expected, base in zip(replies, expected_replies, base_replies, strict=True):
+        assert reply.text == expected.text
+        np.testing.assert_allclose(reply.letter_logprobs, expected.letter_logprobs, atol=1e-3)
+        assert np.abs(reply.letter_logprobs - base.letter_logprobs).max() > 0.1
+    changed = [
+        base.text != expected.text
+        for base, expected in zip(base_replies, expected_replies, strict=True)
+    ]
     assert sum(changed) > NUM_IMAGES // 2
 
 
@@ -158,24 +161,28 @@ def test_the_student_answers_alike(
     [({"dora": True}, "does not yet support DoRA"), ({"rank": 600}, "LoRA rank 600 is greater")],
     ids=["dora", "rank"],
 )
-def test_what_vllm_does_not_serve_is_refused_with_the_way_out(
+def test_an_adapter_that_vllm_cannot_serve_is_refused_with_a_next_step(
     elicited: Elicited, tmp_path: Path, lora: dict[str, Any], message: str
 ) -> None:
-    """Before an engine is started."""
+    """The error comes before an engine is started."""
     spec = DistillSpec(lora=LoraSpec(target_modules=("q_proj",), **lora))
     add_adapter(load_model(elicited.config.model), spec).save_pretrained(str(tmp_path))
     with pytest.raises(ConfigError, match=message) as refused:
-        Exam(elicited).through("vllm", tmp_path)
+        Exam(elicited).answer_with_engine("vllm", tmp_path)
     assert "Set engine: transformers, or merge it" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.vllm
 @needs_vllm
-@pytest.mark.parametrize(("rank", "room"), [(2, 8), (16, 16), (65, 128), (128, 128), (300, 320)])
-def test_vllm_makes_room_for_the_rank(tmp_path: Path, rank: int, room: int) -> None:
+@pytest.mark.parametrize(
+    ("rank", "max_rank"), [(2, 8), (16, 16), (65, 128), (128, 128), (300, 320)]
+)
+def test_vllm_gets_a_maximum_rank_that_fits_the_adapter(
+    tmp_path: Path, rank: int, max_rank: int
+) -> None:
     from sekd.engines.vllm import _max_rank
 
     content = {"r": rank, "lora_alpha": 8, "target_modules": ["q_proj"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")
-    assert _max_rank(tmp_path) == room
+    assert _max_rank(tmp_path) == max_rank

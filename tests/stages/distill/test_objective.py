@@ -1,4 +1,4 @@
-"""The terms against a plain float64 reference over full logits, and where gradients go."""
+"""The terms equal a plain float64 reference over full logits; gradients reach the adapter only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "re
 
 
 def student_of(elicited: Elicited, spec: DistillSpec, scale: float = 0.05) -> PeftModel:
-    """With an adapter that changes something, unlike a fresh one."""
+    """Return a student whose adapter changes the outputs, unlike a fresh adapter."""
     model = add_adapter(loading.load_model(elicited.config.model), spec)
     generator = torch.Generator().manual_seed(0)
     for name, weights in model.named_parameters():
@@ -33,46 +33,41 @@ def student_of(elicited: Elicited, spec: DistillSpec, scale: float = 0.05) -> Pe
     return model.eval()
 
 
-def kl(of: Tensor, against: Tensor) -> Tensor:
-    return (of.exp() * (of - against)).sum()
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p.exp() * (p - q)).sum()
 
 
 def reference_terms(model: PeftModel, batch: MicroBatch, spec: DistillSpec) -> dict[str, float]:
-    """In float64 from full logits and output_hidden_states, one token at a time."""
+    """Compute the terms in float64 from full logits and hidden states, one token at a time."""
     terms = dict.fromkeys(ALL, 0.0)
     head = model.get_base_model().lm_head.weight.double()
     assert batch.joint is not None
     assert batch.joint.signals is not None
-    at, signals = batch.joint.learned, batch.joint.signals
+    targets, signals = batch.joint.targets, batch.joint.signals
     with torch.inference_mode():
         output = model(**batch.joint.inputs, output_hidden_states=True)
-    logits, letter, heat = output.logits.double(), 0, spec.temperature
-    for n, (row, position) in enumerate(zip(at.rows_N, at.positions_N, strict=True)):
+    logits, letter, temperature = output.logits.double(), 0, spec.temperature
+    for n, (row, position) in enumerate(zip(targets.rows_N, targets.positions_N, strict=True)):
         student = logits[row, position].log_softmax(-1)
-        loss = -float(student[at.targets_N[n]])
-        terms["hard" if at.is_letter_N[n] else "format"] += float(at.weights_N[n]) * loss
-        terms["text"] += float(at.text_weights_N[n]) * loss
-        if not at.is_letter_N[n]:
+        loss = -float(student[targets.token_ids_N[n]])
+        weight = float(targets.weights_N[n])
+        terms["hard" if targets.is_letter_N[n] else "format"] += weight * loss
+        terms["text"] += float(targets.text_weights_N[n]) * loss
+        if not targets.is_letter_N[n]:
             continue
-        weight = float(at.weights_N[n])
         final = signals.states["final_norm"][letter].double()
         # Each option's probability, over all orders, goes to its letter in this prompt.
         teacher = (head @ final).log_softmax(-1)
         teacher[signals.student_letters_ML[letter]] = signals.logprobs_ML[letter].double()
-        soft = (teacher / heat).log_softmax(-1)
-        mine = (logits[row, position] / heat).log_softmax(-1)
-        middle = torch.logaddexp(soft, mine) - math.log(2)
-        terms["soft"] += (
-            weight
-            * heat**2
-            * float(
-                {
-                    "forward": kl(soft, mine),
-                    "reverse": kl(mine, soft),
-                    "jsd": (kl(soft, middle) + kl(mine, middle)) / 2,
-                }[spec.divergence]
-            )
-        )
+        teacher = (teacher / temperature).log_softmax(-1)
+        student = (logits[row, position] / temperature).log_softmax(-1)
+        middle = torch.logaddexp(teacher, student) - math.log(2)
+        divergences = {
+            "forward": kl(teacher, student),
+            "reverse": kl(student, teacher),
+            "jsd": (kl(teacher, middle) + kl(student, middle)) / 2,
+        }
+        terms["soft"] += weight * temperature**2 * float(divergences[spec.divergence])
         pairs = [
             (output.hidden_states[2][row, position], signals.states["block_1"][letter]),
             (output.hidden_states[-1][row, position], signals.states["final_norm"][letter]),
@@ -83,17 +78,19 @@ def reference_terms(model: PeftModel, batch: MicroBatch, spec: DistillSpec) -> d
             else (a.double() - b.double()).norm() ** 2 / b.double().norm() ** 2
             for a, b in pairs
         )
-        is_same_token = at.targets_N[n] == signals.targets_M[letter]
+        is_same_token = targets.token_ids_N[n] == signals.chosen_letters_M[letter]
         terms["feature"] += weight * float(block + is_same_token * last) / 2
         letter += 1
     assert batch.replay is not None
-    at = batch.replay.learned
+    targets = batch.replay.targets
     with torch.inference_mode():
         students = model(**batch.replay.inputs).logits.double().log_softmax(-1)
         with model.disable_adapter():
             bases = model(**batch.replay.inputs).logits.double().log_softmax(-1)
-    for row, position, share in zip(at.rows_N, at.positions_N, at.weights_N, strict=True):
-        terms["replay"] += float(share * kl(bases[row, position], students[row, position]))
+    for row, position, weight_N in zip(
+        targets.rows_N, targets.positions_N, targets.weights_N, strict=True
+    ):
+        terms["replay"] += float(weight_N * kl(bases[row, position], students[row, position]))
     return terms
 
 
@@ -110,9 +107,9 @@ def reference_terms(model: PeftModel, batch: MicroBatch, spec: DistillSpec) -> d
 def test_terms_equal_those_of_full_logits(elicited: Elicited, settings: dict[str, object]) -> None:
     spec = elicited.with_spec(**{"losses": ALL} | settings | {"replay": 0.5}).distill
     model = student_of(elicited, spec)
-    lessons = elicited.dataset(replay=0.5)
-    batch = elicited.collate(list(lessons), spec.losses.levels)
-    objective = Objective(model, elicited.config.model, spec, lessons.layers)
+    dataset = elicited.dataset(replay=0.5)
+    batch = elicited.collate(list(dataset), spec.losses.levels)
+    objective = Objective(model, elicited.config.model, spec, dataset.layers)
     with torch.inference_mode():
         terms = objective(model, batch)
     expected = reference_terms(model, batch, spec)
@@ -134,26 +131,28 @@ def test_terms_equal_those_of_full_logits(elicited: Elicited, settings: dict[str
     ],
     ids=["facts", "permutations", "float8", "walk"],
 )
-def test_whatever_the_teacher_was_like(world: Path, tmp_path: Path, overrides: list[str]) -> None:
+def test_terms_equal_the_reference_for_every_kind_of_teacher(
+    world: Path, tmp_path: Path, overrides: list[str]
+) -> None:
     elicited = elicit(world, tmp_path, *overrides)
     spec = elicited.with_spec(losses=ALL).distill
-    model, lessons = student_of(elicited, spec), elicited.dataset(replay=0.5)
-    batch = elicited.collate(list(lessons))
-    objective = Objective(model, elicited.config.model, spec, lessons.layers)
+    model, dataset = student_of(elicited, spec), elicited.dataset(replay=0.5)
+    batch = elicited.collate(list(dataset))
+    objective = Objective(model, elicited.config.model, spec, dataset.layers)
     with torch.inference_mode():
         terms = objective(model, batch)
     for name, value in reference_terms(model, batch, spec).items():
         assert terms[name].item() == pytest.approx(value, abs=2e-5, rel=1e-4), name
 
 
-def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
-    """And at the letters of a dialogue it is the teacher, so what replay measures is zero."""
+def test_a_fresh_student_equals_the_base(elicited: Elicited) -> None:
+    """The replay term is then zero, and the soft term of the joint prompt is not."""
     spec = elicited.config.distill
     model = add_adapter(loading.load_model(elicited.config.model), spec)
-    lessons = elicited.dataset(replay=0.5)
+    dataset = elicited.dataset(replay=0.5)
     with torch.inference_mode():
-        terms = Objective(model, elicited.config.model, spec, lessons.layers)(
-            model, elicited.collate(list(lessons))
+        terms = Objective(model, elicited.config.model, spec, dataset.layers)(
+            model, elicited.collate(list(dataset))
         )
     assert abs(terms["replay"].item()) < 1e-6
     assert terms["soft"].item() > 0.1
@@ -162,40 +161,42 @@ def test_a_fresh_student_is_the_base(elicited: Elicited) -> None:
 def test_terms_without_weight_are_not_computed(elicited: Elicited) -> None:
     spec = elicited.with_spec(losses={"soft": 0.0, "feature": 0.0, "replay": 0.0}).distill
     model = student_of(elicited, spec)
-    lessons = elicited.dataset(replay=0.5)
+    dataset = elicited.dataset(replay=0.5)
     with torch.inference_mode():
-        terms = Objective(model, elicited.config.model, spec, lessons.layers)(
-            model, elicited.collate(list(lessons))
+        terms = Objective(model, elicited.config.model, spec, dataset.layers)(
+            model, elicited.collate(list(dataset))
         )
     assert terms.keys() == {"hard", "format"}
 
 
-def test_top_k_stands_in_where_no_final_state_is_stored(elicited: Elicited) -> None:
-    """50 of 342 entries and a tail: below the exact divergence, and close to it."""
+def test_the_soft_term_uses_the_top_k_if_no_final_state_is_stored(elicited: Elicited) -> None:
+    """With 50 of 342 tokens and a tail it is a lower bound, close to the exact divergence."""
     spec = elicited.with_spec(losses={"feature": 0.0}).distill
     model = student_of(elicited, spec)
     batch = elicited.collate(list(elicited.dataset(replay=0.0)))
     assert batch.joint is not None
     assert batch.joint.signals is not None
-    without = dataclasses.replace(
+    without_final = dataclasses.replace(
         batch.joint.signals, states={"block_1": batch.joint.signals.states["block_1"]}
     )
-    short = dataclasses.replace(batch, joint=dataclasses.replace(batch.joint, signals=without))
+    top_k_joint = dataclasses.replace(batch.joint, signals=without_final)
+    top_k_batch = dataclasses.replace(batch, joint=top_k_joint)
     objective = Objective(model, elicited.config.model, spec, ["block_1"])
     with torch.inference_mode():
-        exact, bound = (objective(model, each)["soft"].item() for each in (batch, short))
+        exact = objective(model, batch)["soft"].item()
+        bound = objective(model, top_k_batch)["soft"].item()
     assert 0.5 * exact < bound <= exact + 1e-4
 
 
 @pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
 def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None:
-    """Not the vision tower, not the merger, not the base: with every term on."""
+    """With all terms on, the vision tower, the merger and the base get none."""
     lora = {"rank": 4} | ({kind: True} if kind != "plain" else {})
     spec = elicited.with_spec(losses=ALL, lora=lora).distill
     model = student_of(elicited, spec)
-    lessons = elicited.dataset(replay=0.5)
-    objective = Objective(model, elicited.config.model, spec, lessons.layers)
-    objective.weighted(objective(model, elicited.collate(list(lessons)))).backward()
+    dataset = elicited.dataset(replay=0.5)
+    objective = Objective(model, elicited.config.model, spec, dataset.layers)
+    objective.weighted(objective(model, elicited.collate(list(dataset)))).backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
     adapter = {name for name, _ in model.named_parameters() if "lora_" in name}
     assert with_gradient == adapter
@@ -203,15 +204,15 @@ def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None
     assert all(p.grad.abs().max() > 0 for p in model.parameters() if p.grad is not None)
 
 
-def test_a_layer_that_is_not_stored_is_named(elicited: Elicited) -> None:
+def test_a_layer_that_is_not_stored_is_an_error(elicited: Elicited) -> None:
     spec = elicited.with_spec(layers=["block_3"]).distill
     model = student_of(elicited, spec)
     with pytest.raises(ConfigError, match=r"no states of block_3 .*block_1, final_norm"):
         Objective(model, elicited.config.model, spec, LAYERS)
 
 
-def test_the_middle_is_the_block_half_way_up(elicited: Elicited) -> None:
-    """As in ``elicit.layers``, whose names the shards have resolved."""
+def test_middle_is_the_block_half_way_up(elicited: Elicited) -> None:
+    """It is the block that ``elicit.layers`` resolved the name to."""
     model = student_of(elicited, elicited.config.distill)
     spec = elicited.with_spec(layers=["middle"]).distill
     objective = Objective(model, elicited.config.model, spec, ["block_2", "final_norm"])
@@ -220,7 +221,7 @@ def test_the_middle_is_the_block_half_way_up(elicited: Elicited) -> None:
         Objective(model, elicited.config.model, elicited.with_spec(layers=["block_9"]).distill, [])
 
 
-def test_a_temperature_wants_the_final_state(elicited: Elicited) -> None:
+def test_a_temperature_other_than_1_needs_the_final_states(elicited: Elicited) -> None:
     spec = elicited.with_spec(temperature=2.0).distill
     model = student_of(elicited, spec)
     Objective(model, elicited.config.model, spec, LAYERS)

@@ -1,4 +1,4 @@
-"""Training over a base in 4 bits: what is quantised, what learns, and what is left of it."""
+"""Training over a 4-bit base: what is quantised, what is trained, and the adapter that results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sekd.stages.distill.train import train
 BLOCKS = "model.text_model.layers."
 
 
-def test_the_language_models_blocks_alone_are_quantised(elicited: Elicited) -> None:
+def test_only_the_blocks_of_the_language_model_are_quantised(elicited: Elicited) -> None:
     spec = elicited.config.model
     plain = dict(loading.load_model(spec).named_modules())
     for name, module in loading.load_model(spec, in_4bit=True).named_modules():
@@ -38,32 +38,33 @@ def test_the_language_models_blocks_alone_are_quantised(elicited: Elicited) -> N
 
 
 @pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
-def test_only_the_adapter_learns(elicited: Elicited, kind: str) -> None:
+def test_only_the_adapter_gets_a_gradient(elicited: Elicited, kind: str) -> None:
     lora = {"rank": 4, "load_in_4bit": True} | ({kind: True} if kind != "plain" else {})
     spec = elicited.with_spec(lora=lora).distill
     model = add_adapter(loading.load_model(elicited.config.model, in_4bit=True), spec)
-    model.train()  # on the CPU bitsandbytes packs weights anew for inference, without a gradient
-    lessons = elicited.dataset(replay=0.5)
-    objective = Objective(model, elicited.config.model, spec, lessons.layers)
-    objective.weighted(objective(model, elicited.collate(list(lessons)))).backward()
-    learning = {name for name, weights in model.named_parameters() if weights.grad is not None}
-    assert learning == {name for name, _ in model.named_parameters() if "lora_" in name}
-    assert len(learning) == 4 * 7 * (3 if kind == "dora" else 2)
+    # In eval mode bitsandbytes repacks the weights on a CPU for inference without gradients.
+    model.train()
+    dataset = elicited.dataset(replay=0.5)
+    objective = Objective(model, elicited.config.model, spec, dataset.layers)
+    objective.weighted(objective(model, elicited.collate(list(dataset)))).backward()
+    trained = {name for name, weights in model.named_parameters() if weights.grad is not None}
+    assert trained == {name for name, _ in model.named_parameters() if "lora_" in name}
+    assert len(trained) == 4 * 7 * (3 if kind == "dora" else 2)
 
 
-def test_the_adapter_is_a_plain_one(
+def test_the_adapter_is_a_plain_peft_adapter(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The losses fall, and the adapter goes onto a base that is not quantised."""
-    history: list[float] = []
-    compute = Objective.weighted
+    """The loss falls, and the adapter works on a base that is not quantised."""
+    losses: list[float] = []
+    weighted = Objective.weighted
 
-    def noted(self: Objective, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = compute(self, terms)
-        history.append(loss.item())
+    def recorded(self: Objective, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = weighted(self, terms)
+        losses.append(loss.item())
         return loss
 
-    monkeypatch.setattr(Objective, "weighted", noted)
+    monkeypatch.setattr(Objective, "weighted", recorded)
     runtime = {"batch_size": 4, "logging_steps": 1, "gradient_checkpointing": True}
     config = elicited.with_spec(
         lora={"rank": 4, "alpha": 8, "dropout": 0.0, "load_in_4bit": True},
@@ -74,8 +75,8 @@ def test_the_adapter_is_a_plain_one(
         runtime=runtime,
     )
     adapter = train(config, elicited.taxonomy, [elicited.shard], tmp_path)
-    assert len(history) == 8
-    assert history[-1] < 0.8 * history[0]
+    assert len(losses) == 8
+    assert losses[-1] < 0.8 * losses[0]
     weights = load_file(adapter / "adapter_model.safetensors")
     assert len(weights) == 4 * 7 * 2
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
@@ -99,7 +100,7 @@ def test_without_bitsandbytes_the_message_says_how_to_get_it(
         loading.load_model(elicited.config.model, in_4bit=True)
 
 
-def test_pictures_do_not_take_the_dtype_of_quantised_weights() -> None:
+def test_images_do_not_take_the_dtype_of_quantised_weights() -> None:
     model = nn.ParameterList(
         [
             nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False),

@@ -1,4 +1,4 @@
-"""A training that is killed again and again ends as if nothing had happened, to the bit."""
+"""A training that is killed several times ends with the adapter of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from click.testing import CliRunner
 from sekd.cli import main
 
 KILLED_AT = (
-    "checkpoints/checkpoint-2/adapter_model.safetensors",  # nothing whole is there
+    "checkpoints/checkpoint-2/adapter_model.safetensors",  # no checkpoint is complete
     "checkpoints/checkpoint-4/optimizer.pt",
     "checkpoints/checkpoint-6/trainer_state.json",  # between two epochs
     "checkpoints/checkpoint-10/scheduler.pt",
-    "checkpoints/checkpoint-12/trainer_state.json",  # trained, and no adapter yet
+    "checkpoints/checkpoint-12/trainer_state.json",  # trained, but without an adapter directory
 )
-"""Files of the run; the process is killed as soon as it has begun to write them."""
+"""Files of the run. The process is killed as soon as it has started to write them."""
 
 
 def start(monkeypatch: pytest.MonkeyPatch, config: Path) -> BaseProcess:
-    """``python -m sekd distill`` in a process that has the heavy libraries already."""
+    """Run ``python -m sekd distill`` in a process that has imported the slow libraries already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sekd.stages.distill.train"])
     monkeypatch.setattr(sys, "argv", ["sekd", "distill", str(config)])
@@ -40,7 +40,7 @@ def start(monkeypatch: pytest.MonkeyPatch, config: Path) -> BaseProcess:
 
 def kill_at(process: BaseProcess, path: Path) -> None:
     while not path.exists():
-        assert process.is_alive(), f"it ended before {path}"
+        assert process.is_alive(), f"the process ended before it wrote {path}"
         time.sleep(0.001)
     process.kill()
     process.join()
@@ -56,27 +56,29 @@ def with_run_dir(config_file: Path, run_dir: Path) -> Path:
     return path
 
 
-def test_a_killed_training_ends_as_one_that_was_not(
+def test_a_killed_training_gives_the_adapter_of_an_uninterrupted_one(
     config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sekd(command: str, config: Path) -> None:
         result = CliRunner().invoke(main, [command, str(config)])
         assert result.exit_code == 0, result.output
 
-    whole, killed = (with_run_dir(config_file, tmp_path / name) for name in ("whole", "killed"))
-    sekd("elicit", whole)
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    sekd("distill", whole)
-    (expected,) = tmp_path.glob("whole/distill/*")
-    found = tmp_path / "killed" / "distill" / expected.name
+    uninterrupted = with_run_dir(config_file, tmp_path / "uninterrupted")
+    killed = with_run_dir(config_file, tmp_path / "killed")
+    sekd("elicit", uninterrupted)
+    shutil.copytree(tmp_path / "uninterrupted", tmp_path / "killed")
+    sekd("distill", uninterrupted)
+    (expected,) = tmp_path.glob("uninterrupted/distill/*")
+    resumed = tmp_path / "killed" / "distill" / expected.name
     for name in KILLED_AT:
-        kill_at(start(monkeypatch, killed), found / name)
-    assert not (found / "adapter").exists()
+        kill_at(start(monkeypatch, killed), resumed / name)
+    assert not (resumed / "adapter").exists()
     log = tmp_path / "killed" / "sekd.log"
     before = log.read_text()
     sekd("distill", killed)
     assert "distill: step" not in log.read_text().removeprefix(before)  # nothing was left to train
     for name in ("adapter/adapter_model.safetensors", "adapter/curves.csv", "adapter/README.md"):
-        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
-    steps = [line.split(",")[0] for line in (found / "adapter/curves.csv").read_text().splitlines()]
+        assert (resumed / name).read_bytes() == (expected / name).read_bytes(), name
+    rows = (resumed / "adapter/curves.csv").read_text().splitlines()
+    steps = [row.split(",")[0] for row in rows]
     assert steps == ["step", *map(str, range(1, 13))]

@@ -1,4 +1,4 @@
-"""Training as a whole: what stops it, and that how it is carried out changes nothing."""
+"""Training as a whole: what stops it, and that runtime settings do not change the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from sekd.config import RunConfig
 from sekd.errors import ConfigError, FatalError, SampleError
-from sekd.stages.distill import objective
+from sekd.stages.distill import terms
 from sekd.stages.distill.train import train
 from sekd.stages.distill.trainer import LengthGroupedSampler
 
@@ -23,17 +23,19 @@ RUNTIME = {"batch_size": 2, "num_workers": 0, "logging_steps": 1, "save_steps": 
 
 
 def short(elicited: Elicited, **changes: object) -> RunConfig:
-    """Four sequences a step, two at a time."""
+    """Return a config of four sequences a step, two in each micro-batch."""
     defaults = {"global_batch": 4, "epochs": 2.0, "warmup": 0.0, "runtime": RUNTIME}
     return elicited.with_spec(**defaults | changes)
 
 
 def sample_ids(elicited: Elicited) -> set[str]:
-    return {lesson.sample.sample_id for lesson in elicited.dataset(replay=0.0)}
+    return {example.sample.sample_id for example in elicited.dataset(replay=0.0)}
 
 
-def trained(elicited: Elicited, directory: Path, **changes: object) -> dict[str, torch.Tensor]:
-    """The adapter's weights."""
+def train_weights(
+    elicited: Elicited, directory: Path, **changes: object
+) -> dict[str, torch.Tensor]:
+    """Train and return the adapter's weights."""
     config = short(elicited, **changes)
     folder = train(config, elicited.taxonomy, [elicited.shard], directory)
     weights = load_file(folder / "adapter_model.safetensors")
@@ -41,50 +43,52 @@ def trained(elicited: Elicited, directory: Path, **changes: object) -> dict[str,
     return weights
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_samples(
+def test_a_loss_that_is_not_finite_stops_and_names_the_samples(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits[:, 0] * float("nan")
 
-    monkeypatch.setattr(objective, "hard_loss", broken)
+    monkeypatch.setattr(terms, "hard_loss", broken)
     with pytest.raises(FatalError, match="the loss is nan at step 0; the samples: ") as stopped:
         train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
     assert sum(sample_id in str(stopped.value) for sample_id in sample_ids(elicited)) >= 1
     assert not (tmp_path / "adapter").exists()
 
 
-def test_an_exploding_loss_stops_with_the_samples(
+def test_an_exploding_loss_stops_and_names_the_samples(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever makes it explode: here the second step's is a thousand times the first one's."""
-    calls, whole = [], objective.hard_loss
+    """The loss of the second step is multiplied by a thousand."""
+    calls, hard_loss = [], terms.hard_loss
 
     def exploding(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
-        # Two calls a micro-batch, of letters and others; two micro-batches a step.
-        return whole(logits, targets) * (1 if len(calls) <= 4 else 1000)
+        # There are two calls in each micro-batch, and two micro-batches in each step.
+        return hard_loss(logits, targets) * (1000 if len(calls) > 4 else 1)
 
-    monkeypatch.setattr(objective, "hard_loss", exploding)
+    monkeypatch.setattr(terms, "hard_loss", exploding)
     config = short(elicited, replay=0.0)
-    with pytest.raises(FatalError, match=r"the loss is .* at step 1, .* at most.*learning_") as it:
+    with pytest.raises(
+        FatalError, match=r"the loss is .* at step 1, .* at most.*learning_"
+    ) as stopped:
         train(config, elicited.taxonomy, [elicited.shard], tmp_path)
-    assert sum(sample_id in str(it.value) for sample_id in sample_ids(elicited)) == 2
+    assert sum(sample_id in str(stopped.value) for sample_id in sample_ids(elicited)) == 2
 
 
-def test_a_gradient_that_is_not_finite_stops_with_the_samples_of_the_step(
+def test_a_gradient_that_is_not_finite_stops_and_names_the_samples_of_the_step(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss itself is fine. Nothing is left of the step."""
-    calls, whole = [], objective.hard_loss
+    """The loss itself is finite. The step is not taken and no checkpoint of it is saved."""
+    calls, hard_loss = [], terms.hard_loss
 
     def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
         if len(calls) == 5:  # in the first micro-batch of the second step
             logits.register_hook(lambda gradient: gradient * float("nan"))
-        return whole(logits, targets)
+        return hard_loss(logits, targets)
 
-    monkeypatch.setattr(objective, "hard_loss", broken)
+    monkeypatch.setattr(terms, "hard_loss", broken)
     config = short(elicited, replay=0.0, runtime=RUNTIME | {"save_steps": 1})
     with pytest.raises(FatalError, match=r"the gradient's norm is nan at step 1; the") as stopped:
         train(config, elicited.taxonomy, [elicited.shard], tmp_path)
@@ -92,38 +96,38 @@ def test_a_gradient_that_is_not_finite_stops_with_the_samples_of_the_step(
     assert [path.name for path in tmp_path.glob("checkpoints/*")] == ["checkpoint-1"]
 
 
-def test_a_global_batch_that_does_not_divide_is_refused(elicited: Elicited, tmp_path: Path) -> None:
+def test_a_global_batch_that_is_no_multiple_is_refused(elicited: Elicited, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="50 is no multiple of 8"):
         train(elicited.with_spec(global_batch=50), elicited.taxonomy, [elicited.shard], tmp_path)
 
 
-def test_activation_checkpointing_changes_nothing(elicited: Elicited, tmp_path: Path) -> None:
-    plain = trained(elicited, tmp_path / "plain", replay=0.5)
+def test_gradient_checkpointing_does_not_change_the_weights(
+    elicited: Elicited, tmp_path: Path
+) -> None:
+    plain = train_weights(elicited, tmp_path / "plain", replay=0.5)
     runtime = RUNTIME | {"gradient_checkpointing": True}
-    checkpointed = trained(elicited, tmp_path / "checkpointed", replay=0.5, runtime=runtime)
+    checkpointed = train_weights(elicited, tmp_path / "checkpointed", replay=0.5, runtime=runtime)
     assert plain.keys() == checkpointed.keys()
     for name, tensor in plain.items():
         torch.testing.assert_close(checkpointed[name], tensor, rtol=1e-4, atol=1e-6)
 
 
-def test_workers_change_nothing(elicited: Elicited, tmp_path: Path) -> None:
-    """Not the second epoch's order of options either, nor what is dropped out."""
+def test_workers_do_not_change_the_weights(elicited: Elicited, tmp_path: Path) -> None:
+    """The order of options in the second epoch and dropout are the same, too."""
     settings = {"replay": 0.5, "lora": {"dropout": 0.2}}
-    alone = trained(elicited, tmp_path / "alone", **settings)
+    without = train_weights(elicited, tmp_path / "without", **settings)
     runtime = RUNTIME | {"num_workers": 2}
-    helped = trained(elicited, tmp_path / "helped", **settings, runtime=runtime)
-    assert alone.keys() == helped.keys()
-    assert all(torch.equal(helped[name], tensor) for name, tensor in alone.items())
+    with_workers = train_weights(elicited, tmp_path / "with", **settings, runtime=runtime)
+    assert without.keys() == with_workers.keys()
+    assert all(torch.equal(with_workers[name], tensor) for name, tensor in without.items())
 
 
-def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(
-    elicited: Elicited, tmp_path: Path
-) -> None:
+def test_an_error_from_a_worker_has_the_same_message(elicited: Elicited, tmp_path: Path) -> None:
     changed = tmp_path / "changed.parquet"
     table = pq.read_table(elicited.shard.transcripts)
     hashes = pa.array(["0" * 64] * len(table))
-    place = table.schema.get_field_index("image_sha256")
-    pq.write_table(table.set_column(place, table.schema.field(place), hashes), changed)
+    column = table.schema.get_field_index("image_sha256")
+    pq.write_table(table.set_column(column, table.schema.field(column), hashes), changed)
     shard = replace(elicited.shard, transcripts=changed)
     messages = []
     for num_workers in (0, 1):
@@ -135,10 +139,10 @@ def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(
     assert ".png" in messages[0]
 
 
-def test_an_adapter_is_float32_over_a_base_in_half_precision(
+def test_the_adapter_is_float32_over_a_half_precision_base(
     elicited: Elicited, tmp_path: Path
 ) -> None:
-    """Small steps would be lost in bfloat16; PEFT keeps such an adapter in float32."""
+    """Small updates would be rounded away in bfloat16; PEFT keeps the adapter in float32."""
     config = short(elicited, learning_rate=1e-5, epochs=1.0, replay=0.0)
     model = config.model.model_copy(update={"dtype": "bfloat16"})
     config = config.model_copy(update={"model": model})
@@ -150,17 +154,17 @@ def test_an_adapter_is_float32_over_a_base_in_half_precision(
 
 
 def test_every_step_is_a_whole_global_batch(elicited: Elicited) -> None:
-    """The rest of an epoch is filled up with sequences of the same epoch."""
-    lessons = elicited.dataset(replay=0.5)
-    assert len(lessons) == 8
+    """The last batch of an epoch is filled with sequences of the same epoch."""
+    dataset = elicited.dataset(replay=0.5)
+    assert len(dataset) == 8
     for global_batch, num_batches in ((3, 3), (8, 1), (20, 1)):
-        sampler = LengthGroupedSampler(lessons, global_batch, seed=0)
+        sampler = LengthGroupedSampler(dataset, global_batch, seed=0)
         order = list(sampler)
         assert len(order) == len(sampler) == num_batches * global_batch
         counts = Counter(order)
         assert counts.keys() == set(range(8))
         assert max(counts.values()) - min(counts.values()) <= 1
         assert order == list(sampler)
-        lessons.set_epoch(1)
+        dataset.set_epoch(1)
         assert global_batch == 20 or order != list(sampler)
-        lessons.set_epoch(0)
+        dataset.set_epoch(0)

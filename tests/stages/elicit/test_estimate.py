@@ -1,4 +1,4 @@
-"""The rehearsal's figures, held against what an elicitation really took."""
+"""The estimate of a rehearsal, compared with what an elicitation took."""
 
 from __future__ import annotations
 
@@ -12,50 +12,52 @@ from sekd.cli import main
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
-from sekd.stages.elicit import estimate as rehearsal
+from sekd.stages.elicit import estimate
 from sekd.stages.elicit.estimate import estimate_cost
 
 
-def load(config: RunConfig) -> Dataset:
+def load_dataset(config: RunConfig) -> Dataset:
     return Dataset.load("train", config.data["train"])
 
 
-def run(*arguments: str) -> dict[str, float]:
+def run_command(*arguments: str) -> dict[str, float]:
     result = CliRunner(catch_exceptions=False).invoke(main, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_a_plan_is_what_it_takes(config_file: Path, config: RunConfig) -> None:
-    plan = run("plan", str(config_file))
+def test_a_plan_agrees_with_the_elicitation(config_file: Path, config: RunConfig) -> None:
+    plan = run_command("plan", str(config_file))
     assert not (config.run_dir / "answers").exists()
-    done = run("elicit", str(config_file))
-    assert plan["num_samples"] == done["num_samples"]
+    result = run_command("elicit", str(config_file))
+    assert plan["num_samples"] == result["num_samples"]
     assert plan["num_shards"] == 3
-    assert plan["num_answers"] == done["num_answers"]
-    assert plan["num_prompt_tokens"] == done["num_prompt_tokens"]
+    assert plan["num_answers"] == result["num_answers"]
+    assert plan["num_prompt_tokens"] == result["num_prompt_tokens"]
     assert plan["num_tokens"] < plan["num_prompt_tokens"]
     files = config.run_dir.glob("*/*/data/*/*")
     num_bytes = sum(path.stat().st_size for path in files)
     # A short shard's Parquet files are mostly footers.
     assert plan["num_bytes"] == pytest.approx(num_bytes, rel=0.5)
     assert "FLOP/s" in str(plan["hours_basis"])
-    again = run("plan", str(config_file))
+    again = run_command("plan", str(config_file))
     assert "shards that are done" in str(again["hours_basis"])
 
 
-def test_a_sample_stands_for_the_rest(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = estimate_cost(config, load(config))
-    assert (whole.num_probed, whole.num_samples) == (30, 30)
-    monkeypatch.setattr(rehearsal, "NUM_PROBED", 10)
-    part = estimate_cost(config, load(config))
+def test_a_probe_is_extrapolated_to_all_samples(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = estimate_cost(config, load_dataset(config))
+    assert (full.num_probed, full.num_samples) == (30, 30)
+    monkeypatch.setattr(estimate, "NUM_PROBED", 10)
+    part = estimate_cost(config, load_dataset(config))
     assert (part.num_probed, part.num_samples) == (10, 30)
-    assert part.num_tokens == pytest.approx(whole.num_tokens, rel=0.1)
-    assert part.flops / part.num_tokens == pytest.approx(whole.flops / whole.num_tokens)
+    assert part.num_tokens == pytest.approx(full.num_tokens, rel=0.1)
+    assert part.flops / part.num_tokens == pytest.approx(full.flops / full.num_tokens)
 
 
-def test_unusable_images_are_foretold(config: RunConfig, tmp_path: Path) -> None:
-    dataset = load(config)
+def test_unusable_images_are_counted(config: RunConfig, tmp_path: Path) -> None:
+    dataset = load_dataset(config)
     rows = [f"{sample.image.resolve()},{sample.leaf.name}" for sample in dataset.samples]
     rows[3] = f"gone.png,{dataset.samples[3].leaf.name}"
     table = tmp_path / "t.csv"

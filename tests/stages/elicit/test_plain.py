@@ -1,4 +1,4 @@
-"""Replies to plain prompts: asked of a share, stored behind the dialogue, in nobody's way."""
+"""Replies to plain prompts: a share of the images is asked, and they are stored last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sekd.models.chat import Chat
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
 from sekd.stages.inspect import view_sample
-from sekd.stages.walk import prepare_samples, reply_plainly
+from sekd.stages.prepare import PreparedSample, prepare_samples
+from sekd.stages.walk import reply_plainly
 
 CAPTION = "Describe the organism in the image."
 NUM_SAMPLES = 20
@@ -40,23 +41,29 @@ def replies(config: RunConfig, sample: TeacherSample) -> list[str]:
     chat = Chat(loading.load_processor(config.model), subject="organism")
     return [
         chat.decode(
-            [i for i, is_said in zip(each.token_ids, each.is_target, strict=True) if is_said]
+            [
+                token_id
+                for token_id, is_target in zip(
+                    transcript.token_ids, transcript.is_target, strict=True
+                )
+                if is_target
+            ]
         )
-        for each in sample.transcripts[1:]
+        for transcript in sample.transcripts[1:]
     ]
 
 
-def test_the_teacher_replies_in_its_own_words(world: Path, tmp_path: Path) -> None:
+def test_the_teacher_replies_freely(world: Path, tmp_path: Path) -> None:
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
     samples, pair, shard = elicit(config, tmp_path)
     for sample in samples:
         (reply,) = replies(config, sample)
         names = [node.rpartition("/")[2] for node in (a.truth or "" for a in sample.answers)]
         assert f"order : {names[0]}" in reply  # captions are what the tiny model was trained on
-        assert sample.transcripts[1].is_target[-1]  # the end of its turn is its own word
+        assert sample.transcripts[1].is_target[-1]  # it writes the end of its turn itself
         assert {answer.transcript for answer in sample.answers} == {0}
     assert samples.with_plain_replies() == set(samples.sample_ids)
-    # The state pass and sekd inspect take the dialogue alone.
+    # The state pass and sekd inspect use only the dialogue.
     result = StatesWorker(config, {0: pair}).process(shard, tmp_path, lambda _: None)
     assert result.num_done == NUM_SAMPLES
     assert len(view_sample(samples[0], None, str).turns) == 4
@@ -69,9 +76,11 @@ def test_a_share_of_the_images_is_asked(world: Path, tmp_path: Path) -> None:
     assert chosen == {sample.sample_id for sample in samples if len(sample.transcripts) == 2}
 
 
-@pytest.mark.parametrize("off", [{"share": 0.0}, {"prompts": "[]"}])
-def test_none_is_asked_where_it_is_off(world: Path, tmp_path: Path, off: dict[str, object]) -> None:
-    samples, _, _ = elicit(config_of(world, **off), tmp_path)
+@pytest.mark.parametrize("plain", [{"share": 0.0}, {"prompts": "[]"}])
+def test_no_image_is_asked_without_a_share_or_prompts(
+    world: Path, tmp_path: Path, plain: dict[str, object]
+) -> None:
+    samples, _, _ = elicit(config_of(world, **plain), tmp_path)
     assert samples.with_plain_replies() == set()
 
 
@@ -81,16 +90,17 @@ def test_a_long_reply_is_cut_without_an_end(world: Path, tmp_path: Path) -> None
     assert sum(samples[0].transcripts[1].is_target) == 3
 
 
-def test_a_reply_ends_where_it_is_no_word(world: Path, tmp_path: Path) -> None:
-    """A placeholder in a reply would ask for another image."""
+def test_a_reply_is_cut_before_a_special_token(world: Path, tmp_path: Path) -> None:
+    """An image placeholder in a transcript would need another image."""
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
     dataset = Dataset.load("train", config.data["train"])
     chat = Chat(loading.load_processor(config.model), subject="organism")
-    (picture,) = prepare_samples(dataset, list(dataset.samples[:1]), [])
-    conversation = reply_plainly(chat, picture, config.elicit.plain)
-    (asked,) = next(conversation)
+    (prepared,) = prepare_samples(dataset, dataset.samples[:1])
+    assert isinstance(prepared, PreparedSample)
+    conversation = reply_plainly(chat, prepared, config.elicit.plain)
+    (request,) = next(conversation)
     word, placeholder = chat.encode("order")[0], chat.image_prefix_ids[-1]
     with pytest.raises(StopIteration) as ended:
         conversation.send([Reply((word, word, placeholder, word), 0, 0)])
     (transcript,) = ended.value.value
-    assert transcript.token_ids == (*asked.prompt.token_ids, word, word)
+    assert transcript.token_ids == (*request.prompt.token_ids, word, word)

@@ -1,4 +1,4 @@
-"""The state pass: the right positions, the right states, and a gate that notices when not."""
+"""The state pass takes the right states at the right positions, and a gate notices where not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sekd.models.chat import Chat
 from sekd.models.head import LMHead
 from sekd.models.loading import load_model, load_processor
 from sekd.models.states import StateFile, pack_states
-from sekd.stages.elicit import extractors as passes
+from sekd.stages.elicit import extractors
 from sekd.stages.elicit import states as states_module
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
@@ -71,21 +71,21 @@ def with_elicit(config: RunConfig, **changes: object) -> RunConfig:
 def test_states_are_those_of_a_plain_forward(
     config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
-    """Held against output_hidden_states of one unpadded forward per image, position by position."""
+    """Compared with output_hidden_states of one unpadded forward per image, at every position."""
     config = with_elicit(config, layers=("block_0", "middle", "final_norm"), state_dtype="float32")
     result = run_states(config, answered, shard)
     tensors = load_file(result.files[signals.STATES])
     rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
     assert set(tensors) == {"block_0", "block_2", "final_norm"}
     model = load_model(config.model)
-    worker = StatesWorker(config, {})  # for its batcher, which the engines' suite holds to account
+    worker = StatesWorker(config, {})  # for its batcher, which the engines' conformance suite tests
     samples = signals.TeacherShard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     )
     for sample in samples:
         image = Image.open(sample.image).convert("RGB")
         (transcript,) = sample.transcripts
-        batch = worker._pass._batcher([transcript.token_ids], [image], [sample.image_sha256])
+        batch = worker._extractor._batcher([transcript.token_ids], [image], [sample.image_sha256])
         with torch.inference_mode():
             output = model(**batch.inputs, output_hidden_states=True)
         letters = batch.inputs["input_ids"][0].tolist()
@@ -114,7 +114,7 @@ def test_the_final_state_gives_the_distribution_back(
     stored: torch.dtype,
     tolerance: float,
 ) -> None:
-    """Every probability of the whole vocabulary, from what is on disk."""
+    """Every probability of the whole vocabulary can be computed from what is on disk."""
     exact = run_states(with_elicit(config, state_dtype="float32"), answered, shard)
     lm_head = load_model(config.model).lm_head
     states = load_file(exact.files[signals.STATES])["final_norm"]
@@ -134,7 +134,7 @@ def test_the_final_state_gives_the_distribution_back(
 
 @pytest.mark.parametrize("style", ["dialogue", "facts"])
 @pytest.mark.parametrize("permutations", [1, 4])
-def test_styles_and_orders(
+def test_every_style_and_number_of_orders_passes_the_gate(
     config: RunConfig, shard: Shard, tmp_path: Path, style: str, permutations: int
 ) -> None:
     config = with_elicit(config, style=style, permutations=permutations, answer="letter")
@@ -155,7 +155,7 @@ def test_styles_and_orders(
 def test_batches_of_any_size_give_the_same_states(
     config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
-    """Batched by length, and back in the order of samples and levels."""
+    """Rows are batched by length, and stored in the order of samples and levels."""
     tensors, rows = [], []
     for size in (1, 3, 7):
         runtime = config.elicit.runtime.model_copy(update={"batch_size": size})
@@ -172,8 +172,8 @@ def test_batches_of_any_size_give_the_same_states(
 
 
 def out_of_memory(monkeypatch: pytest.MonkeyPatch, worker: StatesWorker, limit: int) -> list[int]:
-    """Let the model take ``limit`` rows at most; returns the sizes of the batches that it took."""
-    forward, taken = worker._pass._model.forward, []
+    """Let the model take at most ``limit`` rows; return the sizes of the batches that it took."""
+    forward, taken = worker._extractor._model.forward, []
 
     def limited(input_ids: torch.Tensor, **inputs: object) -> object:
         if len(input_ids) > limit:
@@ -181,7 +181,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, worker: StatesWorker, limit: 
         taken.append(len(input_ids))
         return forward(input_ids=input_ids, **inputs)
 
-    monkeypatch.setattr(worker._pass._model, "forward", limited)
+    monkeypatch.setattr(worker._extractor._model, "forward", limited)
     return taken
 
 
@@ -205,7 +205,7 @@ def test_a_batch_that_is_too_large_is_halved(
         torch.testing.assert_close(states, expected[name], atol=1e-2, rtol=1e-2)
 
 
-def test_a_sample_that_is_too_large_alone_is_set_aside(
+def test_a_sample_that_is_too_large_alone_is_quarantined(
     config: RunConfig,
     answered: ShardResult,
     shard: Shard,
@@ -214,7 +214,7 @@ def test_a_sample_that_is_too_large_alone_is_set_aside(
 ) -> None:
     files = (answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS])
     worker = StatesWorker(config, {0: files})
-    forward = worker._pass._model.forward
+    forward = worker._extractor._model.forward
     large = signals.TeacherShard(*files)[2]
     end = torch.tensor(large.transcripts[0].token_ids[-60:])
 
@@ -223,19 +223,19 @@ def test_a_sample_that_is_too_large_alone_is_set_aside(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
         return forward(input_ids=input_ids, **inputs)
 
-    monkeypatch.setattr(worker._pass._model, "forward", limited)
+    monkeypatch.setattr(worker._extractor._model, "forward", limited)
     (tmp_path / "some").mkdir()
     result = worker.process(shard, tmp_path / "some", ignore)
-    (aside,) = result.quarantined
-    assert aside.sample_id == large.sample_id
-    assert "do not fit into memory even alone" in aside.reason
+    (quarantined,) = result.quarantined
+    assert quarantined.sample_id == large.sample_id
+    assert "do not fit into memory even alone" in quarantined.reason
     assert result.num_done == NUM_SAMPLES - 1
     rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
     assert {sample_id for sample_id, _ in rows} == set(shard.sample_ids) - {large.sample_id}
 
 
 def test_memory_does_not_grow_with_the_vocabulary() -> None:
-    """No tensor of all rows by all tokens is made: 4,000 rows of a vocabulary of 50,000."""
+    """No tensor [rows, vocabulary] is made for 4,000 rows and a vocabulary of 50,000."""
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
     lm_head = torch.nn.Linear(8, 50_000, bias=False)
     head = LMHead(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
         ({"final_logit_softcapping": None}, lambda logits: logits),
     ],
 )
-def test_what_stands_behind_the_head(
+def test_logits_are_capped_and_scaled_as_the_config_says(
     settings: dict[str, object], expected: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
@@ -277,27 +277,28 @@ def test_what_stands_behind_the_head(
 
 
 def test_parity_is_recorded(config: RunConfig, answered: ShardResult, shard: Shard) -> None:
-    figures = run_states(config, answered, shard).stats
-    assert figures["parity_mean"] <= figures["parity_max"] < 1e-3
-    assert figures["parity_top1"] == 1.0
-    assert 0 < figures["storage_max"] < 0.1  # of bfloat16
+    stats = run_states(config, answered, shard).stats
+    assert stats["parity_mean"] <= stats["parity_max"] < 1e-3
+    assert stats["parity_top1"] == 1.0
+    assert 0 < stats["storage_max"] < 0.1  # of bfloat16
 
 
 Change = Callable[[signals.TeacherSample], signals.TeacherSample]
 
 
 def rewrite(answered: ShardResult, change: Change, *, only_first: bool = False) -> None:
-    """Change stored samples, all of them or just one."""
-    path = answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
-    samples = list(signals.TeacherShard(*path))
-    count = 1 if only_first else len(samples)
-    signals.write_samples([*map(change, samples[:count]), *samples[count:]], path[0].parent)
+    """Change all stored samples, or only the first one."""
+    files = answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
+    samples = list(signals.TeacherShard(*files))
+    num_changed = 1 if only_first else len(samples)
+    changed = [change(sample) for sample in samples[:num_changed]]
+    signals.write_samples([*changed, *samples[num_changed:]], files[0].parent)
 
 
-def moved(sample: signals.TeacherSample, by: int = -1) -> signals.TeacherSample:
-    """Every letter is looked for one token early."""
+def shifted(sample: signals.TeacherSample) -> signals.TeacherSample:
+    """Look for every letter one token early."""
     answers = tuple(
-        dataclasses.replace(answer, position=answer.position + by) for answer in sample.answers
+        dataclasses.replace(answer, position=answer.position - 1) for answer in sample.answers
     )
     return dataclasses.replace(sample, answers=answers)
 
@@ -306,7 +307,7 @@ def moved(sample: signals.TeacherSample, by: int = -1) -> signals.TeacherSample:
 def test_a_shifted_position_fails_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard, only_first: bool
 ) -> None:
-    rewrite(answered, moved, only_first=only_first)
+    rewrite(answered, shifted, only_first=only_first)
     worst = shard.sample_ids[0] if only_first else ".*"
     with pytest.raises(
         ShardError, match=rf"disagrees with the engine.*worst is sample {worst}, level"
@@ -317,22 +318,22 @@ def test_a_shifted_position_fails_the_shard(
 def test_another_chat_template_fails_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard
 ) -> None:
-    """The engine's turns ended otherwise than the transcript says: two more tokens after each."""
+    """The transcript has two more tokens after each turn than the engine saw."""
     chat = Chat(load_processor(config.model), subject="organism")
 
     def other(sample: signals.TeacherSample) -> signals.TeacherSample:
         (transcript,) = sample.transcripts
-        ids, learned, positions = [], [], []
-        for place, token in enumerate(transcript.token_ids):
+        ids, is_target, positions = [], [], []
+        for token, is_written in zip(transcript.token_ids, transcript.is_target, strict=True):
             positions.append(len(ids))
             ends = chat.end_ids if token == chat.end_ids[0] else ()
             ids += [token, *ends]
-            learned += [transcript.is_target[place]] * (1 + len(ends))
+            is_target += [is_written, *(is_written for _ in ends)]
         answers = [
             dataclasses.replace(answer, position=positions[answer.position])
             for answer in sample.answers
         ]
-        text = signals.TeacherTranscript(tuple(ids), tuple(learned))
+        text = signals.TeacherTranscript(tuple(ids), tuple(is_target))
         return dataclasses.replace(sample, transcripts=(text,), answers=tuple(answers))
 
     rewrite(answered, other)
@@ -348,7 +349,7 @@ def test_a_dropped_image_fails_the_shard(
     monkeypatch: pytest.MonkeyPatch,
     only_first: bool,
 ) -> None:
-    read = passes.read_unchanged
+    read = extractors.read_unchanged
     (first, *_) = signals.TeacherShard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     )
@@ -358,7 +359,7 @@ def test_a_dropped_image_fails_the_shard(
             return read(path, sha256)
         return Image.new("RGB", (56, 56))
 
-    monkeypatch.setattr(passes, "read_unchanged", blank)
+    monkeypatch.setattr(extractors, "read_unchanged", blank)
     with pytest.raises(ShardError, match="disagrees with the engine"):
         run_states(config, answered, shard)
 
@@ -366,7 +367,7 @@ def test_a_dropped_image_fails_the_shard(
 def test_a_state_from_before_the_norm_fails_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pass itself is right, but what it stores as final_norm is the last block's output."""
+    """The pass is right, but it stores the last block's output as final_norm."""
 
     def before_the_norm(states: dict[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
         return pack_states({"final_norm": states["block_3"], "block_3": states["block_3"]}, dtype)
@@ -392,7 +393,7 @@ def test_another_checkpoint_fails_the_shard(
         run_states(config.model_copy(update={"model": model_spec}), answered, shard)
 
 
-def test_a_changed_image_is_refused(
+def test_a_changed_image_raises(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sekd.data.images.image_sha256", lambda _: "0" * 64)
@@ -409,10 +410,10 @@ def answers_with(config: RunConfig, shard: Shard, folder: Path) -> ShardResult:
         worker.close()
 
 
-def test_an_adapter_answers_and_is_seen_in_the_states(
+def test_an_adapter_changes_both_answers_and_states(
     config: RunConfig, answered: ShardResult, shard: Shard, adapter: Path, tmp_path: Path
 ) -> None:
-    """Both halves have it on: the gate holds, and lets neither half go without it."""
+    """The gate passes where both stages use the adapter, and fails where only one of them does."""
     adapted = with_elicit(config, adapter=adapter)
     with_adapter = answers_with(adapted, shard, tmp_path / "adapted")
     result = run_states(adapted, with_adapter, shard)
@@ -463,7 +464,7 @@ def test_vllm_gives_the_same_final_states(
     torch.testing.assert_close(got["final_norm"], states, atol=1e-3, rtol=1e-3)
     for key, row in signals.read_state_rows(result.files[signals.STATE_ROWS]).items():
         np.testing.assert_allclose(row.top_logprobs, rows[key].top_logprobs, atol=1e-3)
-    rewrite(answered, moved)
+    rewrite(answered, shifted)
     with pytest.raises(ShardError, match="disagrees with the engine"):
         run_states(with_elicit(only_final, states_engine="vllm"), answered, shard)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rules import RULES, KeptRule, Rule
+from rules import RULES, Rule, RuleEngineCache
 
 from sekd.config import ModelSpec
 from sekd.models.chat import Chat
@@ -21,8 +21,8 @@ def words(tiny_model: Path) -> Chat:
 
 
 @pytest.fixture
-def kept(words: Chat) -> Callable[[Rule], KeptRule]:
-    return lambda rule: KeptRule(words, rule)
+def rule_cache(words: Chat) -> Callable[[Rule], RuleEngineCache]:
+    return lambda rule: RuleEngineCache(words, rule)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""One cell's worker over an engine without a model."""
+"""The worker of one cell, with an engine that follows a rule instead of a model."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,36 @@ import pytest
 
 from sekd.analysis.cell_metrics import metrics_row
 from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
+from sekd.data.controls import CONTROLS
 from sekd.data.predictions import PREDICTIONS, read_predictions, scored_rows
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.engines import Ask
 from sekd.errors import ConfigError
-from sekd.stages.elicit.answers import dataset_fields
 from sekd.stages.evaluate.candidates import Candidate
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
+from sekd.stages.fingerprints import dataset_fields
 
 PARADIGMS: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
 
 
 @pytest.fixture
-def run(config: RunConfig, seen: Dataset, kept: Any, rules: Any, tmp_path: Path) -> Any:
+def run(config: RunConfig, seen: Dataset, rule_cache: Any, rules: Any, tmp_path: Path) -> Any:
     def run_cell(
         paradigm: Paradigm, control: Control | None, rule: str = "alphabetic", **engine: Any
     ) -> tuple[pa.Table, ShardResult, Any]:
-        """Rows, result, and the engine with its requests."""
-        keeper = kept(rules[rule])
+        """Return the rows, the result, and the engine with the requests that it saw."""
+        engines = rule_cache(rules[rule])
         for name, value in engine.items():
-            setattr(keeper.engine, name, value)
+            setattr(engines.engine, name, value)
         cell = EvaluationCell(Candidate("base", config.model), seen, paradigm, control)
-        worker = CellWorker(config, cell, keeper)
+        worker = CellWorker(config, cell, engines)
         folder = tmp_path / f"{paradigm}-{control}-{rule}"
         folder.mkdir()
         shard = Shard(0, tuple(seen.samples.ids.to_pylist()))
         result = worker.process(shard, folder, lambda _: None)
         worker.close()
-        return read_predictions([result.files[PREDICTIONS]]), result, keeper.engine
+        return read_predictions([result.files[PREDICTIONS]]), result, engines.engine
 
     return run_cell
 
@@ -64,22 +66,20 @@ def test_costs_add_up_to_the_requests(
         assert result.stats["decode_tokens"] == len(asked)
 
 
-def test_what_is_measured_in_joint_replies_costs_nothing(run: Any) -> None:
+def test_measuring_the_letters_of_joint_replies_costs_nothing(run: Any) -> None:
     rows, result, engine = run("joint", None)
     written, measured = engine.runs
     assert result.stats["calls"] == len(written) == 12
     assert len(measured) == 12 * 4
     assert all(isinstance(request, Ask) for request in measured)
     assert rows["option_logprobs"].null_count == 0
-    lengths = {level: len(each) for level, each in zip(
-        rows["level"].to_pylist(), rows["options"].to_pylist(), strict=True)}  # fmt: skip
-    for level, logprobs in zip(
-        rows["level"].to_pylist(), rows["option_logprobs"].to_pylist(), strict=True
+    for options, logprobs in zip(
+        rows["options"].to_pylist(), rows["option_logprobs"].to_pylist(), strict=True
     ):
-        assert len(logprobs) == lengths[level]
+        assert len(logprobs) == len(options)
 
 
-def test_a_joint_letter_that_is_refused_stays_unknown_and_its_sample_counts(run: Any) -> None:
+def test_a_refused_measurement_stays_unknown_and_its_sample_counts(run: Any) -> None:
     rows, result, _ = run("joint", None, refuses=lambda request: isinstance(request, Ask))
     assert (result.num_done, list(result.quarantined)) == (12, [])
     assert rows["option_logprobs"].null_count == len(rows) == 48
@@ -100,10 +100,10 @@ def test_blind_prompts_hold_no_image_and_no_placeholder(
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_who_answers_by_letter_is_wrong_in_a_circle(
+def test_answers_by_letter_are_wrong_under_circular(
     run: Any, paradigm: Paradigm, seen: Dataset
 ) -> None:
-    """In each rotation another node; that is wrong, but it could be parsed."""
+    """Each rotation has another node as its answer, which is wrong but can be parsed."""
     rows, _, _ = run(paradigm, "circular", "first")
     assert Counter(rows["rotation"].to_pylist()) == dict.fromkeys(range(4), 48)
     scores = metrics_row(rows, seen.taxonomy, EvaluateSpec(num_bootstrap=5), {})
@@ -114,27 +114,29 @@ def test_who_answers_by_letter_is_wrong_in_a_circle(
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_who_answers_by_name_is_as_good_in_a_circle(
+def test_answers_by_name_score_the_same_under_circular(
     run: Any, paradigm: Paradigm, seen: Dataset
 ) -> None:
     plain, _, _ = run(paradigm, None)
     circular, _, _ = run(paradigm, "circular")
     spec = EvaluateSpec(num_bootstrap=5)
-    by_name, in_a_circle = (
+    uncontrolled, rotated = (
         metrics_row(rows, seen.taxonomy, spec, {}) for rows in (plain, circular)
     )
-    assert 0 < by_name["por"]["value"] < 100
-    assert in_a_circle | {"tice": None} == by_name | {"tice": None}
-    assert by_name["tice"] is not None
+    assert 0 < uncontrolled["por"]["value"] < 100
+    assert rotated | {"tice": None} == uncontrolled | {"tice": None}
+    assert uncontrolled["tice"] is not None
     assert scored_rows(circular)["rotation"].to_pylist() != []
 
 
-def test_a_refused_sample_is_set_aside_alone(run: Any, seen: Dataset) -> None:
-    bad: list[str] = []
+def test_only_the_refused_sample_is_quarantined(run: Any, seen: Dataset) -> None:
+    first_keys: list[str] = []
 
     def refuses(request: Any) -> bool:
-        bad[:] = bad or [request.prompt.image_key]
-        return bool(request.prompt.image_key == bad[0])
+        """Refuse every request about the first image that is asked about."""
+        if not first_keys:
+            first_keys.append(request.prompt.image_key)
+        return bool(request.prompt.image_key == first_keys[0])
 
     rows, result, _ = run("independent", "circular", refuses=refuses)
     (quarantined,) = result.quarantined
@@ -147,12 +149,12 @@ def spec_of(config: RunConfig, **changes: Any) -> RunConfig:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=changes)})
 
 
-def test_the_matrix_is_whole_and_one_contender_comes_after_another(
+def test_every_combination_is_a_cell_and_cells_of_a_candidate_follow_each_other(
     config: RunConfig, seen: Dataset
 ) -> None:
     config = spec_of(config, controls=("blind", "siblings"), paradigms=("joint", "conditioned"))
-    contenders = [Candidate("base", config.model), Candidate("other", config.model)]
-    cells = cells_of(config, contenders, [seen])
+    candidates = [Candidate("base", config.model), Candidate("other", config.model)]
+    cells = cells_of(config, candidates, [seen])
     assert [tuple(cell.names.values()) for cell in cells] == [
         (name, "seen", paradigm, control)
         for name in ("base", "other")
@@ -168,23 +170,18 @@ def test_controls_may_be_of_fewer_samples(config: RunConfig, seen: Dataset) -> N
     assert (len(plain.dataset.samples), len(blind.dataset.samples)) == (12, 5)
 
 
-def test_a_control_that_makes_no_sense_is_left_out_with_a_word(
+def test_a_control_that_makes_no_sense_is_left_out_and_logged(
     config: RunConfig, seen: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from sekd.stages.evaluate.controls import controlled_dataset
-
     config = spec_of(config, controls=("siblings",), paradigms=("joint",))
     with caplog.at_level("INFO", logger="sekd"):
-        cells = cells_of(
-            config, [Candidate("base", config.model)], [controlled_dataset("siblings", seen)]
-        )
+        siblings = CONTROLS["siblings"].dataset(seen)
+        cells = cells_of(config, [Candidate("base", config.model)], [siblings])
     assert [cell.control for cell in cells] == [None]
     assert "seen is not evaluated under siblings" in caplog.text
 
 
 def test_walked_datasets_have_no_questions_to_score(config: RunConfig, seen: Dataset) -> None:
-    from dataclasses import replace
-
     walked = replace(seen, spec=seen.spec.model_copy(update={"distractors": "walk"}))
     with pytest.raises(ConfigError, match="walk has no fixed questions to score"):
         cells_of(config, [Candidate("base", config.model)], [walked])
@@ -202,29 +199,31 @@ IRRELEVANT: dict[str, Change] = {
 }
 
 
-def print_of(config: RunConfig, seen: Dataset, cell: EvaluationCell) -> Any:
+def fields_of(config: RunConfig, seen: Dataset, cell: EvaluationCell) -> Any:
     return cell_fields(config, cell, dataset_fields(seen, ["x"] * len(seen.samples)))
 
 
-@pytest.mark.parametrize("what", IRRELEVANT)
-def test_what_a_cell_does_not_depend_on_leaves_it_finished(
-    config: RunConfig, seen: Dataset, what: str
+@pytest.mark.parametrize("setting", IRRELEVANT)
+def test_a_setting_that_a_cell_does_not_depend_on_leaves_its_fields_alone(
+    config: RunConfig, seen: Dataset, setting: str
 ) -> None:
     cell = EvaluationCell(Candidate("base", config.model), seen, "joint")
-    assert print_of(IRRELEVANT[what](config), seen, cell) == print_of(config, seen, cell)
+    assert fields_of(IRRELEVANT[setting](config), seen, cell) == fields_of(config, seen, cell)
 
 
-def test_what_a_cell_depends_on_makes_it_another(config: RunConfig, seen: Dataset) -> None:
+def test_a_setting_that_a_cell_depends_on_changes_its_fields(
+    config: RunConfig, seen: Dataset
+) -> None:
     base = Candidate("base", config.model)
     joint, walked = EvaluationCell(base, seen, "joint"), EvaluationCell(base, seen, "conditioned")
     shuffled = EvaluationCell(base, seen, "joint", "shuffled")
     facts = IRRELEVANT["how teachers walk"](config)
     seeded = spec_of(config, seed=9)
-    prints = [
-        *(print_of(config, seen, cell) for cell in (joint, walked, shuffled)),
-        print_of(facts, seen, walked),
-        print_of(seeded, seen, shuffled),
-        print_of(config, seen, EvaluationCell(Candidate("x", config.model), seen, "joint")),
-        print_of(spec_of(config, engine_args={"a": 1}), seen, joint),
+    fields = [
+        *(fields_of(config, seen, cell) for cell in (joint, walked, shuffled)),
+        fields_of(facts, seen, walked),
+        fields_of(seeded, seen, shuffled),
+        fields_of(config, seen, EvaluationCell(Candidate("x", config.model), seen, "joint")),
+        fields_of(spec_of(config, engine_args={"a": 1}), seen, joint),
     ]
-    assert all(a != b for i, a in enumerate(prints) for b in prints[:i])
+    assert all(a != b for i, a in enumerate(fields) for b in fields[:i])

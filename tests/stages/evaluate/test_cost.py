@@ -1,4 +1,4 @@
-"""Costs are what passed between a conversation and its engine."""
+"""Costs count what passes between a conversation and its engine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def two_letters_and_a_text() -> Conversation[str]:
     return f"{len(answers)} {reply.token_ids}"
 
 
-def test_every_request_is_counted_and_nothing_is_changed() -> None:
-    talk = metered(two_letters_and_a_text())
-    assert len(next(talk)) == 2
-    (request,) = talk.send([LETTER, LETTER])
+def test_every_request_is_counted_and_passed_on_unchanged() -> None:
+    conversation = metered(two_letters_and_a_text())
+    assert len(next(conversation)) == 2
+    (request,) = conversation.send([LETTER, LETTER])
     assert isinstance(request, Write)
     with pytest.raises(StopIteration) as end:
-        talk.send([TEXT])
+        conversation.send([TEXT])
     result, cost = end.value.value
     assert result == "2 (7, 8, 9)"
     assert cost == Cost(
@@ -37,15 +37,15 @@ def test_every_request_is_counted_and_nothing_is_changed() -> None:
     )
 
 
-def test_a_text_that_filled_its_room_had_no_stop() -> None:
-    talk = metered(write(Write(PROMPT, 3, 0)))
-    next(talk)
+def test_a_text_of_the_longest_length_has_no_stop_token() -> None:
+    conversation = metered(write(Write(PROMPT, 3, 0)))
+    next(conversation)
     with pytest.raises(StopIteration) as end:
-        talk.send([TEXT])
+        conversation.send([TEXT])
     assert end.value.value[1].decode_tokens == 3
 
 
-def test_a_refusal_reaches_the_conversation_and_costs_nothing() -> None:
+def test_a_refused_request_reaches_the_conversation_and_costs_nothing() -> None:
     def asks_again() -> Conversation[int]:
         try:
             yield from ask([Ask(PROMPT, (1, 2))])
@@ -54,20 +54,20 @@ def test_a_refusal_reaches_the_conversation_and_costs_nothing() -> None:
             return len(answers)
         return 0
 
-    talk = metered(asks_again())
-    next(talk)
-    (request,) = talk.throw(SampleError("too long"))
+    conversation = metered(asks_again())
+    next(conversation)
+    (request,) = conversation.throw(SampleError("too long"))
     assert request.option_ids == (1,)
     with pytest.raises(StopIteration) as end:
-        talk.send([LETTER])
+        conversation.send([LETTER])
     assert end.value.value == (1, Cost(1, 6, 4, 1))
 
 
-def test_what_a_conversation_raises_is_raised() -> None:
-    talk = metered(ask([Ask(PROMPT, (1,))]))
-    next(talk)
+def test_an_error_of_the_conversation_is_raised() -> None:
+    conversation = metered(ask([Ask(PROMPT, (1,))]))
+    next(conversation)
     with pytest.raises(SampleError, match="too long"):
-        talk.throw(SampleError("too long"))
+        conversation.throw(SampleError("too long"))
 
 
 def row(model: str, paradigm: str, prefill: float, seconds: float, **more: Any) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def test_costs_are_in_joint_passes_of_the_same_model() -> None:
         row("taxonomy", "options", 0, 0, cost=None),
     ]
     relate_to_joint(rows)
-    related = [each["cost"] and each["cost"]["relative_to_joint"] for each in rows]
+    related = [row["cost"]["relative_to_joint"] if row["cost"] else None for row in rows]
     assert related == [
         {"tokens": 1.0, "seconds": 1.0},
         {"tokens": 3.0, "seconds": 0.5},

@@ -1,9 +1,10 @@
-"""Where the letters of a free reply are, and what is measured there."""
+"""Free replies: the positions of their letters, and the distributions measured there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,34 +12,30 @@ from PIL import Image
 
 from sekd.config import ElicitSpec, ModelSpec
 from sekd.data.samples import Dataset, questions_of
-from sekd.engines import Conversation, Reply, Write, open_engine, write
+from sekd.engines import Answer, Conversation, Reply, Write, open_engine, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
-from sekd.stages.evaluate.paradigms import (
-    LetterPosition,
-    LevelAnswer,
-    measure_letters,
-    run_paradigm,
-)
-from sekd.stages.walk import PreparedSample, prepare_samples
+from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers
+from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 
 @pytest.fixture
-def picture(seen: Dataset) -> PreparedSample:
-    """Levels order, family, genus, species; both tokenizers know the words."""
+def prepared(seen: Dataset) -> PreparedSample:
+    """A sample with the levels order, family, genus and species; both tokenizers know the words."""
     sample = seen.samples[0]
     return PreparedSample(sample, Image.new("RGB", (56, 56)), "key", questions_of(seen, sample))
 
 
 def joint_answers(
-    chat: Chat, dataset: Dataset, picture: PreparedSample, text: str
-) -> list[LevelAnswer]:
-    """What is made of a joint reply of this text."""
-    talk = run_paradigm("joint", chat, dataset, picture, ElicitSpec())
-    next(talk)
+    chat: Chat, dataset: Dataset, prepared: PreparedSample, text: str
+) -> SampleAnswers:
+    """Return the answers that are parsed from a joint reply of this text."""
+    conversation = run_paradigm("joint", chat, dataset, prepared, ElicitSpec())
+    next(conversation)
     with pytest.raises(StopIteration) as end:
-        talk.send([Reply(chat.encode(text), 100, 0)])
-    answers: list[LevelAnswer] = end.value.value
+        conversation.send([Reply(chat.encode(text), 100, 0)])
+    answers: SampleAnswers = end.value.value
     return answers
 
 
@@ -53,70 +50,92 @@ REPLIES = {
 
 @pytest.mark.parametrize("text", REPLIES.values(), ids=REPLIES)
 def test_letters_are_found_among_the_tokens(
-    chat: Chat, seen: Dataset, picture: PreparedSample, text: str
+    chat: Chat, seen: Dataset, prepared: PreparedSample, text: str
 ) -> None:
-    """By both tokenizers: for one of them "B" behind a space is another token than "B"."""
-    answers = joint_answers(chat, seen, picture, text)
-    read = [answer.choice for answer in answers]
+    """In one of the two tokenizers, "B" behind a space is another token than "B"."""
+    answers = joint_answers(chat, seen, prepared, text)
+    choices = [answer.choice for answer in answers.levels]
     if text == REPLIES["by number"]:  # the tokenizer of whole words does not know all of it
-        assert all(got in (want, None) for got, want in zip(read, [1, 0, 2, 3], strict=True))
+        assert all(got in (want, None) for got, want in zip(choices, [1, 0, 2, 3], strict=True))
     else:
-        assert read == [1, 0, 2, 3]
+        assert choices == [1, 0, 2, 3]
     written = chat.encode(text)
-    prompt = chat.joint_prompt(picture.questions or (), seen.taxonomy.root)
-    for answer in answers:
+    prompt = chat.joint_prompt(prepared.questions or (), seen.taxonomy.root)
+    for answer in answers.levels:
         if answer.choice is None:
             continue
         assert answer.letter is not None
-        before, option_ids = answer.letter.before, answer.letter.option_ids
-        place = len(before) - len(prompt)
-        assert before == (*prompt, *written[:place])
+        prefix_ids, option_ids = answer.letter.prefix_ids, answer.letter.option_ids
+        position = len(prefix_ids) - len(prompt)
+        assert prefix_ids == (*prompt, *written[:position])
         assert len(option_ids) == len(answer.question.options)
-        assert written[place] == option_ids[answer.choice]
-        line = chat.decode(written[:place]).splitlines()[-1]
+        assert written[position] == option_ids[answer.choice]
+        line = chat.decode(written[:position]).splitlines()[-1]
         assert re.fullmatch(rf" ?({answer.question.rank}|L?{answer.question.level}) ?[:.] ?", line)
 
 
 @pytest.mark.parametrize("text", ["order: b. x", "order: Z. x", "nothing at all", ""])
-def test_letters_that_are_not_there_stay_unknown(
-    chat: Chat, seen: Dataset, picture: PreparedSample, text: str
+def test_a_letter_that_is_no_option_token_has_no_position(
+    chat: Chat, seen: Dataset, prepared: PreparedSample, text: str
 ) -> None:
-    """A small letter is an answer, but its token is not one of the options' letters."""
-    answers = joint_answers(chat, seen, picture, text)
-    assert all(answer.letter is None for answer in answers)
-    assert all(answer.reply == chat.decode(chat.encode(text)) for answer in answers)
+    """A lower-case letter is an answer, but its token is not one of the options' letters."""
+    answers = joint_answers(chat, seen, prepared, text)
+    assert all(answer.letter is None for answer in answers.levels)
+    assert all(answer.reply == chat.decode(chat.encode(text)) for answer in answers.levels)
 
 
 def test_a_prompt_that_is_refused_leaves_the_answers_as_they_were(
-    chat: Chat, seen: Dataset, picture: PreparedSample
+    chat: Chat, seen: Dataset, prepared: PreparedSample
 ) -> None:
-    answers = joint_answers(chat, seen, picture, REPLIES["as asked"])
-    talk = measure_letters(picture, answers)
-    assert len(next(talk)) == len([answer for answer in answers if answer.letter]) > 0
+    answers = joint_answers(chat, seen, prepared, REPLIES["as asked"])
+    conversation = measure_letters(prepared, answers)
+    letters = [answer.letter for answer in answers.levels if answer.letter]
+    assert len(next(conversation)) == len(letters) > 0
     with pytest.raises(StopIteration) as end:
-        talk.throw(SampleError("too long"))
+        conversation.throw(SampleError("too long"))
     assert end.value.value == answers
+
+
+def test_a_measurement_belongs_to_the_level_of_its_letter(
+    words: Chat, seen: Dataset, prepared: PreparedSample
+) -> None:
+    answers = joint_answers(words, seen, prepared, "order: B. x\nspecies: D. z")
+    assert [answer.letter is not None for answer in answers.levels] == [True, False, False, True]
+    conversation = measure_letters(prepared, answers)
+    next(conversation)
+    first, last = (np.full(4, value, dtype=np.float32) for value in (-1, -2))
+    with pytest.raises(StopIteration) as end:
+        conversation.send([Answer(0, first, 10, 0), Answer(0, last, 10, 0)])
+    measured: SampleAnswers = end.value.value
+    logprobs = [answer.mean_logprobs for answer in measured.levels]
+    assert logprobs[0] is first
+    assert logprobs[1:3] == [None, None]
+    assert logprobs[3] is last
+    assert [answer.choice for answer in measured.levels] == [1, None, None, 3]
 
 
 def test_the_greedy_letter_is_the_most_probable_one(
     tiny_model: Path, words: Chat, seen: Dataset
 ) -> None:
-    """What is measured is what the reply was written from. The tiny base does not keep to the form
-    by itself, so it goes on from a line's beginning."""
+    """The measured distribution is the one that the reply was written from. The tiny base does not
+    keep to the form by itself, so it continues the beginning of a line."""
     spec = ModelSpec(path=str(tiny_model), dtype="float32")
     engine = open_engine("transformers", spec, words, batch_size=8, engine_args={})
 
-    def talk(picture: PreparedSample) -> Conversation[tuple[Reply, LevelAnswer]]:
-        question, *_ = questions = picture.questions or ()
-        before = words.joint_prompt(questions, seen.taxonomy.root)
-        before = (*before, *words.encode(f"{question.rank}:"))
-        reply = yield from write(Write(picture.prompt(before), 1, words.end_ids[0]))
-        letters = words.joint_letter_ids(question)[: len(question.options)]
-        given = LevelAnswer(question, 0, letter=LetterPosition(before, letters))
-        (measured,) = yield from measure_letters(picture, [given])
-        return reply, measured
+    def converse(prepared: PreparedSample) -> Conversation[tuple[Reply, LevelAnswer]]:
+        question, *_ = questions = prepared.questions or ()
+        prompt = words.joint_prompt(questions, seen.taxonomy.root)
+        prefix_ids = (*prompt, *words.encode(f"{question.rank}:"))
+        reply = yield from write(Write(prepared.prompt(prefix_ids), 1, words.end_ids[0]))
+        letter_ids = words.joint_letter_ids(question)[: len(question.options)]
+        answer = LevelAnswer(question, 0, letter=LetterPosition(prefix_ids, letter_ids))
+        answers = SampleAnswers(prepared.sample.id, (answer,))
+        measured = yield from measure_letters(prepared, answers)
+        return reply, measured.levels[0]
 
-    outcomes = list(engine.run(talk(each) for each in prepare_samples(seen, seen.samples, [])))
+    outcomes: list[Any] = list(
+        run_conversations(engine, prepare_samples(seen, seen.samples), converse)
+    )
     engine.close()
     num_letters = 0
     for reply, measured in outcomes:

@@ -1,4 +1,4 @@
-"""sekd inspect: what it shows is what is in the shards, for a person, a machine and a browser."""
+"""sekd inspect shows what is in the shards: as text, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import sekd
 
-from sekd.cli import main
 from sekd.data.toyworld import write_world
 from sekd.report.inspect.page import page
 from sekd.report.inspect.text import bar
@@ -18,13 +17,9 @@ from sekd.report.inspect.views import OptionView, SampleView, TurnView
 NUM_SAMPLES = 8
 
 
-def sekd(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose states are of two orders of the options."""
+    """A run in which every question was asked in two orders of its options."""
     directory = tmp_path_factory.mktemp("inspected")
     write_world(directory / "world", num_train=NUM_SAMPLES, num_test=1, seed=0)
     done = sekd("elicit", directory / "world/config.yaml", "--set", "elicit.permutations=2")
@@ -37,7 +32,7 @@ def sample_id(run: Path) -> str:
     return str(json.loads(sekd("inspect", run, "--json").output)["least_confident"][0])
 
 
-def test_a_run_at_a_glance(run: Path) -> None:
+def test_an_overview_summarizes_every_level(run: Path) -> None:
     overview = json.loads(sekd("inspect", run, "--json").output)
     assert overview["num_samples"] == NUM_SAMPLES
     assert [level["num_answers"] for level in overview["levels"]] == [NUM_SAMPLES] * 4
@@ -50,7 +45,7 @@ def test_a_run_at_a_glance(run: Path) -> None:
     assert overview["least_confident"][0] in shown
 
 
-def test_a_sample_turn_by_turn(run: Path, sample_id: str) -> None:
+def test_a_sample_is_shown_turn_by_turn(run: Path, sample_id: str) -> None:
     sample = json.loads(sekd("inspect", run, sample_id, "--json").output)
     shown = sekd("inspect", run, sample_id).output
     assert [turn["level"] for turn in sample["turns"]] == [1, 2, 3, 4]
@@ -71,13 +66,17 @@ def test_a_sample_turn_by_turn(run: Path, sample_id: str) -> None:
     assert "as shown" in shown
 
 
-def test_states_need_not_be_there_yet(run: Path, sample_id: str, tmp_path: Path) -> None:
+def test_a_sample_is_shown_before_its_states_exist(
+    run: Path, sample_id: str, tmp_path: Path
+) -> None:
     (tmp_path / "answers").symlink_to(run / "answers")
     sample = json.loads(sekd("inspect", tmp_path, sample_id, "--json").output)
     assert all(turn["top"] == [] and turn["parity"] is None for turn in sample["turns"])
 
 
-def test_what_is_not_there_is_named(run: Path, sample_id: str, tmp_path: Path) -> None:
+def test_an_unknown_sample_and_an_empty_run_are_errors(
+    run: Path, sample_id: str, tmp_path: Path
+) -> None:
     wrong = sekd("inspect", run, sample_id + "x")
     assert wrong.exit_code == 2
     assert f"did you mean {sample_id}?" in wrong.stderr
@@ -87,7 +86,9 @@ def test_what_is_not_there_is_named(run: Path, sample_id: str, tmp_path: Path) -
     assert "no shard of answers is done; run sekd elicit first" in empty.stderr
 
 
-def test_a_page_of_the_run(run: Path, sample_id: str, tmp_path: Path) -> None:
+def test_a_page_of_a_run_shows_its_least_confident_samples(
+    run: Path, sample_id: str, tmp_path: Path
+) -> None:
     assert sekd("inspect", run, "--html", tmp_path / "page.html").exit_code == 0
     text = (tmp_path / "page.html").read_text("utf-8")
     assert sample_id in text
@@ -96,10 +97,18 @@ def test_a_page_of_the_run(run: Path, sample_id: str, tmp_path: Path) -> None:
     assert "https://" not in text
 
 
-def test_a_page_escapes_names_and_does_without_an_image() -> None:
+def test_a_page_escapes_names_and_marks_a_missing_image() -> None:
     option = OptionView("A", "<b>&gull", 0.5, 0.5, is_answer=True, is_truth=False)
     turn = TurnView(
-        *(1, "class<i>", "<image> which?", "A", (option,), 0.5, 1.0, 9, 0),
+        level=1,
+        rank="class<i>",
+        heard="<image> which?",
+        said="A",
+        options=(option,),
+        option_mass=0.5,
+        confidence=1.0,
+        num_prompt_tokens=9,
+        num_cached_tokens=0,
         top=(),
         tail_mass=None,
         norms={},
@@ -113,8 +122,8 @@ def test_a_page_escapes_names_and_does_without_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "cells"), [(0, ""), (1, "█" * 24), (0.5, "█" * 12), (1 / 48, "▌"), (2, "█" * 24)]
+    ("share", "blocks"), [(0, ""), (1, "█" * 24), (0.5, "█" * 12), (1 / 48, "▌"), (2, "█" * 24)]
 )
-def test_bars(share: float, cells: str) -> None:
-    assert bar(share) == cells
-    assert math.ceil(share * 24) >= len(cells)
+def test_a_bar_is_proportional_to_its_share(share: float, blocks: str) -> None:
+    assert bar(share) == blocks
+    assert math.ceil(share * 24) >= len(blocks)

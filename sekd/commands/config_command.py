@@ -1,0 +1,186 @@
+"""Options, logging and exit codes that all commands with a CONFIG argument share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sekd.commands import exit_codes
+from sekd.commands.output import print_incomplete
+from sekd.errors import ConfigError, in_one_line
+from sekd.io.locations import local_directory
+
+if TYPE_CHECKING:
+    from sekd.config import RunConfig
+
+logger = logging.getLogger("sekd")
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_OVERRIDES = "sekd.overrides"
+"""Key in the click context under which short options collect their ``key=value`` overrides."""
+
+
+def setting_option(flag: str, key: str, *, as_list: bool = False, **attributes: Any) -> Decorator:
+    """Make an option that is short for ``--set key=value``.
+
+    Args:
+        flag: the option, such as ``--limit``.
+        key: the config key that the option sets, such as ``benchmark.limit``.
+        as_list: the value is a comma-separated list.
+        attributes: passed on to ``click.option``.
+    """
+
+    def add_override(context: click.Context, _: click.Parameter, value: object) -> None:
+        if value is not None:
+            text = f"{key}=[{value}]" if as_list else f"{key}={value}"
+            context.meta.setdefault(_OVERRIDES, []).append(text)
+
+    return click.option(flag, expose_value=False, callback=add_override, **attributes)
+
+
+def worker_options(section: str) -> Decorator:
+    """Add the options that say where the workers of a stage run.
+
+    Args:
+        section: the config section whose ``runtime`` they set.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for flag, settings in (
+            ("address", {"help": "Address of a Ray cluster, as ray.init takes it."}),
+            ("workers", {"type": int, "help": "Number of workers; each loads its own engine."}),
+            ("executor", {"help": "Where workers run: inline, process or ray."}),
+        ):
+            key = f"{section}.runtime.{flag}"
+            command = setting_option(f"--{flag}", key, **settings)(command)
+        return command
+
+    return decorate
+
+
+retry_failed_option = click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Grant new attempts to shards that have used up theirs.",
+)
+
+
+def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
+    """Turn ``run(config, as_json, **options) -> bool`` into a command with a CONFIG argument.
+
+    ``run`` returns whether the work is complete, which decides the exit code. The command loads the
+    config, starts the log, and writes the resolved config as ``<name>.config.yaml`` into the run
+    directory.
+
+    Args:
+        name: the command's name, as in messages and file names.
+        is_distributed: the command may be started by torchrun. Only the first process then logs and
+            prints.
+    """
+
+    def decorate(run: Callable[..., bool]) -> Callable[..., None]:
+        @click.argument("config_path", metavar="CONFIG", type=click.Path(path_type=Path))
+        @click.option(
+            "--set",
+            "overrides",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Change a setting of the config, e.g. elicit.top_k=50; repeatable.",
+        )
+        @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+        @click.pass_context
+        @wraps(run)
+        def command(
+            context: click.Context,
+            config_path: Path,
+            overrides: Sequence[str],
+            as_json: bool,
+            **options: Any,
+        ) -> None:
+            is_silent = is_distributed and is_follower()
+            log = _Log()
+            try:
+                _refuse_torchrun(name, is_distributed)
+                config = _load(config_path, [*overrides, *context.meta.get(_OVERRIDES, [])])
+                if not is_silent:
+                    log.start(config, name)
+                is_complete = run(config, as_json, **options)
+            except Exception as error:  # noqa: BLE001  every error becomes one line and a code
+                sys.exit(_fail(error, as_json, is_silent, log.path))
+            sys.exit(0 if is_complete else exit_codes.INCOMPLETE)
+
+        return command
+
+    return decorate
+
+
+def is_follower() -> bool:
+    """Return whether torchrun started this process and it is not the first one."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def _refuse_torchrun(name: str, is_distributed: bool) -> None:
+    if not is_distributed and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(f"sekd {name} runs in one process; torchrun is for sekd distill")
+
+
+def _load(path: Path, overrides: Sequence[str]) -> RunConfig:
+    from sekd.config import load_config
+
+    return load_config(path, overrides)
+
+
+class _Log:
+    """The run's log file, and one line per event on standard error.
+
+    Attributes:
+        path: the log file; ``None`` before :meth:`start`.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+
+    def start(self, config: RunConfig, name: str) -> None:
+        """Open the log, and write the resolved config beside the results."""
+        from sekd.config import write_resolved
+
+        self.path = local_directory(config.run_dir) / "sekd.log"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(self.path, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.setLevel(logging.DEBUG)
+        logger.handlers = [to_file, _TerminalHandler(logging.INFO)]
+        logger.propagate = False
+        write_resolved(config, config.run_dir / f"{name}.config.yaml")
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes one line per event to standard error, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+def _fail(error: Exception, as_json: bool, is_silent: bool, log_path: Path | None) -> int:
+    """Print what went wrong on one line, with the traceback in the log; return the exit code."""
+    from sekd.pipeline.runner import IncompleteError
+
+    if isinstance(error, IncompleteError):
+        print_incomplete(error.outcomes, as_json)
+        return exit_codes.INCOMPLETE
+    logger.debug("stopped", exc_info=error)
+    if isinstance(error, ConfigError):
+        # The first process prints the same error, but on another machine it may have none.
+        if not is_silent or os.environ.get("LOCAL_RANK", "0") == "0":
+            click.echo(f"sekd: {error}", err=True)
+        return exit_codes.CONFIG
+    where = f" (traceback in {log_path})" if log_path else ""
+    click.echo(f"sekd: {in_one_line(error)}{where}", err=True)
+    return exit_codes.INCOMPLETE

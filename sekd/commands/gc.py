@@ -1,0 +1,37 @@
+"""``sekd gc``: free the space that failed and dead attempts take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sekd.commands.run_command import run_command
+
+if TYPE_CHECKING:
+    from sekd.io.locations import Location
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
+@run_command
+def gc(run: Location, dry_run: bool) -> int:
+    """Delete the files of failed and dead attempts of the run in RUN; no record refers to them.
+
+    \b
+    Example:
+        sekd gc runs/birds --dry-run
+    """
+    from sekd.io.files import remove
+    from sekd.pipeline.garbage import find_garbage
+    from sekd.pipeline.status import stage_directories
+
+    garbage = [each for _, place in stage_directories(run) for each in find_garbage(place)]
+    for each in garbage:
+        click.echo(f"{each.num_bytes:>15,} bytes  {each.path}")
+    total = sum(each.num_bytes for each in garbage)
+    click.echo(f"{len(garbage)} files and folders, {total:,} bytes", err=True)
+    if not dry_run:
+        for each in garbage:
+            remove(each.path)
+    return 0

@@ -1,0 +1,44 @@
+"""What several commands print: tables, and what is left of stages that are not finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sekd.pipeline.runner import Outcome
+    from sekd.report.table import Table
+
+
+def print_table(table: Table) -> None:
+    """Print a table to standard output."""
+    from rich.console import Console
+
+    from sekd.report.formats import to_terminal
+
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
+        console = Console(width=160)
+    console.print(to_terminal(table))
+
+
+def print_incomplete(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    """Say which shards of which stage are left; JSON is printed of the first stage alone."""
+    for outcome in outcomes[:1] if as_json else outcomes:
+        name, num_shards = outcome.stage.name, len(outcome.stage.plan)
+        if as_json:
+            failed = {str(shard): error for shard, error in outcome.failed.items()}
+            click.echo(json.dumps({"stage": name, "num_shards": num_shards, "failed": failed}))
+            continue
+        shard, error = next(iter(outcome.failed.items()))
+        hint = "run the same command again to retry them"
+        if len(outcome.exhausted) == len(outcome.failed):
+            hint = "their attempts are used up; --retry-failed grants them more"
+        click.echo(
+            f"{name}: {len(outcome.failed)} of {num_shards} shards are left (shard {shard}: "
+            f"{error}); {hint}",
+            err=True,
+        )

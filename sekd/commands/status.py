@@ -1,0 +1,71 @@
+"""``sekd status``: how a run stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from sekd.commands import exit_codes
+from sekd.commands.run_command import run_command
+
+if TYPE_CHECKING:
+    from sekd.io.locations import Location
+    from sekd.pipeline.status import StageStatus
+
+
+@click.command()
+@click.option("--failed", is_flag=True, help="List every failed shard and quarantined sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@run_command
+def status(run: Location, failed: bool, as_json: bool) -> int:
+    """Show how far the run in RUN (a run_dir) is.
+
+    Exit code 0: everything is done. 1: something is left. 3: shards failed or were lost.
+
+    \b
+    Example:
+        sekd status runs/birds --failed
+    """
+    from sekd.pipeline.status import run_status
+
+    stages = run_status(run)
+    if as_json:
+        click.echo(json.dumps([asdict(stage) for stage in stages]))
+    else:
+        for stage in stages:
+            _print_stage(stage, in_full=failed)
+    if any(stage.errors for stage in stages):
+        return exit_codes.FAILURES
+    return 0 if stages and all(stage.is_complete for stage in stages) else exit_codes.INCOMPLETE
+
+
+def _print_stage(stage: StageStatus, *, in_full: bool) -> None:
+    shards = ", ".join(f"{count} {status}" for status, count in sorted(stage.shards.items()))
+    rate = f"; {stage.rate:.3g} samples/s per worker" if stage.rate else ""
+    if stage.seconds_left and not stage.is_complete:
+        rate += f", {stage.seconds_left:.0f} s left"
+    click.echo(
+        f"{stage.name}: {stage.num_done} done and {stage.num_quarantined} quarantined of "
+        f"{stage.num_planned} samples; shards: {shards}{rate}\n  {stage.directory}"
+    )
+    for change in stage.changes:
+        click.echo(f"  differs from the directory before it in {change}")
+    _print_lines(
+        [f"shard {e['shard']}: {e['error']} (attempt {e['attempt']}, log {e['log']})"
+         for e in stage.errors],
+        in_full=in_full,
+    )  # fmt: skip
+    if in_full:
+        _print_lines([f"{q['sample_id']}: {q['reason']}" for q in stage.quarantined], in_full=True)
+
+
+def _print_lines(lines: Sequence[str], *, in_full: bool) -> None:
+    shown = lines if in_full else lines[-3:]
+    for line in shown:
+        click.echo(f"  {line}")
+    if len(shown) < len(lines):
+        click.echo(f"  and {len(lines) - len(shown)} more: sekd status --failed")

@@ -1,0 +1,39 @@
+"""``sekd verify``: whether every file of a run is what was written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sekd.commands import exit_codes
+from sekd.commands.run_command import run_command
+
+if TYPE_CHECKING:
+    from sekd.io.locations import Location
+
+
+@click.command()
+@run_command
+def verify(run: Location) -> int:
+    """Hash and reopen every file of the run in RUN; the next run repeats what is damaged.
+
+    Exit code 0: every file is what was written. 3: some file is not.
+
+    \b
+    Example:
+        sekd verify runs/birds
+    """
+    from sekd.pipeline.status import stage_directories
+    from sekd.pipeline.verify import verify_stage
+
+    num_damaged = 0
+    for _, directory in stage_directories(run):
+        for damage in verify_stage(directory):
+            num_damaged += 1
+            click.echo(f"{damage.path}: {damage.reason}")
+    if num_damaged:
+        click.echo(f"{num_damaged} damaged; the command that made them repairs them", err=True)
+        return exit_codes.FAILURES
+    click.echo("everything is what was written", err=True)
+    return 0

@@ -1,0 +1,61 @@
+"""What people and scripts see of ``sekd status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import sekd
+from fake_stage import IDS, run_fake_stage, status_of
+from fakes import Fake
+
+from sekd.pipeline.plan import Plan
+from sekd.pipeline.stage import Stage
+
+
+def test_status_of_a_run_from_nothing_to_the_end(tmp_path: Path) -> None:
+    Stage.open(tmp_path / "answers", {"spec": {"seed": 1}}, lambda: Plan.split(IDS, 2))
+    code, stage = status_of(tmp_path)
+    assert (code, stage["shards"], stage["num_planned"]) == (1, {"pending": 4}, 8)
+    assert (stage["rate"], stage["seconds_left"]) == (None, None)
+
+    run_fake_stage(tmp_path, Fake({2: "fail"}, pause=0.01))
+    code, stage = status_of(tmp_path)
+    assert (code, stage["shards"]) == (3, {"done": 3, "failed": 1})
+    assert (stage["num_done"], stage["num_quarantined"]) == (3, 3)
+    assert stage["seconds_left"] == pytest.approx(2 / stage["rate"])
+    (error,) = stage["errors"]
+    assert error["error"] == "ShardError: no luck"
+    assert "no luck" in Path(error["log"]).read_text("utf-8")
+
+    run_fake_stage(tmp_path, Fake(), max_attempts=2)
+    code, stage = status_of(tmp_path)
+    assert (code, stage["shards"], stage["errors"]) == (0, {"done": 4}, [])
+
+
+def test_status_for_people(tmp_path: Path) -> None:
+    stage = run_fake_stage(tmp_path, Fake({0: "fail", 1: "fail", 2: "fail", 3: "fail"}))
+    brief = sekd("status", tmp_path).output
+    assert "answers: 0 done and 0 quarantined of 8 samples; shards: 4 failed" in brief
+    assert "and 1 more: sekd status --failed" in brief
+    full = sekd("status", tmp_path, "--failed").output
+    for shard in range(4):
+        log = stage.directory / "logs" / f"0000{shard}-001.jsonl"
+        assert f"shard {shard}: ShardError: no luck (attempt 1, log {log})" in full
+    run_fake_stage(tmp_path, Fake(), max_attempts=2)
+    assert "sample 1: blurred" in sekd("status", tmp_path, "--failed").output
+
+
+def test_status_says_what_is_different(tmp_path: Path) -> None:
+    run_fake_stage(tmp_path, Fake())
+    run_fake_stage(tmp_path, Fake(), spec=2)
+    result = sekd("status", tmp_path)
+    assert result.exit_code == 0
+    assert "differs from the directory before it in spec.seed: 1 -> 2" in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "gc"])
+def test_no_run_is_one_line(tmp_path: Path, command: str) -> None:
+    result = sekd(command, tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert result.output == f"sekd: {tmp_path}/nothing: no run there; give a config's run_dir\n"

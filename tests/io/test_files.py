@@ -1,0 +1,174 @@
+"""Files: a reader sees all of one or nothing, and of several creators one succeeds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sekd.io.files import (
+    create_exclusively,
+    is_storage_error,
+    names_in,
+    read_many,
+    remove,
+    replace_atomically,
+    sizes_below,
+    write_atomically,
+)
+
+
+def listing(directory: Path) -> list[str]:
+    """All names in a directory, temporary ones included."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "below" / "file"
+    write_atomically(target, "old")
+    with replace_atomically(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+        assert temporary.parent == target.parent  # so that the rename stays on one file system
+    assert target.read_text() == "new"
+    assert listing(target.parent) == ["file"]
+
+
+def test_a_directory_is_renamed_into_place_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with replace_atomically(target) as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "weights").write_text("w")
+        assert not target.exists()
+    assert (target / "deep" / "weights").read_text() == "w"
+    assert listing(tmp_path) == ["model"]
+
+
+def test_everything_is_flushed_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replace_atomically(tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "weights").touch()
+    assert sorted(flushed[:2]) == ["deep", "weights"]
+    assert flushed[2:] == [temporary.name, tmp_path.name]
+    flushed.clear()
+    create_exclusively(tmp_path / "record", "1")
+    assert [name.startswith(".record.") for name in flushed] == [True, False]
+    assert flushed[1] == tmp_path.name
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_block_that_raises_leaves_the_target_as_it_was(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def write_half() -> None:
+        with replace_atomically(target) as temporary:
+            make(temporary)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert target.read_text() == "old"
+    assert listing(tmp_path) == ["file"]
+
+
+def test_a_directory_does_not_replace_another(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "weights").write_text("of the faster process")
+    with pytest.raises(OSError, match="not empty"), replace_atomically(target) as temporary:
+        temporary.mkdir()
+    assert (target / "weights").read_text() == "of the faster process"
+    assert listing(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("content", ["é\n", b"\xff\x00"])
+def test_text_and_bytes_are_written_as_they_are(tmp_path: Path, content: str | bytes) -> None:
+    write_atomically(tmp_path / "atomic", content)
+    create_exclusively(tmp_path / "exclusive", content)
+    expected = content.encode() if isinstance(content, str) else content
+    assert (tmp_path / "atomic").read_bytes() == expected
+    assert (tmp_path / "exclusive").read_bytes() == expected
+
+
+def no_links(source: object, target: object) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_one_of_several_creators_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "below" / "record"
+
+    def create(number: int) -> bool:
+        try:
+            create_exclusively(path, str(number))
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        succeeded = list(pool.map(create, range(24)))
+    assert succeeded.count(True) == 1
+    assert path.read_text() == str(succeeded.index(True))
+    assert listing(path.parent) == ["record"]
+
+
+def test_names_are_sorted_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
+    for name in ("b", "a", ".temporary"):
+        (tmp_path / name).touch()
+    assert names_in(tmp_path) == ["a", "b"]
+    assert names_in(tmp_path / "missing") == []
+
+
+def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "folder").mkdir()
+    assert read_many(tmp_path, ["a", "missing", "folder"]) == {"a": b"1"}
+
+
+def test_sizes_are_those_of_all_files_below(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a").write_text("12")
+    (tmp_path / "b").write_text("1")
+    assert sizes_below(tmp_path) == {"deep/a": 2, "b": 1}
+    assert sizes_below(tmp_path / "missing") == {}
+
+
+def test_files_and_directories_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").touch()
+    (tmp_path / "b").touch()
+    for name in ("folder", "b", "missing"):
+        remove(tmp_path / name)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full"), True),
+        (PermissionError(errno.EACCES, "forbidden"), True),
+        (FileNotFoundError(errno.ENOENT, "missing"), False),
+        (ValueError("other"), False),
+    ],
+)
+def test_storage_errors_are_those_of_the_disk(error: Exception, expected: bool) -> None:
+    assert is_storage_error(error) is expected
