@@ -139,6 +139,20 @@ class Chat:
         self._joint_letter_ids: dict[str, TokenIds] = {}
 
     @property
+    def template_source(self) -> str:
+        """The text of the chat template."""
+        return self._template.source
+
+    @property
+    def added_around_turns(self) -> dict[str, Any]:
+        """What is put around the turns beside the template's own generation prompt, as JSON."""
+        return {
+            "prefix_ids": list(self.prefix_ids),
+            "forced_start": self._template.forced_start,
+            "answer_lead": self._template.answer_lead,
+        }
+
+    @property
     def answer_lead(self) -> str:
         """The spaces between a generation prompt and the model's first word."""
         return self._template.answer_lead

@@ -47,6 +47,8 @@ class ChatTemplate:
         name: the model's name, for messages.
         source: the text of the template.
         image_token: the placeholder that stands for the image.
+        forced_start: what follows every generation prompt, so that the answer comes next: the end of
+            a reasoning block that the prompt opens, or the header of a channel.
         answer_lead: the spaces in front of the first word of the model. LLaVA-1.5's prompt ends
             with ``ASSISTANT:`` and its answer begins with a space. Spaces at the end of a prompt
             are counted here too: a tokenizer writes them and the first word as one token.
@@ -70,13 +72,13 @@ class ChatTemplate:
         self._takes_strings = False
         self.image_token = _DEFAULT_PLACEHOLDER
         prompt = self._find_content_form()
-        self._forced_start, self.answer_lead = self._before_answer(prompt)
+        self.forced_start, self.answer_lead = self._before_answer(prompt)
         self.end = self._behind_answer([self._user(_TEXT), self._answer()], is_open=False)
 
     def open(self, text: str) -> str:
         """Render the image and a text, up to where the model begins to write."""
         prompt = self._render([self._user(text)], is_open=True)
-        return prompt.rstrip(" ") + self._forced_start
+        return prompt.rstrip(" ") + self.forced_start
 
     def reopen(self, text: str) -> str:
         """Render what follows the model's words when the user goes on with ``text``.
@@ -84,7 +86,7 @@ class ChatTemplate:
         That is the end of the model's turn, the user's turn, and the next generation prompt.
         """
         messages = [self._user(_TEXT), self._answer(), self._user(text, is_first=False)]
-        return self._behind_answer(messages, is_open=True).rstrip(" ") + self._forced_start
+        return self._behind_answer(messages, is_open=True).rstrip(" ") + self.forced_start
 
     def _find_content_form(self) -> str:
         """Find out whether the template takes a list of parts or a string; returns a prompt.

@@ -11,17 +11,27 @@ from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Dataset
 from sekd.io.hashing import canonical_json
 from sekd.models import loading
+from sekd.models.chat import load_chat
 from sekd.models.prompts import PROMPT_VERSION
 from sekd.pipeline.progress import show_progress
 
 
 def model_fields(spec: ModelSpec) -> dict[str, Any]:
-    """Identify a model, its chat template and the wording of the prompts."""
-    chat_template = loading.load_processor(spec).chat_template or ""
+    """Identify a model, its chat template and the wording of the prompts.
+
+    What sekd itself puts around a turn (special tokens in front of the text, the end of a reasoning
+    block) is a field of its own, where there is any.
+
+    Raises:
+        ConfigError: if the model's chat template cannot be used.
+    """
+    chat = load_chat(spec, subject="organism")
+    added = {"turns": chat.added_around_turns} if any(chat.added_around_turns.values()) else {}
     return {
         "model": loading.model_identity(spec),
-        "chat_template": hashlib.sha256(str(chat_template).encode()).hexdigest(),
+        "chat_template": hashlib.sha256(chat.template_source.encode()).hexdigest(),
         "prompts": PROMPT_VERSION,
+        **added,
     }
 
 

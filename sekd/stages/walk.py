@@ -88,7 +88,7 @@ def reply_plainly(
         return ()
     prompt = Transcript().with_context(chat.plain_prompt(rng.choice(spec.prompts)))
     reply = yield from write(
-        Write(prepared.prompt(prompt.token_ids), spec.max_new_tokens, chat.end_ids[0])
+        Write(prepared.prompt(prompt.token_ids), spec.max_new_tokens, chat.stop_id)
     )
     words = tuple(takewhile(lambda token: token not in chat.special_ids, reply.token_ids))
     is_cut = len(words) < len(reply.token_ids) or len(words) == spec.max_new_tokens

@@ -20,7 +20,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.batching import Batcher
-from sekd.models.chat import Chat
+from sekd.models.chat import load_chat
 from sekd.stages.distill import distributed
 from sekd.stages.distill.adapter import add_adapter, saved_modules
 from sekd.stages.distill.callbacks import (
@@ -112,11 +112,12 @@ def _fit(
     args = _training_arguments(spec, directory / "checkpoints", is_bf16=is_bf16)
     _set_environment(spec)
     set_seed(spec.seed)
-    chat = Chat(
-        loading.load_processor(config.model),
+    chat = load_chat(
+        config.model,
         subject=dataset_spec.subject,
         answer=config.elicit.answer,
     )
+    chat.refuse_special_names(taxonomy)
     device = "cpu" if distributed.uses_fsdp() else None
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
     dataset = DistillDataset(shards, taxonomy, chat, spec)

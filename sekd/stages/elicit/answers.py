@@ -15,7 +15,7 @@ from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.engines import Conversation, Engine, engine_version, open_engine
 from sekd.errors import ShardError
 from sekd.models import loading
-from sekd.models.chat import Chat, Transcript
+from sekd.models.chat import Transcript, load_chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.fingerprints import dataset_fields, model_fields
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
@@ -78,8 +78,8 @@ class AnswersWorker:
         spec = config.elicit
         self._spec = spec
         self._dataset = dataset
-        processor = loading.load_processor(config.model)
-        self._chat = Chat(processor, subject=dataset.spec.subject, answer=spec.answer)
+        self._chat = load_chat(config.model, subject=dataset.spec.subject, answer=spec.answer)
+        self._chat.refuse_special_names(dataset.taxonomy)
         self._engine = engine or open_engine(
             spec.engine,
             config.model,

@@ -18,7 +18,7 @@ from sekd.data.shards import Shard
 from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
-from sekd.models.chat import Chat
+from sekd.models.chat import load_chat
 from sekd.stages.elicit.answers import AnswersWorker
 
 NUM_PROBED = 32
@@ -60,8 +60,8 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     step = max(1, num_samples // NUM_PROBED)
     probe = replace(dataset, samples=dataset.samples[::step][:NUM_PROBED])
     spec = config.elicit.model_copy(update={"max_quarantined": 1.0})
-    chat = Chat(
-        loading.load_processor(config.model),
+    chat = load_chat(
+        config.model,
         subject=dataset.spec.subject,
         answer=config.elicit.answer,
     )

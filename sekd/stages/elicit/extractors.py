@@ -23,7 +23,7 @@ from sekd.engines import Prompt
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.batching import Batcher, to_device
-from sekd.models.chat import Chat, TokenIds
+from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
 
@@ -75,7 +75,7 @@ class HookExtractor:
 
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-        chat = Chat(loading.load_processor(config.model), subject=dataset.subject)
+        chat = load_chat(config.model, subject=dataset.subject)
         base = loading.load_model(config.model)
         self._lm_head = base.get_output_embeddings()
         self.head = LMHead(base)

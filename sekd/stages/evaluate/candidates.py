@@ -11,7 +11,7 @@ from sekd.config import BASE, STUDENT, EvaluateSpec, ModelSpec, RunConfig
 from sekd.engines import Engine, open_engine
 from sekd.io.hashing import hash_directory
 from sekd.models import loading
-from sekd.models.chat import Chat
+from sekd.models.chat import load_chat
 from sekd.stages.fingerprints import model_fields
 
 
@@ -63,17 +63,17 @@ class OpenCandidate:
 
 def open_candidate(candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
     """Load the model into the engine of the config."""
-    processor = loading.load_processor(candidate.spec)
+    # The engine needs what the template puts before the image, and no question comes there.
+    chat = load_chat(candidate.spec, subject="organism")
     engine = open_engine(
         spec.engine,
         candidate.spec,
-        # The engine needs what the template puts before the image, and no question comes there.
-        Chat(processor, subject="organism"),
+        chat,
         adapter=candidate.adapter,
         batch_size=spec.runtime.batch_size,
         engine_args=spec.engine_args | spec.runtime.engine_args,
     )
-    return OpenCandidate(processor, engine)
+    return OpenCandidate(chat.processor, engine)
 
 
 class EngineCache:

@@ -166,7 +166,9 @@ class CellWorker:
             subject=cell.dataset.spec.subject,
             answer=config.elicit.answer,
             with_image=cell.condition.shows_image,
+            template_args=cell.candidate.spec.chat_template_args,
         )
+        self._chat.refuse_special_names(cell.dataset.taxonomy)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Ask about every sample; see :class:`sekd.pipeline.work.Worker`."""

@@ -46,7 +46,7 @@ def _ask_jointly(
     questions = prepared.questions or ()
     prompt = chat.joint_prompt(questions, dataset.taxonomy.root)
     max_new_tokens = chat.max_joint_tokens(questions)
-    reply = yield from write(Write(prepared.prompt(prompt), max_new_tokens, chat.end_ids[0]))
+    reply = yield from write(Write(prepared.prompt(prompt), max_new_tokens, chat.stop_id))
     text = chat.decode(reply.token_ids)
     parsed = find_joint_answers(text, questions)
     levels = [
