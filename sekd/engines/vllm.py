@@ -25,7 +25,7 @@ from sekd.engines.base import (
     Response,
     Result,
 )
-from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.errors import ConfigError, FatalError, SampleError, in_one_line
 from sekd.models.loading import free_memory, model_directory
 
 # One process per engine: it starts in a fraction of the time and shuts down cleanly.
@@ -161,7 +161,7 @@ class VllmEngine:
                 self._llm.llm_engine.abort_request(put)
                 for request_id in put:
                     del under_way[request_id]
-                return SampleError(f"vLLM does not take this prompt: {_line(error)}")
+                return SampleError(f"vLLM does not take this prompt: {in_one_line(error, 300)}")
             request_id = internal_id.rpartition("-")[0]  # outputs do not bear its random suffix
             put.append(request_id)
             under_way[request_id] = talk, index
@@ -171,7 +171,7 @@ class VllmEngine:
         try:
             outputs = self._llm.llm_engine.step()
         except Exception as error:  # whatever it is, requests and cache are in no known state
-            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+            raise FatalError(f"the vLLM engine died: {in_one_line(error, 300)}") from error
         return [output for output in outputs if output.finished]
 
     def _response(self, request: Request, output: Any) -> Response:
@@ -220,7 +220,7 @@ class VllmEncoder:
                 use_tqdm=False,
             )
         except Exception as error:
-            raise FatalError(f"the vLLM engine died: {_line(error)}") from error
+            raise FatalError(f"the vLLM engine died: {in_one_line(error, 300)}") from error
         return [output.outputs.data for output in outputs]
 
     def close(self) -> None:
@@ -258,7 +258,9 @@ def _open(
         return LLM(**(args | dict(own_args))), lora
     except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
         _give_threads_back()
-        raise ConfigError(f"{directory}: vLLM does not take this model: {_line(error)}") from error
+        raise ConfigError(
+            f"{directory}: vLLM does not take this model: {in_one_line(error, 300)}"
+        ) from error
 
 
 def _give_threads_back() -> None:
@@ -296,10 +298,6 @@ def _params(request: Request) -> SamplingParams:
     )
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
 def _eos_ids(llm: LLM) -> list[int]:
     eos = llm.model_config.try_get_generation_config().get("eos_token_id")
     if eos is None:
@@ -323,7 +321,7 @@ def _max_rank(adapter: Path) -> int:
         helper.validate_legal(LoRAConfig(max_lora_rank=rank))
     except ValueError as error:
         raise ConfigError(
-            f"{adapter}: vLLM does not serve this adapter: {_line(error)} Set engine: "
+            f"{adapter}: vLLM does not serve this adapter: {in_one_line(error, 300)} Set engine: "
             "transformers, or merge it into the base (merge_and_unload of PEFT) and evaluate the "
             "copy by its path"
         ) from error

@@ -103,7 +103,7 @@ def load_processor(spec: ModelSpec) -> Any:
         )
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{directory}: cannot load the processor: {in_one_line(error)[:300]}"
+            f"{directory}: cannot load the processor: {in_one_line(error, 300)}"
         ) from error
 
 
@@ -131,7 +131,7 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{directory}: cannot load the model: {in_one_line(error)[:300]}"
+            f"{directory}: cannot load the model: {in_one_line(error, 300)}"
         ) from error
     # A checkpoint may bring sampling settings (repetition penalties, for instance) that would make
     # "greedy" mean something else in each engine.

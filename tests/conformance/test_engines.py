@@ -292,7 +292,7 @@ def test_a_prompt_that_vllm_does_not_take_costs_its_own_sample_only(exam: Exam) 
         raise RuntimeError("out of luck")
 
     engine._llm.llm_engine.step = broken
-    with pytest.raises(FatalError, match="the vLLM engine died: out of luck"):
+    with pytest.raises(FatalError, match="the vLLM engine died: RuntimeError: out of luck"):
         list(engine.run([exam.dialogue(0)]))
     engine.close()
 
