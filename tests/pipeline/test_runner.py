@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
-from sekd.errors import FatalError, ShardError
+from sekd.errors import FatalError, SekdError, ShardError
 from sekd.io.files import names_in
 from sekd.io.records import unseal
 from sekd.pipeline.manifest import Manifest
@@ -148,6 +148,25 @@ def test_an_error_that_stops_the_run_leaves_done_shards_done(
     retry = FakeWorker()
     assert lines(run(root, retry).manifest) == IDS
     assert retry.ran == [3, 2]
+
+
+@pytest.mark.parametrize("error", [FatalError("engine is dead"), ShardError("no luck")])
+def test_an_attempt_that_was_given_up_can_still_fail(root: Path, error: SekdError) -> None:
+    class GivenUp(FakeWorker):
+        def process(
+            self, shard: Shard, folder: Path, advance: Callable[[int], None]
+        ) -> ShardResult:
+            if shard.index == 1:
+                open_stage(root).ledger.give_up(1, 1, "lost", "no heartbeat")
+            return super().process(shard, folder, advance)
+
+    worker = GivenUp({1: error})
+    if isinstance(error, FatalError):
+        with pytest.raises(FatalError, match="engine is dead"):
+            run(root, worker)
+    else:
+        assert run(root, worker).failed == {1: "no heartbeat"}
+    assert open_stage(root).states()[1].status == "lost"
 
 
 @pytest.mark.parametrize("error", [None, ShardError("x"), FatalError("x"), SystemExit(1)])
