@@ -70,11 +70,11 @@ class _Shards:
 
     def __init__(self, run: Location) -> None:
         from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
-        from sekd.pipeline.manifest import done_so_far
+        from sekd.pipeline.manifest import find_done_files
         from sekd.pipeline.stage import newest_first
 
         started = (
-            (directory, fields, done_so_far(directory, TRANSCRIPTS, ANSWERS))
+            (directory, fields, find_done_files(directory, TRANSCRIPTS, ANSWERS))
             for directory, fields in newest_first(run / "answers")
         )
         newest = next((each for each in started if each[2]), None)
@@ -84,7 +84,7 @@ class _Shards:
         self._states: Any = {}
         for states, its_fields in newest_first(run / "states"):
             if str(its_fields["answers"]["fingerprint"])[:16] == self.directory.name:
-                self._states = done_so_far(states, STATES, STATE_ROWS)
+                self._states = find_done_files(states, STATES, STATE_ROWS)
                 break
         self._decode: Callable[[Sequence[int]], str] | None = None
 

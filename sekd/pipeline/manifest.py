@@ -54,9 +54,9 @@ class Manifest:
 
     def files(self, role: str) -> Mapping[int, Path]:
         """Map a shard's index to its file of that role, on this machine."""
-        return {shard: path for shard, (path,) in self.groups(role).items()}
+        return {shard: path for shard, (path,) in self.files_by_shard(role).items()}
 
-    def groups(self, *roles: str) -> Groups:
+    def files_by_shard(self, *roles: str) -> FilesByShard:
         """Map a shard's index to its files of these roles, without shards that lack one.
 
         Files of a remote store are fetched when their shard is looked up.
@@ -161,7 +161,7 @@ class Manifest:
             remove(directory / MANIFEST_NAME)
 
 
-def done_so_far(directory: Location, *roles: str) -> Groups:
+def find_done_files(directory: Location, *roles: str) -> FilesByShard:
     """Map the index of each shard that is done to its files of these roles.
 
     The stage need not be finished. This is for looking at results; later stages read a manifest.
@@ -174,17 +174,17 @@ def done_so_far(directory: Location, *roles: str) -> Groups:
 
 def _group_files(
     directory: Location, records: Iterable[Mapping[str, Any]], roles: Sequence[str]
-) -> Groups:
+) -> FilesByShard:
     entries = {}
     for record in records:
         by_role = {entry["role"]: entry for entry in record["files"]}
         if by_role.keys() >= set(roles):
             entries[record["shard"]] = tuple(by_role[role] for role in roles)
-    return Groups(directory, entries)
+    return FilesByShard(directory, entries)
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(Mapping[int, tuple[Path, ...]]):
+class FilesByShard(Mapping[int, tuple[Path, ...]]):
     """Maps a shard's index to some of its files; files of a remote store are fetched on look-up."""
 
     directory: Location

@@ -109,14 +109,14 @@ def _read_fingerprint(directory: Location) -> dict[str, Any] | None:
         return None
 
 
-def directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:
+def find_directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:
     """List the directories below ``root`` whose fingerprint holds this spec, newest first."""
     return [path for path, fields in newest_first(root) if fields["spec"] == spec]
 
 
-def finished(root: Location, spec: Mapping[str, Any]) -> Manifest | None:
+def find_finished(root: Location, spec: Mapping[str, Any]) -> Manifest | None:
     """Return the newest finished stage below ``root`` whose fingerprint holds this spec."""
-    for directory in directories(root, spec):
+    for directory in find_directories(root, spec):
         try:
             return Manifest.load(directory)
         except ConfigError:

@@ -83,12 +83,13 @@ def run_conversations(
 
 
 def _quarantine_errors(
-    sample: PreparedSample | Quarantined,
+    prepared: PreparedSample | Quarantined,
     converse: Callable[[PreparedSample], Conversation[Result]],
 ) -> Conversation[Result | Quarantined]:
-    if isinstance(sample, Quarantined):
-        return sample
+    """Hold the conversation about a sample; it ends at once where the sample is quarantined."""
+    if isinstance(prepared, Quarantined):
+        return prepared
     try:
-        return (yield from converse(sample))
+        return (yield from converse(prepared))
     except SampleError as error:
-        return Quarantined(sample.sample.id, str(error), error.level)
+        return Quarantined(prepared.sample.id, str(error), error.level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +125,18 @@ def open_no_worker() -> None:
 def test_a_config_error_of_a_worker_reaches_the_user(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match="no such layer"):
         run(tmp_path / "answers", kind, open_no_worker)  # type: ignore[arg-type]
+
+
+def die_while_opening() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_die_while_they_open_end_the_run(tmp_path: Path, pooled: str) -> None:
+    with pytest.raises(FatalError, match="no worker is left; the last one: "):
+        run(tmp_path / "answers", pooled, die_while_opening)  # type: ignore[arg-type]
+    outcome = run(tmp_path / "answers", pooled, Fake(), max_attempts=1)
+    assert outcome.num_run == 8  # no attempt was used up
+    check(outcome)
 
 
 def test_two_runners_share_the_work(tmp_path: Path) -> None:

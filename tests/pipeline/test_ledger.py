@@ -9,12 +9,14 @@ import pytest
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import ShardError
+from sekd.io.files import write_atomically
 from sekd.io.hashing import hash_file
-from sekd.io.records import unseal
+from sekd.io.records import seal, unseal
 from sekd.pipeline import liveness
 from sekd.pipeline.attempt import Attempt, AttemptEndedError
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.liveness import Observer
+from sekd.pipeline.names import record_name
 
 SHARD = Shard(17, ("a", "b"))
 
@@ -164,6 +166,21 @@ def test_an_empty_start_record_is_an_attempt(
     monkeypatch.setattr(liveness, "LOST_AFTER_SECONDS", 0)
     assert ledger.states([SHARD], observer)[0].status == "lost"
     assert ledger.begin(17).number == 2
+
+
+def test_an_attempt_of_another_machine_runs_as_long_as_its_heartbeat_changes(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = {"host": "elsewhere", "pid": 1, "born": "1"}
+    start = seal({"shard": 17, "attempt": 1, "process": process, "started": 0.0})
+    write_atomically(ledger.attempts / record_name(17, 1, "start"), start)
+    monkeypatch.setattr(liveness, "LOST_AFTER_SECONDS", 0)
+    assert ledger.states([SHARD])[0].status == "running"  # nobody has observed it yet
+    observer = Observer()
+    for count in range(3):
+        write_atomically(ledger.attempts / record_name(17, 1, "beat"), str(count))
+        assert ledger.states([SHARD], observer)[0].status == "running"
+    assert ledger.states([SHARD], observer)[0].status == "lost"
 
 
 @pytest.mark.parametrize(

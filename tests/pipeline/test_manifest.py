@@ -57,7 +57,7 @@ def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
     assert manifest.files("states") == {i: file(i, "states") for i in (0, 1)}
     assert manifest.files("answers") == {i: file(i, "answers") for i in (0, 1, 2)}
     assert manifest.files("pictures") == {}
-    assert manifest.groups("answers", "states") == {
+    assert manifest.files_by_shard("answers", "states") == {
         i: (file(i, "answers"), file(i, "states")) for i in (0, 1)
     }
     assert manifest.stats("seconds") == [0.5, 1.5, 2.5]

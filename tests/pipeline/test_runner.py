@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
-from sekd.errors import FatalError, ShardError
+from sekd.errors import FatalError, SekdError, ShardError
 from sekd.io.files import names_in
 from sekd.io.records import unseal
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.names import parse_record_name
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
-from sekd.pipeline.stage import Stage, changes_since, directories, finished
+from sekd.pipeline.stage import Stage, changes_since, find_directories, find_finished
 
 IDS = [f"sample {i}" for i in range(7)]  # shards of 2, 2, 2, 1
 FIELDS = {"version": 1, "spec": {"seed": 0, "model": {"path": "tiny"}}}
@@ -150,6 +150,25 @@ def test_an_error_that_stops_the_run_leaves_done_shards_done(
     assert retry.ran == [3, 2]
 
 
+@pytest.mark.parametrize("error", [FatalError("engine is dead"), ShardError("no luck")])
+def test_an_attempt_that_was_given_up_can_still_fail(root: Path, error: SekdError) -> None:
+    class GivenUp(FakeWorker):
+        def process(
+            self, shard: Shard, folder: Path, advance: Callable[[int], None]
+        ) -> ShardResult:
+            if shard.index == 1:
+                open_stage(root).ledger.give_up(1, 1, "lost", "no heartbeat")
+            return super().process(shard, folder, advance)
+
+    worker = GivenUp({1: error})
+    if isinstance(error, FatalError):
+        with pytest.raises(FatalError, match="engine is dead"):
+            run(root, worker)
+    else:
+        assert run(root, worker).failed == {1: "no heartbeat"}
+    assert open_stage(root).states()[1].status == "lost"
+
+
 @pytest.mark.parametrize("error", [None, ShardError("x"), FatalError("x"), SystemExit(1)])
 def test_the_worker_is_always_closed(root: Path, error: BaseException | None) -> None:
     worker = FakeWorker({0: error} if error else {})
@@ -228,16 +247,16 @@ def test_a_stored_plan_is_kept_under_another_shard_size(root: Path) -> None:
 
 
 def test_directories_and_manifests_are_found_by_their_spec(root: Path) -> None:
-    assert (directories(root, FIELDS["spec"]), changes_since(root, {})) == ([], [])
+    assert (find_directories(root, FIELDS["spec"]), changes_since(root, {})) == ([], [])
     done = run(root, FakeWorker()).stage
     # The same spec over other data: another fingerprint.
     newer = open_stage(root, FIELDS | {"samples": "others"})
     # The order does not depend on times, because a clock may be set back.
     os.utime(newer.directory / "fingerprint.json", (1, 1))
     other_spec = {"seed": 1, "model": {"path": "tiny"}}
-    assert directories(root, FIELDS["spec"]) == [newer.directory, done.directory]
-    assert finished(root, FIELDS["spec"]) == Manifest.load(done.directory)
-    assert (directories(root, other_spec), finished(root, other_spec)) == ([], None)
+    assert find_directories(root, FIELDS["spec"]) == [newer.directory, done.directory]
+    assert find_finished(root, FIELDS["spec"]) == Manifest.load(done.directory)
+    assert (find_directories(root, other_spec), find_finished(root, other_spec)) == ([], None)
     assert changes_since(root, other_spec) == ["seed: 0 -> 1"]
 
 
@@ -419,7 +438,7 @@ def test_a_run_killed_at_any_operation_on_a_file_resumes_without_loss(
     ):
         assert code == KILLED
         # Another process sees a whole manifest or none.
-        early = finished(root, 1)
+        early = find_finished(root, 1)
         assert early is None or content(root) == expected
         assert launch(root, num_samples=4) == 0
         check_recovered(root, expected)

@@ -121,7 +121,7 @@ def _receive_replies(
         try:
             sent: Sequence[Message] = ray.get(reply)
         except RayActorError as error:
-            sent = [Died(in_one_line(error, limit=300))]
+            sent = [Died(in_one_line(error, 300))]
         except RayTaskError as error:
             sent = [Broken(FatalError(in_one_line(error.cause)))]
         messages += [(by_reply[reply], message) for message in sent]

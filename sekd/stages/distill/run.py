@@ -9,7 +9,7 @@ from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
 from sekd.data.taxonomy import Taxonomy
 from sekd.io.locations import local_directory
 from sekd.pipeline.folders import find_folder, publish_folder
-from sekd.pipeline.stage import directories, open_directory
+from sekd.pipeline.stage import find_directories, open_directory
 from sekd.stages.distill import distributed
 from sekd.stages.distill.dataset import ShardFiles
 from sekd.stages.distill.train import distill_fields, distill_spec, train
@@ -35,10 +35,10 @@ def run_distillation(config: RunConfig) -> Path:
 
     name, adapter = distributed.broadcast_from_main(open_run)
     if adapter is None:
-        transcripts_and_answers = answers.groups(TRANSCRIPTS, ANSWERS)
+        transcripts_and_answers = answers.files_by_shard(TRANSCRIPTS, ANSWERS)
         shards = [
             ShardFiles(*transcripts_and_answers[shard], *states_and_rows)
-            for shard, states_and_rows in states.groups(STATES, STATE_ROWS).items()
+            for shard, states_and_rows in states.files_by_shard(STATES, STATE_ROWS).items()
         ]
         local = local_directory(config.run_dir) / "distill" / name
         train(config, taxonomy, shards, local)
@@ -51,7 +51,7 @@ def run_distillation(config: RunConfig) -> Path:
 
 def finished_adapter(config: RunConfig) -> Path | None:
     """Return the directory of the newest adapter trained under this config, or ``None``."""
-    for directory in directories(config.run_dir / "distill", distill_spec(config)):
+    for directory in find_directories(config.run_dir / "distill", distill_spec(config)):
         adapter = find_folder(directory, "adapter")
         if adapter is not None:
             return adapter

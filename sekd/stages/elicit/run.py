@@ -13,7 +13,7 @@ from sekd.errors import ConfigError
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, run_settings, run_stage
-from sekd.pipeline.stage import Stage, changes_since, finished
+from sekd.pipeline.stage import Stage, changes_since, find_finished
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields, answers_spec
 from sekd.stages.elicit.states import StatesWorker, states_fields, states_spec
 from sekd.stages.fingerprints import hash_images
@@ -87,7 +87,7 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
             states_fields(config, manifest.fingerprint, manifest.hashes()),
             partial(answers.stage.plan.without, quarantined),
         ),
-        partial(StatesWorker, config, manifest.groups(TRANSCRIPTS, ANSWERS)),
+        partial(StatesWorker, config, manifest.files_by_shard(TRANSCRIPTS, ANSWERS)),
         **settings,
     )
     if states.manifest is None:
@@ -109,7 +109,7 @@ def finished_elicitation(config: RunConfig) -> Elicited:
 
 def _finished_manifest(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
     root = config.run_dir / stage
-    manifest = finished(root, spec)
+    manifest = find_finished(root, spec)
     if manifest is not None:
         return manifest
     changes = changes_since(root, spec)
