@@ -1,118 +1,71 @@
-"""Every real chat template with every real tokenizer: dialogues and joint prompts, without a model.
-
-The token ids of each prompt and transcript must be those that the tokenizer itself makes of the
-whole text, and no template that people use may be refused.
-"""
+"""The gallery finds the vision templates that the installed packages ship."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
-from gallery_templates import VisionTemplate, vision_templates
-from gallery_tokenizers import available_kinds, build_tokenizer
+from gallery_templates import (
+    VisionTemplate,
+    package_folder,
+    render,
+    turn,
+    vision_template,
+    vision_templates,
+    with_placeholder,
+)
 
-from sekd.data.questions import LETTERS, Question
-from sekd.data.taxonomy import Taxonomy
-from sekd.models.chat import Chat, DialogueTurn
-
-NUM_TOKENS = 3000
-SPECIAL = re.compile(r"<\|?/?[a-zA-Z][a-zA-Z0-9_]*\|?>|\[/?[A-Z_]+\]")
-OPEN_REASONING = re.compile(r"<think>\s*$|\[THINK\]\s*$")
-NO_BOS = {"qwen"}
-
-
-@pytest.fixture(scope="session", params=available_kinds())
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+WORD = "herring gull"
 
 
-def processor_of(template: VisionTemplate, kind: str, **changes: Any) -> SimpleNamespace:
-    """A processor as a hub repository has it whose template lies in tokenizer_config.json alone."""
-    image_token = template.image or "<image>"
-    special = sorted({*SPECIAL.findall(template.text), image_token})
-    tokenizer = build_tokenizer(
-        kind,
-        special,
-        size=NUM_TOKENS,
-        adds_bos=kind not in NO_BOS,
-        eos_token="<|im_end|>" if kind in NO_BOS else None,
-    )
-    tokenizer.chat_template = template.text
-    return SimpleNamespace(
-        **{"tokenizer": tokenizer, "image_token": image_token, "chat_template": None, **changes}
-    )
+def each_template() -> list[VisionTemplate]:
+    return list(vision_templates())
 
 
-def whole(chat: Chat, text: str) -> tuple[int, ...]:
-    """The ids of a rendered text as transformers' ``apply_chat_template`` makes them."""
-    bos_token = chat.tokenizer.bos_token
-    has_bos = bos_token is not None and text.startswith(bos_token)
-    ids: list[int] = chat.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
-    return tuple(ids)
+@pytest.fixture(params=each_template(), ids=lambda template: template.name)
+def template(request: pytest.FixtureRequest) -> VisionTemplate:
+    found: VisionTemplate = request.param
+    return found
 
 
-def walk(chat: Chat, questions: list[Question], taxonomy: Taxonomy) -> Iterator[DialogueTurn]:
-    """The turns of a dialogue in which option i is the answer to question i."""
-    turn = chat.first_turn(questions[0], [taxonomy.root])
-    yield turn
-    for answer, question in enumerate(questions[1:]):
-        turn = chat.next_turn(turn, answer, question)
-        yield turn
+def test_every_package_with_templates_contributes_some() -> None:
+    installed = {
+        package
+        for package in ("trl", "vllm", "transformers", "mistral_common")
+        if package_folder(package)
+    }
+    assert {template.package for template in vision_templates()} == installed
 
 
-@pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
-def test_a_template_carries_a_dialogue(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
-) -> None:
-    chat = Chat(processor_of(template, kind), subject="organism")
-    turns = list(walk(chat, questions, taxonomy))
-    transcript = chat.close(turns[-1], len(questions) - 1)
-    for answer, (turn, position) in enumerate(zip(turns, transcript.positions, strict=True)):
-        assert transcript.token_ids[:position] == turn.token_ids
-        assert transcript.token_ids[position] == chat.letter_ids[answer]
-        assert chat.decode(transcript.token_ids[position : position + 1]).strip() == LETTERS[answer]
-        assert not OPEN_REASONING.search(turn.text)
-        assert whole(chat, turn.text + chat.answer_lead + "A")[:-1] == turn.token_ids
-    written = [i for i, own in zip(transcript.token_ids, transcript.is_target, strict=True) if own]
-    words = chat.decode(written)
-    assert [name for name in words.split() if name in LETTERS] == []
-    for question, answer in zip(questions, range(3), strict=True):
-        assert f"{LETTERS[answer]}. {question.options[answer].name}" in words
-    assert chat.image_prefix_ids == transcript.token_ids[: len(chat.image_prefix_ids)]
+def test_names_are_unique() -> None:
+    names = [template.name for template in vision_templates()]
+    assert len(names) == len({*names})
 
 
-@pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
-def test_a_template_carries_a_joint_prompt(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
-) -> None:
-    chat = Chat(processor_of(template, kind), subject="organism")
-    prompt = chat.joint_prompt(questions, taxonomy.root)
-    transcript = chat.joint_transcript(questions, [0, 1, 2], taxonomy.root)
-    assert transcript.token_ids[: len(prompt)] == prompt
-    assert not any(transcript.is_target[: len(prompt)])
-    assert all(transcript.is_target[len(prompt) :])
-    for answer, (question, position) in enumerate(
-        zip(questions, transcript.positions, strict=True)
-    ):
-        assert transcript.token_ids[position] == chat.joint_letter_ids(question)[answer]
-    written = chat.decode(transcript.token_ids[len(prompt) :])
-    for answer, question in enumerate(questions):
-        assert f"{question.rank}: {LETTERS[answer]}. {question.options[answer].name}" in written
+@pytest.mark.skipif(package_folder("trl") is None, reason="trl not installed")
+def test_the_templates_of_trl_are_those_that_mention_images() -> None:
+    folder = package_folder("trl")
+    assert folder is not None
+    files = (folder / "chat_templates").glob("*.jinja")
+    expected = {file.stem for file in files if "image" in file.read_text("utf-8")}
+    found = {template.name for template in vision_templates() if template.package == "trl"}
+    assert found == expected
+    assert len(found) >= 30
 
 
-@pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
-def test_facts_need_no_second_turn(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
-) -> None:
-    """A template that takes one user's turn and no more is enough for ``style: facts``."""
-    once = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}"
-    processor = processor_of(template, kind)
-    processor.tokenizer.chat_template = once + template.text
-    chat = Chat(processor, subject="organism")
-    turn = chat.first_turn(questions[1], [taxonomy.root])
-    transcript = chat.close(turn, 1)
-    assert transcript.token_ids[: transcript.positions[0]] == turn.token_ids
+def test_a_template_shows_one_image_and_both_roles(template: VisionTemplate) -> None:
+    as_string = template.takes_strings
+    messages = [
+        turn("user", WORD, image=not as_string, as_string=as_string),
+        turn("assistant", "B. chordata", as_string=as_string),
+    ]
+    text = template.render(messages, is_open=False)
+    assert WORD in text
+    assert "B. chordata" in text
+    if not as_string:
+        assert text.count(template.image) == 1
+
+
+def test_another_placeholder_can_be_put_into_a_template() -> None:
+    text = with_placeholder(vision_template("smolvlm_transformers"), "<picture>")
+    rendered = render(text, [turn("user", WORD, image=True)], is_open=True)
+    assert rendered.count("<picture>") == 1
+    assert "<image>" not in rendered

@@ -7,6 +7,7 @@ from typing import Any
 import transformers as hf
 from gallery_families_native import qwen_tokenizer
 from gallery_parts import (
+    HEAD_DIM,
     HIDDEN,
     NUM_TOKENS,
     SIGLIP,
@@ -44,7 +45,13 @@ def gemma3() -> Built:
         eoi_token="<end_of_image>",
         image_token="<image_soft_token>",
     )
-    text = text_config("gemma3_text", words, head_dim=16, sliding_window=64)
+    text = text_config(
+        "gemma3_text",
+        words,
+        head_dim=HEAD_DIM,
+        sliding_window=64,
+        layer_types=["sliding_attention", "full_attention"],
+    )
     config = hf.Gemma3Config(
         text_config=text,
         vision_config=SIGLIP,
@@ -70,8 +77,8 @@ def gemma4() -> Built:
     text = text_config(
         "gemma4_text",
         words,
-        head_dim=16,
-        global_head_dim=16,
+        head_dim=HEAD_DIM,
+        global_head_dim=HEAD_DIM,
         sliding_window=64,
         vocab_size_per_layer_input=len(words),
         hidden_size_per_layer_input=8,
@@ -115,7 +122,7 @@ def _paligemma(text_type: str, **others: Any) -> Built:
     images.image_seq_length = NUM_PATCHES
     processor = hf.PaliGemmaProcessor(images, words)  # it adds tokens of places and masks
     config = hf.PaliGemmaConfig(
-        text_config=text_config(text_type, words, head_dim=16, **others),
+        text_config=text_config(text_type, words, head_dim=HEAD_DIM, **others),
         vision_config=SIGLIP | {"projection_dim": HIDDEN},
         image_token_index=words.convert_tokens_to_ids("<image>"),
         vocab_size=len(words),
@@ -131,7 +138,7 @@ def paligemma() -> Built:
 
 def paligemma2() -> Built:
     caps = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
-    return _paligemma("gemma2", sliding_window=64, query_pre_attn_scalar=16, **caps)
+    return _paligemma("gemma2", sliding_window=64, query_pre_attn_scalar=HEAD_DIM, **caps)
 
 
 def mllama() -> Built:
@@ -190,7 +197,7 @@ def llama4() -> Built:
         text_config=text_config(
             "llama4_text",
             words,
-            head_dim=16,
+            head_dim=HEAD_DIM,
             intermediate_size_mlp=96,
             num_local_experts=2,
             num_experts_per_tok=1,
@@ -219,9 +226,9 @@ def llama4() -> Built:
 def deepseek_vl() -> Built:
     words = build_tokenizer(
         "deepseek",
-        ["<｜User｜>", "<｜Assistant｜>", "<|im_start|>", "<|im_end|>"],
+        ["<|im_start|>", "<|im_end|>"],
         size=NUM_TOKENS,
-        bos_token="<｜begin▁of▁sentence｜>",
+        bos_token="<｜begin▁of▁sentence｜>",  # noqa: RUF001
         eos_token="<|im_end|>",
         adds_bos=True,
         named={"image_token": "<image_placeholder>"},
@@ -245,14 +252,22 @@ def aria() -> Built:
         pad_token="<pad>",
         named={"image_token": "<|img|>"},
     )
+    # The processor knows two sizes of images; patches of 140 pixels keep their number small.
+    vision = SIGLIP | {
+        "model_type": "idefics3_vision",
+        "hidden_size": 8,
+        "image_size": 980,
+        "patch_size": 140,
+    }
     config = hf.AriaConfig(
-        text_config=text_config("aria_text", words, moe_num_experts=4, moe_topk=2),
-        vision_config=SIGLIP | {"model_type": "idefics3_vision"},
+        text_config=text_config(
+            "aria_text", words, moe_num_experts=4, moe_topk=2, intermediate_size=32
+        ),
+        vision_config=vision,
         image_token_index=words.convert_tokens_to_ids("<|img|>"),
-        projector_patch_to_query_dict={NUM_PATCHES: 4},
+        projector_patch_to_query_dict={(980 // 140) ** 2: 4},
     )
-    images = hf.AriaImageProcessor(max_image_size=SIDE, min_image_size=SIDE)
-    processor = hf.AriaProcessor(images, words, size_conversion={SIDE: 4})
+    processor = hf.AriaProcessor(hf.AriaImageProcessor(), words, size_conversion={490: 2, 980: 4})
     return hf.AriaForConditionalGeneration(config), processor
 
 
@@ -279,7 +294,7 @@ def ernie4_5_vl() -> Built:
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [3, 3, 2],
+                "mrope_section": [6, 6, 4],
             },
         ),
         vision_config={
