@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sekd.commands.config_command import config_command, setting_option
+from sekd.commands.output import print_table
 from sekd.io.locations import local_directory
 
 if TYPE_CHECKING:
@@ -41,25 +42,20 @@ def benchmark(config: RunConfig, as_json: bool) -> bool:
     Example:
         sekd benchmark configs/cub200-qwen2.5-vl-7b.yaml --tasks mmbench_en_dev,gqa --limit 500
     """
-    from rich.console import Console
-
-    from sekd.report.benchmark import render_table
+    from sekd.report.benchmark import benchmark_table
     from sekd.stages.benchmark.run import run_benchmark
 
     done = run_benchmark(config)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
     elif done.rows:
-        console = Console()
-        if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-            console = Console(width=160)
-        console.print(render_table(done.rows))
+        print_table(benchmark_table(done.rows))
         click.echo(f"benchmark: {config.run_dir / 'benchmark.json'}")
     if done.failed:
         first = done.failed[0]
         click.echo(
             f"sekd: {len(done.failed)} of {done.num_evaluations} evaluations failed "
-            f"({first['task']}, {first['model']}: {first['error']}); what lmms-eval printed is in "
+            f"({first.task}, {first.model}: {first.error}); what lmms-eval printed is in "
             f"{local_directory(config.run_dir) / 'sekd.log'}; run the same command again to retry",
             err=True,
         )

@@ -34,6 +34,7 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
+    from sekd.report.tables import cells_table
     from sekd.stages.distill.run import finished_adapter
     from sekd.stages.evaluate.run import run_evaluation
 
@@ -42,8 +43,8 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         logger.info("no finished student for this config: evaluating without one")
     done = run_evaluation(config, student, config.run_dir, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.evaluation.to_json()))
     else:
-        print_table(done.table)
+        print_table(cells_table(done.evaluation))
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True

@@ -42,8 +42,8 @@ def inspect(run: Location, sample: str | None, page_path: Path | None, as_json: 
     """
     from rich.console import Console
 
-    from sekd.report.inspect.page import page
-    from sekd.report.inspect.text import show_run, show_sample
+    from sekd.report.inspect.page import render_inspection
+    from sekd.report.inspect.text import render_run, render_sample
     from sekd.stages.inspect import view_run
 
     found = _Shards(run)
@@ -54,13 +54,13 @@ def inspect(run: Location, sample: str | None, page_path: Path | None, as_json: 
         views = [found.view(each) for each in overview.least_confident] if page_path else []
     if page_path is not None:
         title = sample or f"{overview.num_samples if overview else 0} samples elicited"
-        page_path.write_text(page(title, overview, views), encoding="utf-8")
+        page_path.write_text(render_inspection(title, overview, views), encoding="utf-8")
         click.echo(f"page: {page_path}", err=as_json)
     if as_json:
         click.echo(json.dumps(asdict(overview or views[0])))
     elif page_path is None:
         console = Console(width=None if sys.stdout.isatty() else 120)  # a pipe has no width
-        for part in show_run(overview) if overview else show_sample(views[0]):
+        for part in render_run(overview) if overview else render_sample(views[0]):
             console.print(part)
     return 0
 

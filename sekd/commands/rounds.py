@@ -33,13 +33,15 @@ def rounds(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     Example:
         sekd rounds my.yaml --set rounds=3
     """
+    from sekd.report.rounds import rounds_table
     from sekd.stages.rounds import run_rounds
 
     done = run_rounds(config, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
         return True
-    if done.table.has_figures:
-        print_table(done.table)
-    click.echo(f"{done.content['stopped']}\nadapter: {done.content['adapter'] or 'none'}")
+    table = rounds_table(done.rounds)
+    if table.has_figures:
+        print_table(table)
+    click.echo(f"{done.stopped}\nadapter: {done.best.adapter or 'none'}")
     return True

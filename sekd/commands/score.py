@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from sekd.commands import exit_codes
+from sekd.commands.output import print_table
 from sekd.errors import ConfigError
 
 
@@ -111,10 +112,8 @@ def _score(
     alpha: float,
     bootstrap: int,
 ) -> None:
-    from rich.console import Console
-
     from sekd.analysis.scoring.resolve import resolve_predictions
-    from sekd.analysis.scoring.scorecard import Scoring, counterpart
+    from sekd.analysis.scoring.scorecard import Scoring, find_counterpart
     from sekd.data.taxonomy import Taxonomy
     from sekd.report.score import score_tables
 
@@ -128,21 +127,14 @@ def _score(
     for warning in [warning for answers in files for warning in answers.warnings]:
         click.echo(f"sekd: {warning}", err=True)
     cells = files[0].cells
-    pairs = [(cell, counterpart(cell, cells, files[1].cells)) for cell in cells] if compare else []
-    comparisons = [
-        {"comparison": scoring.comparison(cell.paths, other.paths)} for cell, other in pairs
-    ] or [{} for _ in cells]
-    cards = [
-        scoring.card(cell) | comparison for cell, comparison in zip(cells, comparisons, strict=True)
-    ]
+    others = [find_counterpart(cell, cells, files[1].cells) if compare else None for cell in cells]
+    cards = [scoring.score_cell(cell, other) for cell, other in zip(cells, others, strict=True)]
     if as_json:
-        content = {"rows": cards} if cells[0].names else cards[0]
+        contents = [card.to_json() for card in cards]
+        content = {"rows": contents} if cells[0].names else contents[0]
         click.echo(json.dumps({"root_is_scored": score_root, **content}))
         return
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-        console = Console(width=160)
     root = "is scored, as level 0" if score_root else "is not scored"
     click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
     for table in score_tables(cards, taxonomy):
-        console.print(table)
+        print_table(table)

@@ -33,13 +33,14 @@ def sweep(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd sweep configs/cub200-qwen2.5-vl-7b.yaml --set sweep.seeds=[0,1,2]
         sekd sweep my.yaml --set sweep.variants.small.lora.rank=16
     """
+    from sekd.report.sweep_table import sweep_table
     from sekd.stages.sweep import run_sweep
 
     done = run_sweep(config, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
     else:
-        print_table(done.table)
+        print_table(sweep_table(done))
         click.echo(f"table and plot: {config.run_dir / 'sweep'}")
         for name, reason in done.failed.items():
             click.echo(f"{name} failed: {reason}", err=True)

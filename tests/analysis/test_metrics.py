@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.analysis.metrics import Estimate, Outcomes, score
+from sekd.analysis.bootstrap import compute_metrics
+from sekd.analysis.estimates import Estimate
+from sekd.analysis.outcomes import Outcomes
+
+
+def score(outcomes: Outcomes, **arguments: Any) -> dict[str, Any]:
+    """Every metric as JSON."""
+    return compute_metrics(outcomes, **arguments).to_json()
+
 
 # "1" right, "0" wrong, "x" not parsed.
 WORKED = ["1111", "0111", "1011", "1100", "101", "1110"]

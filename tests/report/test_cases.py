@@ -16,11 +16,11 @@ RIGHT, WRONG = "r/a", "r/b"
 
 def results(tmp_path: Path, rows: list[dict[str, object]]) -> Evaluation:
     """Results over these predictions, with their column ``correct``."""
-    found = read(tmp_path, *(row(dataset=name) for name in {str(r["dataset"]) for r in rows}))
-    for each in rows:
-        known = each["truth"] is not None
-        each["correct"] = each["prediction"] == each["truth"] if known else None
-    return Evaluation(found.run, found.cells, predictions=pa.Table.from_pylist(rows))
+    datasets = sorted({str(prediction["dataset"]) for prediction in rows})
+    found = read(tmp_path, *(row(dataset=name) for name in datasets))
+    for prediction in rows:
+        prediction["correct"] = prediction["prediction"] == prediction["truth"]
+    return Evaluation(found.cells, predictions=pa.Table.from_pylist(rows))
 
 
 def answers(sample: str, dataset: str = "birds", **right: bool | None) -> list[dict[str, object]]:
@@ -110,18 +110,20 @@ def test_paths_in_reading_order_level_by_level(tmp_path: Path) -> None:
     rows = prediction_rows({"a": ["r", "x%", "a/b"], "b": ["r", "y", "b"]}, ("student", "base"), 4)
     case = choose(results(tmp_path, rows[::-1])).cases[0]
     models = ("base", "student")
-    assert [(w.model, w.paradigm) for w in case.walks] == [
-        (m, p) for m in models for p in PARADIGMS
+    assert [(path.model, path.paradigm) for path in case.paths] == [
+        (model, paradigm) for model in models for paradigm in PARADIGMS
     ]
-    assert all([step.rank for step in walk.steps] == ["order", "species"] for walk in case.walks)
+    ranks = [[level.rank for level in path.levels] for path in case.paths]
+    assert ranks == [["order", "species"]] * 6
     assert list(case.truth) in (["x%", "a/b"], ["y", "b"])
 
 
-def test_unparsed_and_unlabelled_levels_are_neither_right_nor_wrong(tmp_path: Path) -> None:
+def test_unparsed_levels_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     rows = answers("1", base_joint=None, student_joint=True, base_conditioned=True)
-    below = [each | {"level": 2, "truth": None} for each in rows]
+    below = [answer | {"level": 2, "prediction": WRONG} for answer in rows]
     case = choose(results(tmp_path, rows + below)).cases[0]
-    assert [step.state for step in case.walks[0].steps] == ["unparsed", "unparsed"]
-    assert [step.state for step in case.walks[1].steps] == ["right", "unlabelled"]
-    assert list(case.truth) == ["a", ""]
-    assert case.kind.name == "repaired"
+    assert [level.state for level in case.paths[0].levels] == ["unparsed", "wrong"]
+    assert [level.name for level in case.paths[0].levels] == ["", "b"]
+    assert [level.state for level in case.paths[2].levels] == ["right", "wrong"]
+    assert list(case.truth) == ["a", "a"]
+    assert case.kind.name == "teacher wrong"

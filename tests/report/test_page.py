@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import HOSTILE, rate, row, whole_metrics, write_run
+from evaluations import DIAGNOSIS, HOSTILE, metrics, rate, row, whole_metrics, write_run
 
 from sekd.analysis.results import Evaluation, StageRecord
 from sekd.report import PAGE, build_report
@@ -112,44 +112,41 @@ ALL = {
 }  # fmt: skip
 
 
-def without(key: str) -> dict[str, Any]:
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each.pop(key, None)
-    return metrics
+def changed(**changes: Any) -> dict[str, Any]:
+    """The metrics of a whole run, with these changes to every row."""
+    content = whole_metrics()
+    return content | {"rows": [row | changes for row in content["rows"]]}
 
 
 @pytest.mark.parametrize(
-    ("metrics", "missing"),
+    ("content", "missing"),
     [
         (whole_metrics(), set()),
-        (without("cost"), {"cost"}),
-        (without("diagnosis"), {"first-error", "confidence"}),
+        (changed(cost=None), {"cost"}),
+        (changed(diagnosis=DIAGNOSIS), {"confidence"}),
         (whole_metrics() | {"comparisons": []}, {"agreement"}),
-        ({"rows": whole_metrics()["rows"][:6]}, {"controls", "agreement"}),
+        (metrics(*whole_metrics()["rows"][:6]), {"controls", "agreement"}),
     ],
-    ids=["whole", "no cost", "no diagnosis", "no comparisons", "no controls"],
+    ids=["whole", "no cost", "no log-probabilities", "no comparisons", "no controls"],
 )
 def test_what_is_not_there_is_not_shown(
-    tmp_path: Path, metrics: dict[str, Any], missing: set[str]
+    tmp_path: Path, content: dict[str, Any], missing: set[str]
 ) -> None:
     run = write_run(tmp_path)
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "metrics.json").write_text(json.dumps(content))
     assert sections(run) == ALL - missing
 
 
 def test_metrics_alone_are_a_report(tmp_path: Path) -> None:
     flat = row(level_accuracy={"1": None}, accuracy_given_parent_correct={}, tice=None)
-    (tmp_path / "metrics.json").write_text(json.dumps({"rows": [flat]}))
-    assert sections(tmp_path) == {"cells", "origin"}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics(flat)))
+    assert sections(tmp_path) == {"cells", "first-error", "origin"}
 
 
 def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each["accuracy_given_parent_correct"] = {"2": rate(75.0), "3": rate(60.0)}
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    content = changed(accuracy_given_parent_correct={"2": rate(75.0), "3": rate(60.0)})
+    (run / "metrics.json").write_text(json.dumps(content))
     page = page_of(run)
     elements = Elements(page)
     papers = [each for each in elements.of("figure") if each["class"] == "paper"]
@@ -168,19 +165,16 @@ def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("zero_shot", "said"),
-    [(False, "taught"), (True, "zero-shot: not all of it was taught"), (None, "")],
+    [(False, "taught"), (True, "zero-shot: not all of it was taught")],
 )
 def test_taught_and_other_taxonomies_are_told_apart(
-    tmp_path: Path, zero_shot: bool | None, said: str
+    tmp_path: Path, zero_shot: bool, said: str
 ) -> None:
     run = write_run(tmp_path)
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each["zero_shot"] = zero_shot
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "metrics.json").write_text(json.dumps(changed(zero_shot=zero_shot)))
     page = page_of(run)
     assert f"<td>{said}</td></tr>" in page[page.index('id="origin"') :]
-    assert ("birds (zero-shot)" in Elements(page).text) == bool(zero_shot)
+    assert ("birds (zero-shot)" in Elements(page).text) == zero_shot
 
 
 def test_what_it_took_to_teach(tmp_path: Path) -> None:

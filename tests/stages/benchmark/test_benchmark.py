@@ -15,13 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sekd.analysis.benchmark import BenchmarkResults, compare_benchmarks, pair, paired_interval
+from sekd.analysis.benchmark import (
+    BenchmarkRow,
+    BenchmarkScores,
+    compare_benchmarks,
+    pair_scores,
+    paired_interval,
+)
 from sekd.config import BenchmarkSpec, ModelSpec, RunConfig
 from sekd.errors import ConfigError, ShardError
 from sekd.io.hashing import digest
-from sekd.report.benchmark import benchmark_markdown, render_table
-from sekd.stages.benchmark.fields import benchmark_fields
+from sekd.report.benchmark import benchmark_table
+from sekd.report.writers import to_markdown, to_terminal
 from sekd.stages.benchmark.lmms_eval import LmmsEval, arguments, last_error
+from sekd.stages.benchmark.run import benchmark_fields
 
 BENCHMARK = Path(__file__).parents[2] / "benchmark"
 KEY = ("vqa", "acc", "none")
@@ -33,11 +40,11 @@ def results(
     *,
     ids: Sequence[Any] | None = None,
     better: bool | None = True,
-) -> BenchmarkResults:
+) -> BenchmarkScores:
     """One task with one metric, whose samples have these values."""
     ids = range(len(values)) if ids is None else ids
     samples = [{"doc_id": i, "acc": value} for i, value in zip(ids, values, strict=True)]
-    return BenchmarkResults(
+    return BenchmarkScores(
         figures={KEY: figure},
         higher_is_better={("vqa", "acc"): better},
         num_samples={"vqa": len(values)},
@@ -45,7 +52,7 @@ def results(
     )
 
 
-def row(base: BenchmarkResults, student: BenchmarkResults | None) -> dict[str, Any]:
+def row(base: BenchmarkScores, student: BenchmarkScores | None) -> BenchmarkRow:
     (only,) = compare_benchmarks(base, student, num_bootstrap=500, seed=0)
     return only
 
@@ -53,8 +60,8 @@ def row(base: BenchmarkResults, student: BenchmarkResults | None) -> dict[str, A
 # What lmms-eval 0.7.3 wrote for the tiny model and its student on 30 drawn pictures.
 
 
-def recorded(model: str) -> BenchmarkResults:
-    return BenchmarkResults.load(BENCHMARK / "recorded" / model)
+def recorded(model: str) -> BenchmarkScores:
+    return BenchmarkScores.load(BENCHMARK / "recorded" / model)
 
 
 def test_recorded_results_are_read() -> None:
@@ -67,15 +74,15 @@ def test_recorded_results_are_read() -> None:
 
 def test_recorded_results_are_compared() -> None:
     found = row(recorded("base"), recorded("student"))
-    assert (found["base"], found["student"]) == (0.5, pytest.approx(1 / 3))
-    assert found["change"] == pytest.approx(-1 / 6)
-    assert found["low"] < found["change"] < found["high"] < 0
-    assert (found["verdict"], found["no_interval"]) == ("loss", None)
+    assert (found.base, found.student) == (0.5, pytest.approx(1 / 3))
+    assert found.change == pytest.approx(-1 / 6)
+    assert found.low < found.change < found.high < 0
+    assert (found.verdict, found.no_interval) == ("loss", None)
 
 
 def test_the_order_of_the_samples_does_not_matter() -> None:
     base, student = recorded("base"), recorded("student")
-    turned = BenchmarkResults(
+    turned = BenchmarkScores(
         student.figures,
         student.higher_is_better,
         student.num_samples,
@@ -86,15 +93,15 @@ def test_the_order_of_the_samples_does_not_matter() -> None:
 
 def test_the_base_alone_has_no_change() -> None:
     found = row(recorded("base"), None)
-    assert found["base"] == 0.5
-    assert found["student"] is found["change"] is found["low"] is found["no_interval"] is None
+    assert found.base == 0.5
+    assert found.student is found.change is found.low is found.no_interval is None
 
 
 @pytest.mark.parametrize("damage", ["{", '{"results": []}', '{"higher_is_better": {}}'])
 def test_damaged_results_are_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "results.json").write_text(damage)
     with pytest.raises(ShardError, match=r"results\.json: not what lmms-eval writes"):
-        BenchmarkResults.load(tmp_path)
+        BenchmarkScores.load(tmp_path)
 
 
 def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
     entries |= {"acc_stderr_clt,none": 0.1, "submission,none": None, "cider,strict": "N/A"}
     content = {"results": {"vqa": entries, "all": {"alias": "all", "acc,strict": 50.0}}}
     (tmp_path / "results.json").write_text(json.dumps(content))
-    figures = BenchmarkResults.load(tmp_path).figures
+    figures = BenchmarkScores.load(tmp_path).figures
     assert figures == {KEY: 0.5, ("all", "acc", "strict"): 50.0}
 
 
@@ -125,14 +132,14 @@ def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_scores_are_found(base: BenchmarkResults, student: BenchmarkResults) -> None:
-    pairing = pair(base, student, KEY)
+def test_scores_are_found(base: BenchmarkScores, student: BenchmarkScores) -> None:
+    pairing = pair_scores(base, student, KEY)
     assert pairing.reason is None
     assert pairing.base is not None
     assert pairing.student is not None
     assert pairing.base.mean() == pytest.approx(base.figures[KEY], abs=0.01)
     assert pairing.student.mean() == pytest.approx(student.figures[KEY], abs=0.01)
-    assert row(base, student)["low"] is not None
+    assert row(base, student).low is not None
 
 
 @pytest.mark.parametrize(
@@ -153,19 +160,19 @@ def test_scores_are_found(base: BenchmarkResults, student: BenchmarkResults) -> 
     ],
 )
 def test_no_interval_has_a_reason(
-    base: BenchmarkResults, student: BenchmarkResults, reason: str
+    base: BenchmarkScores, student: BenchmarkScores, reason: str
 ) -> None:
     found = row(base, student)
-    assert reason in found["no_interval"]
-    assert found["low"] is found["high"] is found["verdict"] is None
-    assert found["change"] == pytest.approx(student.figures[KEY] - base.figures[KEY])
+    assert reason in found.no_interval
+    assert found.low is found.high is found.verdict is None
+    assert found.change == pytest.approx(student.figures[KEY] - base.figures[KEY])
 
 
 def test_a_group_has_a_figure_and_no_samples() -> None:
-    sides = [BenchmarkResults({KEY: figure}, {}, {}, {}) for figure in (0.5, 0.6)]
+    sides = [BenchmarkScores({KEY: figure}, {}, {}, {}) for figure in (0.5, 0.6)]
     found = row(*sides)
-    assert found["no_interval"] == "only the aggregate is known"
-    assert (found["num_samples"], found["higher_is_better"]) == (None, None)
+    assert found.no_interval == "only the aggregate is known"
+    assert (found.num_samples, found.higher_is_better) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +180,13 @@ def test_a_group_has_a_figure_and_no_samples() -> None:
 )
 def test_the_task_says_which_way_is_better(better: bool | None, verdict: str | None) -> None:
     low, high = [0.0] * 20, [1.0] * 20
-    assert row(results(0, low, better=better), results(1, high))["verdict"] == verdict
+    assert row(results(0, low, better=better), results(1, high)).verdict == verdict
 
 
 def test_a_change_that_may_be_none_is_unclear() -> None:
     found = row(results(0.5, [0, 1] * 5), results(0.5, [1, 0] * 5))
-    assert found["low"] < 0 < found["high"]
-    assert found["verdict"] == "unclear"
+    assert found.low < 0 < found.high
+    assert found.verdict == "unclear"
 
 
 # The interval.
@@ -229,15 +236,20 @@ def test_the_table_says_what_there_is() -> None:
     rows += compare_benchmarks(
         results(40.0, ["a"], better=False), results(30.0, ["b"]), num_bootstrap=9, seed=0
     )
-    header, _, first, second = benchmark_markdown(rows).splitlines()
+    table = benchmark_table(rows)
+    header, alignment, first, second = to_markdown(table).splitlines()
     assert header == "| task | metric | samples | base | student | change | 95 % |  |"
-    assert first.startswith("| drawn_order | accuracy | 30 | 0.5 | 0.3333 | -0.167 | -0.")
+    assert alignment == "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
+    minus = "\u2212"
+    assert first.startswith(
+        f"| drawn\\_order | accuracy | 30 | 0.5 | 0.3333 | {minus}0.167 | {minus}0."
+    )
     assert first.endswith("| loss |")
     assert second == (
-        "| vqa | acc (lower is better) | 1 | 40 | 30 | -10 |  | "
+        f"| vqa | acc (lower is better) | 1 | 40 | 30 | {minus}10 |  | "
         "no interval: not a mean over samples |"
     )
-    assert render_table(rows).row_count == 2
+    assert to_terminal(table).row_count == 2
 
 
 # The process.
@@ -260,7 +272,7 @@ def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
     run(python, "vqa", tmp_path / "results", lambda _: None)
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert names == ["results.json", "samples-vqa.jsonl"]
-    assert BenchmarkResults.load(tmp_path / "results").figures == {KEY: 0.5}
+    assert BenchmarkScores.load(tmp_path / "results").figures == {KEY: 0.5}
     assert not list(tmp_path.glob("*.tmp"))
 
 
