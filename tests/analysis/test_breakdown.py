@@ -28,7 +28,7 @@ SAMPLES = {
 }
 
 
-def test_subtrees_hold_what_their_samples_alone_give(tree: Taxonomy, rows_of: Rows) -> None:
+def test_a_subtree_has_the_metrics_of_its_samples_alone(tree: Taxonomy, rows_of: Rows) -> None:
     subtrees = score_subtrees(paths_of(rows_of(SAMPLES), tree), 1, num_bootstrap=20)
     assert [subtree.root.node for subtree in subtrees] == ["r/x", "r/y", "r/z"]
     assert [subtree.metrics.num_samples for subtree in subtrees] == [5, 1, 2]
@@ -46,7 +46,7 @@ def test_subtrees_hold_what_their_samples_alone_give(tree: Taxonomy, rows_of: Ro
     assert list(subtrees[2].metrics.levels["level_accuracy"]) == [1]
 
 
-def test_subtrees_of_a_deeper_level_leave_out_who_does_not_reach_it(
+def test_samples_that_do_not_reach_a_level_are_in_no_subtree_of_it(
     tree: Taxonomy, rows_of: Rows
 ) -> None:
     paths = paths_of(rows_of(SAMPLES), tree)
@@ -60,7 +60,7 @@ def test_subtrees_of_a_deeper_level_leave_out_who_does_not_reach_it(
             score_subtrees(paths, level)
 
 
-def test_nodes_with_what_they_are_taken_for(tree: Taxonomy, rows_of: Rows) -> None:
+def test_nodes_list_their_most_frequent_wrong_answers(tree: Taxonomy, rows_of: Rows) -> None:
     found = [node.to_json() for node in score_nodes(paths_of(rows_of(SAMPLES), tree))]
     assert json.loads(json.dumps(found)) == found
     by_id = {each["node"]: each for each in found}

@@ -58,7 +58,7 @@ def test_rows_are_joined_by_sample_and_level() -> None:
     assert outcomes.off_tree.tolist() == [True, False, False]
 
 
-def test_one_row_of_metrics() -> None:
+def test_a_parse_failure_counts_as_wrong_in_the_metrics_of_a_cell() -> None:
     metrics = measure_cell(CELL, EvaluateSpec()).to_json()
     assert metrics["num_samples"] == 3
     assert metrics["hca"]["value"] == pytest.approx(100 / 3)

@@ -57,7 +57,9 @@ def compare(
     return content
 
 
-def test_where_paths_break_and_what_is_taken_for_what(tree: Taxonomy, rows_of: Rows) -> None:
+def test_a_diagnosis_counts_first_errors_subtrees_and_confusions(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
     found = diagnose(rows_of(SAMPLES), tree)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["num_samples"] == 8
@@ -135,7 +137,7 @@ def by_hand(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"num_answers": len(answers), "ece": ece, "bins": bins}
 
 
-def test_calibration_by_hand(tree: Taxonomy, rows_of: Rows) -> None:
+def test_calibration_matches_plain_python(tree: Taxonomy, rows_of: Rows) -> None:
     rng = random.Random(0)
     samples = {}
     for i in range(300):
@@ -218,7 +220,9 @@ def test_a_cell_does_not_differ_from_itself(tree: Taxonomy, rows_of: Rows) -> No
     assert found["agreement"]["hca"]["mcnemar"]["p_value"] == 1
 
 
-def test_what_cannot_be_compared(tree: Taxonomy, rows_of: Rows) -> None:
+def test_cells_without_shared_samples_or_with_other_truths_are_not_compared(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
     with pytest.raises(ValueError, match="no sample is in both"):
         compare(rows_of({"1": "z: z"}), rows_of({"2": "z: z"}), tree, num_bootstrap=1, seed=0)
     for other in ("a: x a", "b: x a"):
@@ -250,7 +254,7 @@ def test_mcnemar_is_the_binomial_test(only_a: int, only_b: int, p_value: float) 
     assert (test.p_value, test.method) == (pytest.approx(p_value), "exact")
 
 
-def test_mcnemar_goes_over_into_its_normal_approximation() -> None:
+def test_mcnemar_uses_the_normal_approximation_for_many_samples() -> None:
     exact, normal = mcnemar_test(460, 540), mcnemar_test(461, 540)
     assert (exact.method, normal.method) == ("exact", "normal")
     assert normal.p_value == pytest.approx(exact.p_value, rel=0.1)

@@ -121,7 +121,7 @@ def flat(report: dict[str, object], key: str = "value") -> dict[str, float]:
 
 @settings(max_examples=NUM_BATCHES, deadline=None)
 @given(st.integers(0, 2**32))
-def test_ten_thousand_ragged_cases_by_hand(seed: int) -> None:
+def test_ten_thousand_ragged_cases_match_plain_python(seed: int) -> None:
     rng = random.Random(seed)
     batch = Batch.draw(rng)
     found = compute_metrics(batch.outcomes(rng), alpha=ALPHA, num_bootstrap=1).to_json()
@@ -130,7 +130,7 @@ def test_ten_thousand_ragged_cases_by_hand(seed: int) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
-def test_paired_differences_by_hand(seed: int) -> None:
+def test_paired_differences_match_plain_python(seed: int) -> None:
     rng = random.Random(seed)
     here = Batch.draw(rng)
     there = Batch(here.taxonomy)
@@ -150,7 +150,7 @@ def test_paired_differences_by_hand(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([None, 4]))
-def test_what_hiereval_defines_as_well(seed: int, num_levels: int | None) -> None:
+def test_metrics_match_those_that_hiereval_defines_too(seed: int, num_levels: int | None) -> None:
     """The PyPI package hiereval, with node ids as its labels and UNK for what was not parsed."""
     rng = random.Random(seed)
     batch = Batch.draw(rng, num_levels=num_levels)

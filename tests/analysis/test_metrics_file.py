@@ -92,12 +92,12 @@ def recorded_cells() -> list[CellRows]:
     return cells
 
 
-def test_what_is_written_does_not_change_by_a_byte() -> None:
+def test_the_written_file_does_not_change_by_a_byte() -> None:
     evaluation = summarize(recorded_cells(), SPEC, TREE)
     assert json.dumps(evaluation.to_json(), indent=1) + "\n" == RECORDED.read_text("utf-8")
 
 
-def test_what_was_written_reads_back_as_it_was(tmp_path: Path) -> None:
+def test_a_stored_evaluation_reads_back_unchanged(tmp_path: Path) -> None:
     text = RECORDED.read_text("utf-8")
     (tmp_path / "metrics.json").write_text(text)
     evaluation = Evaluation.read(tmp_path)

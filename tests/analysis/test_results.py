@@ -17,7 +17,7 @@ from sekd.errors import ConfigError
 STUDENT, BASE = CellKey("birds", "student", "joint"), CellKey("birds", "base", "joint")
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
+def test_a_complete_run_is_read(tmp_path: Path) -> None:
     results = Evaluation.read(write_run(tmp_path))
     assert results.datasets == ["birds"]
     assert results.models == ["base", "student", "taxonomy"]
@@ -35,7 +35,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert results.config is not None
 
 
-def test_metrics_alone_are_an_evaluation(tmp_path: Path) -> None:
+def test_metrics_without_predictions_and_config_are_read(tmp_path: Path) -> None:
     results = read(tmp_path, row())
     (cell,) = results.cells.values()
     assert cell.cost is None
@@ -44,7 +44,7 @@ def test_metrics_alone_are_an_evaluation(tmp_path: Path) -> None:
     assert results.ranks == {"birds": {1: "level 1", 2: "level 2"}}
 
 
-def test_a_diagnosis(tmp_path: Path) -> None:
+def test_a_diagnosis_is_read(tmp_path: Path) -> None:
     (cell,) = read(tmp_path, row(diagnosis=calibrated(DIAGNOSIS))).cells.values()
     diagnosis = cell.diagnosis
     assert diagnosis.first_error == {
@@ -58,7 +58,7 @@ def test_a_diagnosis(tmp_path: Path) -> None:
     assert [pair.prediction_name for pair in diagnosis.most_confused] == ["tern"]
 
 
-def test_a_metric_that_no_sample_counts_towards(tmp_path: Path) -> None:
+def test_a_metric_that_no_sample_counts_towards_is_none(tmp_path: Path) -> None:
     odd = row(tice=None, accuracy_given_parent_wrong={"2": None})
     (cell,) = read(tmp_path, odd).cells.values()
     assert cell.rate("tice") is None
@@ -101,7 +101,7 @@ def test_predictions_under_a_control_are_left_out(tmp_path: Path) -> None:
     assert len(table) == len(plain)
 
 
-def test_right_wrong_and_unparsed(tmp_path: Path) -> None:
+def test_an_unparsed_prediction_is_not_correct(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     path = run / "predictions.parquet"
     rows = pq.read_table(path).to_pylist()[:3]
@@ -114,7 +114,7 @@ def test_right_wrong_and_unparsed(tmp_path: Path) -> None:
     assert table["correct"].to_pylist() == [True, False, False]
 
 
-def test_no_metrics(tmp_path: Path) -> None:
+def test_missing_metrics_name_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run sekd evaluate first"):
         Evaluation.read(tmp_path)
 
@@ -137,7 +137,7 @@ def test_predictions_without_a_column_are_named(tmp_path: Path) -> None:
         Evaluation.read(run)
 
 
-def test_a_config_that_cannot_be_read_any_more_costs_the_images_only(tmp_path: Path) -> None:
+def test_an_unreadable_config_is_no_error(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run / "evaluate.config.yaml").write_text(json.dumps({"of": "another version"}))
     assert Evaluation.read(run).config is None

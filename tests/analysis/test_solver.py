@@ -88,7 +88,7 @@ def test_paths_that_meet_in_one_option_are_chosen_as_often_as_others() -> None:
     assert all(900 < count < 1100 for count in picked.values())
 
 
-def test_without_a_valid_path_the_least_broken_ones_are_left() -> None:
+def test_without_a_valid_path_the_solver_takes_the_least_broken_ones() -> None:
     options = [[TREE["r/p"]], [TREE["r/q/qi"], TREE["r/p/pj"]], [TREE["r/q/qi/qix"]]]
     solution = Solution(options)
     assert (solution.num_broken, solution.num_paths) == (1, 2)
@@ -103,7 +103,7 @@ def asked(leaf: str, sample_id: str) -> list[Question]:
     )
 
 
-def test_its_answers_are_scored_like_a_models(tmp_path: Path) -> None:
+def test_the_solvers_hca_matches_its_expectation(tmp_path: Path) -> None:
     rng = random.Random(0)
     leaves = sorted(TREE.labels)
     samples = [(str(i), asked(rng.choice(leaves), str(i))) for i in range(3000)]
@@ -127,7 +127,7 @@ def test_samples_without_a_truth_are_refused() -> None:
         list(solve([("1", [question])], dataset="d", seed=0))
 
 
-def test_the_published_questions_give_themselves_away(shared_data: Path) -> None:
+def test_the_solver_scores_98_3_on_the_published_questions(shared_data: Path) -> None:
     taxonomy = Taxonomy.load(shared_data / "taxonomies/hierarchy_CUB200.json")
     samples = []
     for line in (shared_data / "annotations/CUB200_with_random_choice.jsonl").open("rb"):

@@ -29,7 +29,9 @@ def result(
     return CellRows(CellKey("d", model, paradigm, control), tree, rows, 0, cost)
 
 
-def test_the_student_is_held_against_its_teacher_and_itself(tree: Taxonomy, rows_of: Any) -> None:
+def test_the_student_is_compared_with_its_teacher_and_the_base(
+    tree: Taxonomy, rows_of: Any
+) -> None:
     right, wrong = rows_of({"1": "a: x a", "2": "c: y c"}), rows_of({"1": "a: x b", "2": "c: y c"})
     results = [
         result(wrong, tree, "base", "joint"),

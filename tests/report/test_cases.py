@@ -59,7 +59,7 @@ def choose(found: Evaluation, **limits: int) -> Gallery:
         (True, True, False, "right before and after"),
     ],
 )
-def test_kinds(
+def test_the_kind_follows_from_which_paths_are_right(
     tmp_path: Path, base: bool | None, student: bool | None, teacher: bool, kind: str
 ) -> None:
     rows = answers("1", base_joint=base, student_joint=student, base_conditioned=teacher)
@@ -67,7 +67,7 @@ def test_kinds(
     assert case.kind.name == kind
 
 
-def test_kinds_without_a_student_and_without_a_teacher(tmp_path: Path) -> None:
+def test_other_kinds_are_used_without_a_student_or_a_teacher(tmp_path: Path) -> None:
     alone = answers("1", base_joint=False, base_conditioned=True)
     assert choose(results(tmp_path, alone)).cases[0].kind.name == "only step by step"
     untaught = answers("1", base_joint=True, student_joint=False)
@@ -75,7 +75,7 @@ def test_kinds_without_a_student_and_without_a_teacher(tmp_path: Path) -> None:
     assert choose_cases(results(tmp_path, answers("1", base_joint=True))) is None
 
 
-def test_the_choice_does_not_hang_on_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_the_choice_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
     rows = prediction_rows({"a": ["r", "x", "a"], "b": ["r", "y", "b"]}, ("base", "student"), 80)
     shuffled = list(rows)
     random.Random(1).shuffle(shuffled)
@@ -106,7 +106,7 @@ def test_a_sample_that_one_role_did_not_answer_is_no_case(tmp_path: Path) -> Non
     assert [case.sample_id for case in choose(results(tmp_path, rows)).cases] == ["1"]
 
 
-def test_paths_in_reading_order_level_by_level(tmp_path: Path) -> None:
+def test_paths_are_in_reading_order_level_by_level(tmp_path: Path) -> None:
     rows = prediction_rows({"a": ["r", "x%", "a/b"], "b": ["r", "y", "b"]}, ("student", "base"), 4)
     case = choose(results(tmp_path, rows[::-1])).cases[0]
     models = ("base", "student")

@@ -52,7 +52,7 @@ def test_csv_is_exact_and_has_the_interval(tmp_path: Path) -> None:
     assert line["num_samples"] == "24"
 
 
-def test_a_zero_shot_dataset_is_told_to_people_and_named_to_machines(tmp_path: Path) -> None:
+def test_only_people_are_shown_that_a_dataset_is_zero_shot(tmp_path: Path) -> None:
     table = cells_table(ranked(tmp_path, row(zero_shot=True)))
     assert "| birds (zero-shot) | base |" in to_markdown(table)
     assert to_csv(table).splitlines()[1].startswith("birds,base,")
@@ -88,7 +88,9 @@ def test_the_terminal_takes_brackets_as_they_are() -> None:
     ("value", "signed", "text"),
     [(-0.04, False, "0.0"), (-1.25, False, "\u22121.2"), (0.04, True, "0.0"), (3.0, True, "+3.0")],
 )
-def test_numbers(value: float, signed: bool, text: str) -> None:
+def test_numbers_have_a_true_minus_sign_and_no_minus_zero(
+    value: float, signed: bool, text: str
+) -> None:
     assert format_number(value, is_signed=signed) == text
 
 
@@ -101,17 +103,17 @@ def test_a_small_probability_is_never_shown_as_zero() -> None:
     ]
 
 
-def test_significant_digits() -> None:
+def test_digits_can_be_significant_ones() -> None:
     assert format_number(0.000123456, 3, is_significant=True) == "0.000123"
     assert format_number(-16.666, 3, is_signed=True, is_significant=True) == "\u221216.7"
 
 
-def test_intervals() -> None:
+def test_intervals_have_a_dash_or_signed_ends() -> None:
     assert format_interval(Estimate(5, 1, 9)) == "1.0\u20139.0"
     assert format_interval(Estimate(5, -1, 9), is_signed=True) == "\u22121.0 to +9.0"
 
 
-def test_controls_stand_right_below_what_they_qualify(tmp_path: Path) -> None:
+def test_controls_are_right_below_the_cells_that_they_qualify(tmp_path: Path) -> None:
     rows = whole_metrics()["rows"]
     rows.insert(3, rows.pop(6))  # even where a file has the control first
     results = read(tmp_path, *rows)
@@ -124,7 +126,7 @@ def test_controls_stand_right_below_what_they_qualify(tmp_path: Path) -> None:
     ]
 
 
-def test_the_table_of_controls(tmp_path: Path) -> None:
+def test_the_table_of_controls_has_a_column_for_each_control(tmp_path: Path) -> None:
     results = read(tmp_path, *whole_metrics()["rows"])
     text = to_markdown(controls_table(results))
     assert (
@@ -132,7 +134,7 @@ def test_the_table_of_controls(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_not_there_has_no_column(tmp_path: Path) -> None:
+def test_missing_figures_have_no_column_and_no_table(tmp_path: Path) -> None:
     results = read(tmp_path, row())
     tables = [entry.build(results) for entry in REPORT_TABLES]
     with_figures = {table.name: table for table in tables if table.has_figures}
@@ -140,7 +142,7 @@ def test_what_is_not_there_has_no_column(tmp_path: Path) -> None:
     assert with_figures.keys() == {"cells", "path_metrics", "levels", "first_error", "confusions"}
 
 
-def test_levels_of_other_names_are_numbered(tmp_path: Path) -> None:
+def test_levels_with_different_names_are_numbered(tmp_path: Path) -> None:
     ranks = {"birds": {1: "order", 2: "species"}, "food": {1: "order", 2: "dish", 3: "sort"}}
     table = cells_table(ranked(tmp_path, row(), ranks=ranks))
     headings = [column.heading for column in table.columns]

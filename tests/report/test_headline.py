@@ -27,7 +27,7 @@ def of(tmp_path: Path, *rows: dict[str, Any], comparisons: Sequence[Any] = ()) -
     return make_headline(read(tmp_path, *rows, comparisons=comparisons))
 
 
-def test_gained_kept_lost_and_cost(tmp_path: Path) -> None:
+def test_the_headline_has_four_figures(tmp_path: Path) -> None:
     metrics = whole_metrics()
     found = of(tmp_path, *metrics["rows"], comparisons=metrics["comparisons"])
     assert plain(found.sentence) == (
@@ -58,7 +58,7 @@ def test_gained_kept_lost_and_cost(tmp_path: Path) -> None:
         ((-2.0, -3.0, -1.0), "less often than the base", "loss"),
     ],
 )
-def test_a_paired_interval_decides(
+def test_the_paired_interval_decides_the_verdict(
     tmp_path: Path, interval: tuple[float, float, float], words: str, tone: str
 ) -> None:
     rows = row("base", hca=50.0), row("student", hca=52.0)
@@ -76,7 +76,7 @@ def test_a_paired_interval_decides(
         (30.0, "loss", "intervals do not touch"),
     ],
 )
-def test_without_one_intervals_must_not_touch(
+def test_without_a_paired_interval_the_cells_intervals_must_not_touch(
     tmp_path: Path, student: float, tone: str, proof: str
 ) -> None:
     found = of(tmp_path, row("base", hca=50.0), row("student", hca=student))
@@ -99,7 +99,7 @@ def test_a_drop_within_noise_is_no_loss(tmp_path: Path) -> None:
     assert "paid" not in found.sentence
 
 
-def test_nothing_lost(tmp_path: Path) -> None:
+def test_without_a_drop_nothing_is_lost(tmp_path: Path) -> None:
     found = of(
         tmp_path,
         row("base", hca=10.0),
@@ -141,7 +141,7 @@ def test_a_loss_on_another_dataset_counts(tmp_path: Path) -> None:
     assert plain(line) == "food: 60.0 → 20.0 % (intervals do not touch)"
 
 
-def test_a_base_that_could_not_be_read_is_said(tmp_path: Path) -> None:
+def test_a_caution_names_a_base_with_many_unparsed_replies(tmp_path: Path) -> None:
     unread = {"value": 100.0, "low": 100.0, "high": 100.0}
     found = of(tmp_path, row("base", hca=0.0, parse_failure_rate=unread), row("student"))
     caution = plain(figures(found)["Gained"].caution)
@@ -149,12 +149,12 @@ def test_a_base_that_could_not_be_read_is_said(tmp_path: Path) -> None:
     assert not figures(of(tmp_path, row("base", hca=0.0), row("student")))["Gained"].caution
 
 
-def test_a_teacher_that_is_never_right_leaves_nothing_to_keep(tmp_path: Path) -> None:
+def test_a_teacher_that_is_never_right_has_no_share_to_keep(tmp_path: Path) -> None:
     rows = row("base"), row("student"), row("base", "conditioned", 0.0)
     assert "Kept" not in figures(of(tmp_path, *rows))
 
 
-def test_without_a_student(tmp_path: Path) -> None:
+def test_without_a_student_the_headline_shows_the_base(tmp_path: Path) -> None:
     found = of(tmp_path, row("base", hca=10.0), row("base", "conditioned", 80.0))
     assert plain(found.sentence) == (
         "There is no student in this run: the base alone was measured. On birds it gets 80.0 % of "
@@ -164,5 +164,5 @@ def test_without_a_student(tmp_path: Path) -> None:
     assert figures(found).keys() == {"Step by step", "At once"}
 
 
-def test_with_another_model_alone(tmp_path: Path) -> None:
+def test_without_base_and_student_there_are_no_figures(tmp_path: Path) -> None:
     assert not of(tmp_path, row("mine")).figures

@@ -49,7 +49,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert "</style><script>alert(3)</script>" in elements.text  # the model's path, in the config
 
 
-def test_nothing_comes_from_outside(tmp_path: Path) -> None:
+def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     elements = Elements(page)
     for tag, attributes in elements.tags:
@@ -63,14 +63,14 @@ def test_nothing_comes_from_outside(tmp_path: Path) -> None:
     assert "unsafe" not in policy
 
 
-def test_the_first_screen_says_it_all(tmp_path: Path) -> None:
+def test_the_first_screen_has_the_four_figures(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     top = Elements(page[: page.index("<main>")]).text
     for said in ("Gained", "+60.0", "Kept", "Lost", "\u221220.0", "Cost", "without a human label"):
         assert said in top
 
 
-def test_pictures_are_small_and_inside(tmp_path: Path) -> None:
+def test_images_are_small_and_inside_the_page(tmp_path: Path) -> None:
     pictures = Elements(page_of(write_run(tmp_path))).of("img")
     assert len(pictures) == 24
     for each in pictures:
@@ -78,7 +78,7 @@ def test_pictures_are_small_and_inside(tmp_path: Path) -> None:
         assert (each["src"] or "").startswith("data:image/webp;base64,")
 
 
-def test_a_picture_that_is_gone_or_broken_is_a_placeholder(tmp_path: Path) -> None:
+def test_a_missing_or_broken_image_becomes_a_placeholder(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").write_bytes(b"no picture")
@@ -87,14 +87,14 @@ def test_a_picture_that_is_gone_or_broken_is_a_placeholder(tmp_path: Path) -> No
     assert elements.text.count("cannot be read any more") == 2
 
 
-def test_a_sample_that_left_the_dataset_is_a_placeholder(tmp_path: Path) -> None:
+def test_a_sample_that_left_the_dataset_becomes_a_placeholder(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     table = tmp_path / "images.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     assert Elements(page_of(run)).text.count("not in the dataset any more") == 1
 
 
-def test_a_dataset_that_is_gone_costs_the_pictures_only(tmp_path: Path) -> None:
+def test_a_report_without_the_dataset_has_no_images(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "taxonomy.json").unlink()
     elements = Elements(page_of(run))
@@ -129,7 +129,7 @@ def changed(**changes: Any) -> dict[str, Any]:
     ],
     ids=["whole", "no cost", "no log-probabilities", "no comparisons", "no controls"],
 )
-def test_what_is_not_there_is_not_shown(
+def test_sections_without_figures_are_not_shown(
     tmp_path: Path, content: dict[str, Any], missing: set[str]
 ) -> None:
     run = write_run(tmp_path)
@@ -137,13 +137,13 @@ def test_what_is_not_there_is_not_shown(
     assert sections(run) == ALL - missing
 
 
-def test_metrics_alone_are_a_report(tmp_path: Path) -> None:
+def test_metrics_alone_are_enough_for_a_report(tmp_path: Path) -> None:
     flat = row(level_accuracy={"1": None}, accuracy_given_parent_correct={}, tice=None)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics(flat)))
     assert sections(tmp_path) == {"cells", "first-error", "origin"}
 
 
-def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
+def test_the_papers_figures_are_shown_apart_and_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     content = changed(accuracy_given_parent_correct={"2": rate(75.0), "3": rate(60.0)})
     (run / "metrics.json").write_text(json.dumps(content))
@@ -155,7 +155,7 @@ def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
     assert "aria-label=\"Accuracy in percent by level, the paper's own: base" in page
 
 
-def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
+def test_every_drawing_has_its_figures_as_text(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     (drawing,) = re.findall(r'aria-label="(HCA in percent with[^"]*)"', page)
     assert (
@@ -167,7 +167,7 @@ def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
     ("zero_shot", "said"),
     [(False, "taught"), (True, "zero-shot: not all of it was taught")],
 )
-def test_taught_and_other_taxonomies_are_told_apart(
+def test_the_page_says_which_taxonomies_were_taught(
     tmp_path: Path, zero_shot: bool, said: str
 ) -> None:
     run = write_run(tmp_path)
@@ -177,13 +177,13 @@ def test_taught_and_other_taxonomies_are_told_apart(
     assert ("birds (zero-shot)" in Elements(page).text) == zero_shot
 
 
-def test_what_it_took_to_teach(tmp_path: Path) -> None:
+def test_the_page_says_how_many_images_were_walked(tmp_path: Path) -> None:
     made = [StageRecord("answers", "f1", {}, 4000, 2), StageRecord("predictions/birds-base", "f2")]
     results = Evaluation.read(write_run(tmp_path), made)
     assert "4,000 images walked once" in build_report(results)[PAGE]
 
 
-def test_tables_in_three_formats(tmp_path: Path) -> None:
+def test_every_table_is_written_in_three_formats(tmp_path: Path) -> None:
     files = build_report(Evaluation.read(write_run(tmp_path)))
     names = ("cells", "differences", "path_metrics", "levels", "first_error", "calibration",
              "confusions", "cost", "controls")  # fmt: skip

@@ -74,7 +74,7 @@ def old_as_student(results: Sequence[CellRows]) -> list[CellRows]:
     ]
 
 
-def test_only_images_that_both_have_count() -> None:
+def test_a_gain_is_over_the_images_that_both_have() -> None:
     old = [joint_cell("a", "student", [False] * 10)]
     new = [joint_cell("a", "student", [True] * 10 + [False] * 90)]
     assert measure_gain(new, old, "student", EvaluateSpec()).pooled.value == 100
@@ -94,12 +94,12 @@ def a_round(number: int, low: float | None, value: float = 1.0) -> RoundResult:
 @pytest.mark.parametrize(
     ("lows", "best"), [([0.1], 1), ([0.1, -0.1], 1), ([0.0], 0), ([0.1, 0.2, -1.0], 2)]
 )
-def test_the_best_is_the_last_that_gained(lows: list[float], best: int) -> None:
+def test_the_best_round_is_the_last_that_gained(lows: list[float], best: int) -> None:
     rounds = [a_round(0, None), *(a_round(number, low) for number, low in enumerate(lows, 1))]
     assert best_round(rounds).number == best
 
 
-def test_unmeasured_rounds_are_taken_on_trust() -> None:
+def test_the_last_round_is_the_best_where_none_is_measured() -> None:
     rounds = [RoundResult.of(number, Path(f"round{number}"), None, None) for number in (1, 2)]
     assert best_round(rounds).number == 2
     assert not rounds_table(rounds).has_figures
@@ -112,7 +112,7 @@ def test_the_table_shows_the_base_first() -> None:
     assert table.rows[1][-1] == Estimate(1.0, 0.1, 2.0)
 
 
-def test_a_later_round_is_taught_by_and_goes_on_from_the_student_before(
+def test_a_later_round_uses_the_student_before_as_teacher_and_start(
     config: RunConfig, adapter: Path
 ) -> None:
     assert round_config(config, 1, None) is config

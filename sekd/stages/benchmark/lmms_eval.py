@@ -166,11 +166,11 @@ def arguments(
         "--num_fewshot": spec.num_fewshot,
         "--include_path": spec.include_path.absolute() if spec.include_path else None,
     }
-    options = ["-m", "lmms_eval", "--log_samples"]
+    options = ["-m", "lmms_eval"]
     for name, value in values.items():
         if value is not None:
             options += [name, str(value)]
-    return options
+    return [*options, "--log_samples"]
 
 
 def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int, list[str]]:

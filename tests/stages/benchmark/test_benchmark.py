@@ -104,7 +104,7 @@ def test_damaged_results_are_named(tmp_path: Path, damage: str) -> None:
         BenchmarkScores.load(tmp_path)
 
 
-def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
+def test_entries_that_are_no_figures_are_left_out(tmp_path: Path) -> None:
     entries = {"alias": "vqa", "acc,none": 0.5, "acc_stderr,none": 0.1, "samples": 8}
     entries |= {"acc_stderr_clt,none": 0.1, "submission,none": None, "cider,strict": "N/A"}
     content = {"results": {"vqa": entries, "all": {"alias": "all", "acc,strict": 50.0}}}
@@ -183,7 +183,7 @@ def test_the_task_says_which_way_is_better(better: bool | None, verdict: str | N
     assert row(results(0, low, better=better), results(1, high)).verdict == verdict
 
 
-def test_a_change_that_may_be_none_is_unclear() -> None:
+def test_a_change_whose_interval_holds_zero_is_unclear() -> None:
     found = row(results(0.5, [0, 1] * 5), results(0.5, [1, 0] * 5))
     assert found.low < 0 < found.high
     assert found.verdict == "unclear"
@@ -195,7 +195,7 @@ scores = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=30)
 
 
 @given(base=scores, shift=st.sampled_from([-0.5, 0.0, 0.125]))
-def test_a_change_of_all_samples_alike_is_certain(base: list[float], shift: float) -> None:
+def test_the_same_change_of_all_samples_has_no_spread(base: list[float], shift: float) -> None:
     low, high = paired_interval(np.array(base), np.array(base) + shift, num_bootstrap=20, seed=0)
     assert low == high == pytest.approx(shift)
 
@@ -210,7 +210,7 @@ def test_the_interval_is_inside_the_changes(base: list[float], seed: int, data: 
     assert changes.min() - 1e-9 <= low <= high <= changes.max() + 1e-9
 
 
-def test_the_interval_is_that_of_drawing_samples() -> None:
+def test_the_interval_matches_a_bootstrap_over_samples() -> None:
     rng = np.random.default_rng(0)
     base, student = rng.integers(0, 2, 200), rng.integers(0, 3, 200) > 0
     changes = student.astype(float) - base
@@ -220,7 +220,7 @@ def test_the_interval_is_that_of_drawing_samples() -> None:
     np.testing.assert_allclose(got, expected, atol=0.006)
 
 
-def test_pairing_is_what_narrows_it() -> None:
+def test_pairing_narrows_the_interval() -> None:
     base = np.array([0.0, 1.0] * 50)
     student = base.copy()
     student[:4] = 1.0
@@ -231,7 +231,7 @@ def test_pairing_is_what_narrows_it() -> None:
 # The table.
 
 
-def test_the_table_says_what_there_is() -> None:
+def test_the_table_shows_verdicts_and_reasons() -> None:
     rows = compare_benchmarks(recorded("base"), recorded("student"), num_bootstrap=100, seed=0)
     rows += compare_benchmarks(
         results(40.0, ["a"], better=False), results(30.0, ["b"]), num_bootstrap=9, seed=0
@@ -268,7 +268,7 @@ def run(python: Path, task: str, folder: Path, tell: Callable[[str], None]) -> N
     LmmsEval.find(python).run(task, Path("model"), spec, model, folder, tell)
 
 
-def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
+def test_results_and_samples_are_stored_in_one_folder(python: Path, tmp_path: Path) -> None:
     run(python, "vqa", tmp_path / "results", lambda _: None)
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert names == ["results.json", "samples-vqa.jsonl"]
@@ -276,7 +276,7 @@ def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_failure_without_an_exit_code_is_one(
+def test_missing_results_are_a_failure_also_with_exit_code_0(
     python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_FAILS", "vqa")
@@ -295,7 +295,7 @@ def test_a_killed_process_is_a_failure(python: Path, tmp_path: Path) -> None:
         run(python, "killed", tmp_path / "results", lambda _: None)
 
 
-def test_a_person_who_stops_it_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
@@ -341,7 +341,7 @@ def test_a_python_without_lmms_eval_says_how_to_get_it(tmp_path: Path) -> None:
         ([], "it printed nothing"),
     ],
 )
-def test_the_last_error_is_told(lines: list[str], expected: str) -> None:
+def test_the_last_error_is_found(lines: list[str], expected: str) -> None:
     assert last_error(lines).startswith(expected)
 
 
@@ -365,7 +365,7 @@ def test_base_and_student_get_the_same_settings() -> None:
     assert model_args(one) == expected
 
 
-def test_other_classes_get_what_they_know() -> None:
+def test_other_model_classes_get_their_own_arguments() -> None:
     model = ModelSpec(path="tiny", processor_args={"max_pixels": 1, "min_pixels": 1})
     vllm = BenchmarkSpec(model="vllm", model_args={"gpu_memory_utilization": 0.5})
     assert model_args(arguments("vqa", Path("/m"), vllm, model, Path("/out"))) == {
@@ -384,7 +384,7 @@ def test_other_classes_get_what_they_know() -> None:
 @pytest.mark.parametrize(
     ("model", "output", "named"), [("/a,b", "/out", "pretrained"), ("/a", "/o,ut", "run_dir")]
 )
-def test_a_comma_would_cut_an_argument(model: str, output: str, named: str) -> None:
+def test_an_argument_with_a_comma_is_refused(model: str, output: str, named: str) -> None:
     with pytest.raises(ConfigError, match=f"would cut {named}="):
         arguments("vqa", Path(model), BenchmarkSpec(), ModelSpec(path="tiny"), Path(output))
 
@@ -392,7 +392,9 @@ def test_a_comma_would_cut_an_argument(model: str, output: str, named: str) -> N
 # The fingerprint.
 
 
-def test_what_changes_the_figures_is_in_the_fingerprint(config: RunConfig, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_everything_that_changes_the_figures(
+    config: RunConfig, tmp_path: Path
+) -> None:
     tasks = tmp_path / "tasks"
     (tasks / "__pycache__").mkdir(parents=True)
     (tasks / "own.yaml").write_text("task: own")
