@@ -77,10 +77,6 @@ class Agreement:
         """Whether a and b are right equally often."""
         return mcnemar_test(self.only_a, self.only_b)
 
-    def reversed(self) -> Agreement:
-        """Return the same with a and b exchanged."""
-        return Agreement(self.both_right, self.only_b, self.only_a, self.both_wrong)
-
     def to_json(self) -> dict[str, Any]:
         """Return the counts as ``num_...``, their shares in percent, and ``mcnemar``."""
         num = self.num_samples
@@ -156,30 +152,6 @@ class PairedComparison:
                 for level, counts in agreement["level_accuracy"].items()
             },
         )
-
-    def reversed(self) -> PairedComparison:
-        """Return the same with a and b exchanged."""
-        differences = self.differences
-        return PairedComparison(
-            num_samples=self.num_samples,
-            num_only_in_a=self.num_only_in_b,
-            num_only_in_b=self.num_only_in_a,
-            differences=MetricValues(
-                differences.num_samples,
-                _reversed_rates(differences.paths),
-                {metric: _reversed_rates(rates) for metric, rates in differences.levels.items()},
-            ),
-            whole_path=self.whole_path.reversed(),
-            leaf=self.leaf.reversed(),
-            levels={level: agreement.reversed() for level, agreement in self.levels.items()},
-        )
-
-
-def _reversed_rates(rates: Mapping[Any, Difference | None]) -> dict[Any, Difference | None]:
-    return {
-        key: None if difference is None else difference.reversed()
-        for key, difference in rates.items()
-    }
 
 
 def compare_paths(

@@ -43,10 +43,6 @@ class Difference(Estimate):
         """Read what :meth:`to_json` returns."""
         return cls(**content)
 
-    def reversed(self) -> Difference:
-        """Return ``b - a``."""
-        return Difference(-self.value, -self.high, -self.low, a=self.b, b=self.a)
-
 
 Levels: TypeAlias = Mapping[int, Estimate]
 """Level -> rate."""

@@ -31,15 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CellComparison:
-    """Cell a beside cell b over the samples that both have."""
+    """Cell a, the student's, beside cell b over the samples that both have."""
 
     a: CellKey
     b: CellKey
     paired: PairedComparison
-
-    def reversed(self) -> CellComparison:
-        """Return the same with a and b exchanged."""
-        return CellComparison(self.b, self.a, self.paired.reversed())
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of ``comparisons`` in ``metrics.json``."""
@@ -196,12 +192,10 @@ class Evaluation:
         ]
 
     def find_comparison(self, a: CellKey, b: CellKey) -> CellComparison | None:
-        """Return cell a beside cell b, whichever way round they were compared."""
+        """Return cell a minus cell b, if they were compared."""
         for comparison in self.comparisons:
             if (comparison.a, comparison.b) == (a, b):
                 return comparison
-            if (comparison.a, comparison.b) == (b, a):
-                return comparison.reversed()
         return None
 
     def rank(self, dataset: str, level: int) -> str:
