@@ -23,6 +23,7 @@ from sekd.analysis.comparison import PairedComparison
 from sekd.analysis.estimates import Estimate
 from sekd.config import RunConfig, load_config
 from sekd.data.predictions import NO_CONTROL
+from sekd.data.stage_record import StageRecord
 from sekd.errors import ConfigError
 from sekd.io.locations import Location
 
@@ -54,17 +55,6 @@ class CellComparison:
             b=CellKey(content["dataset"], **content["b"]),
             paired=PairedComparison.from_json(content),
         )
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """One stage's directory, as its records say."""
-
-    stage: str
-    fingerprint: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    num_done: int | None = None
-    num_quarantined: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -15,10 +14,8 @@ from sekd.io.locations import local_directory
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
-logger = logging.getLogger(__name__)
 
-
-@click.command()
+@click.command("benchmark")
 @setting_option(
     "--tasks",
     "benchmark.tasks",
@@ -30,7 +27,7 @@ logger = logging.getLogger(__name__)
     "--limit", "benchmark.limit", type=int, help="Largest number of samples of each task."
 )
 @config_command("benchmark")
-def benchmark(config: RunConfig, as_json: bool) -> bool:
+def benchmark_command(config: RunConfig, as_json: bool) -> bool:
     """Run general benchmarks on base and student, to see gains and what was forgotten.
 
     The benchmarks are those of lmms-eval. It runs in an environment of its own, which
@@ -42,10 +39,10 @@ def benchmark(config: RunConfig, as_json: bool) -> bool:
     Example:
         sekd benchmark configs/cub200-qwen2.5-vl-7b.yaml --tasks mmbench_en_dev,gqa --limit 500
     """
+    from sekd import api
     from sekd.report.benchmark import benchmark_table
-    from sekd.stages.benchmark.run import run_benchmark
 
-    done = run_benchmark(config)
+    done = api.benchmark(config)
     if as_json:
         click.echo(json.dumps(done.to_json()))
     elif done.rows:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -24,7 +23,7 @@ def _pairs(
     return pairs
 
 
-@click.command()
+@click.command("score")
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.option(
     "--taxonomy",
@@ -69,13 +68,17 @@ def _pairs(
     help="Number of bootstrap draws behind each interval.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def score(
+def score_command(
     predictions: Path,
     taxonomy: Path,
     level_names: str,
+    score_root: bool,
+    subtree_level: int | None,
+    only: dict[str, str],
     compare: Path | None,
+    alpha: float,
+    bootstrap: int,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Compute every metric, with its 95 % interval, of any file of PREDICTIONS.
 
@@ -91,50 +94,31 @@ def score(
         sekd score mine.csv --taxonomy birds.json
         sekd score mine.csv --taxonomy birds.json --compare theirs.jsonl --json
     """
+    from sekd import api
+    from sekd.report.score import score_tables
+
+    names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
     try:
-        names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
-        _score(predictions, taxonomy, names, compare, as_json, **options)
+        scored = api.score(
+            predictions,
+            taxonomy,
+            level_names=names,
+            compare=compare,
+            only=only,
+            score_root=score_root,
+            subtree_level=subtree_level,
+            alpha=alpha,
+            num_bootstrap=bootstrap,
+        )
     except ConfigError as error:
         click.echo(f"sekd: {error}", err=True)
         sys.exit(exit_codes.CONFIG)
-
-
-def _score(
-    predictions: Path,
-    taxonomy_path: Path,
-    level_names: tuple[str, ...],
-    compare: Path | None,
-    as_json: bool,
-    *,
-    score_root: bool,
-    subtree_level: int | None,
-    only: dict[str, str],
-    alpha: float,
-    bootstrap: int,
-) -> None:
-    from sekd.analysis.scoring.resolve import resolve_predictions
-    from sekd.analysis.scoring.scorecard import Scoring, find_counterpart
-    from sekd.data.taxonomy import Taxonomy
-    from sekd.report.score import score_tables
-
-    taxonomy = Taxonomy.load(taxonomy_path, level_names=level_names)
-    scoring = Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=bootstrap)
-    files = [
-        resolve_predictions(path, taxonomy, only=only, score_root=score_root)
-        for path in (predictions, compare)
-        if path is not None
-    ]
-    for warning in [warning for answers in files for warning in answers.warnings]:
+    for warning in scored.warnings:
         click.echo(f"sekd: {warning}", err=True)
-    cells = files[0].cells
-    others = [find_counterpart(cell, cells, files[1].cells) if compare else None for cell in cells]
-    cards = [scoring.score_cell(cell, other) for cell, other in zip(cells, others, strict=True)]
     if as_json:
-        contents = [card.to_json() for card in cards]
-        content = {"rows": contents} if cells[0].names else contents[0]
-        click.echo(json.dumps({"root_is_scored": score_root, **content}))
+        click.echo(json.dumps(scored.to_json()))
         return
     root = "is scored, as level 0" if score_root else "is not scored"
-    click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
-    for table in score_tables(cards, taxonomy):
+    click.echo(f"{predictions} by {taxonomy}; the root {root}\n")
+    for table in score_tables(scored.cards, scored.taxonomy):
         print_table(table)

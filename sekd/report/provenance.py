@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from sekd import __version__
-from sekd.analysis.results import Evaluation, StageRecord
+from sekd.analysis.results import Evaluation
 from sekd.config import RunConfig
+from sekd.data.stage_record import StageRecord
 from sekd.io.hashing import digest
 
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 
 from sekd.analysis.rounds import Gain
 from sekd.cli import main
-from sekd.commands import rounds as command
 from sekd.data.toyworld import write_world
 from sekd.models.loading import adapter_identity
 from sekd.pipeline.stage import newest_first
@@ -137,7 +136,7 @@ def test_nothing_measured_ends_nothing(config_path: Path, monkeypatch: pytest.Mo
 
 
 def test_joint_answers_must_be_measured(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run_elicit", None)
+    monkeypatch.setattr(rounds_module, "run_elicitation", None)
     result = run("rounds", config_path, "evaluate.paradigms=[conditioned]")
     assert result.exit_code == 2
     assert "evaluate.paradigms: joint is not among them" in result.output

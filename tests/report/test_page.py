@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from evaluations import DIAGNOSIS, HOSTILE, metrics, rate, row, whole_metrics, write_run
 
-from sekd.analysis.results import Evaluation, StageRecord
+from sekd.analysis.results import Evaluation
+from sekd.data.stage_record import StageRecord
 from sekd.report import PAGE, build_report
 from sekd.report.thumbnails import MAX_SIDE
 

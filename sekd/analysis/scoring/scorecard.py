@@ -1,9 +1,10 @@
-"""The score of a file of predictions."""
+"""The score of a file of predictions, cell by cell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sekd.analysis.bootstrap import compute_metrics
@@ -12,7 +13,8 @@ from sekd.analysis.comparison import PairedComparison, compare_paths, ids_only_i
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import Paths
-from sekd.analysis.scoring.resolve import ResolvedCell
+from sekd.analysis.scoring.resolve import ResolvedCell, resolve_predictions
+from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 
 _NUM_LISTED_SAMPLES = 3
@@ -132,4 +134,61 @@ def find_counterpart(
     raise ConfigError(
         f"--compare: OTHER has no {cell}, but {available}; choose one of each file with --only, or "
         "name them alike"
+    )
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """The score of a file of predictions.
+
+    Attributes:
+        taxonomy: what the answers were looked up in.
+        root_is_scored: whether the root counts, as level 0.
+        cards: one per cell: per combination of model, dataset, paradigm and control in the file.
+        warnings: sentences about what was counted but should not be there.
+    """
+
+    taxonomy: Taxonomy
+    root_is_scored: bool
+    cards: Sequence[Scorecard]
+    warnings: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``sekd score --json`` prints: the rows, or the one cell of a file."""
+        contents = [card.to_json() for card in self.cards]
+        content = {"rows": contents} if self.cards[0].names else contents[0]
+        return {"root_is_scored": self.root_is_scored, **content}
+
+
+def score_file(
+    predictions: Path,
+    taxonomy: Taxonomy,
+    scoring: Scoring,
+    *,
+    compare: Path | None = None,
+    only: Mapping[str, str] | None = None,
+    score_root: bool = False,
+) -> FileScore:
+    """Score a file of predictions, and compare it with another one.
+
+    Args:
+        compare: other predictions for the same samples.
+        only: column -> value; other rows of both files are left out.
+        score_root: also score the root, as level 0.
+
+    Raises:
+        ConfigError: if a file cannot be read or resolved, or the two cannot be compared.
+    """
+    files = [
+        resolve_predictions(path, taxonomy, only=only or {}, score_root=score_root)
+        for path in (predictions, compare)
+        if path is not None
+    ]
+    cells = files[0].cells
+    others = [find_counterpart(cell, cells, files[1].cells) if compare else None for cell in cells]
+    return FileScore(
+        taxonomy=taxonomy,
+        root_is_scored=score_root,
+        cards=[scoring.score_cell(*pair) for pair in zip(cells, others, strict=True)],
+        warnings=[warning for file in files for warning in file.warnings],
     )
