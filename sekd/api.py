@@ -4,7 +4,7 @@
     >>> api.elicit("my.yaml")
     >>> api.distill("my.yaml")
     >>> evaluation = api.evaluate("my.yaml")
-    >>> evaluation.rate("seen", "student", "joint").value
+    >>> evaluation.rate("seen", "student", "joint", "hca").value  # percent
 
 Every function that takes a config takes a path of a YAML file or what :func:`load_config` returns.
 It first writes the resolved config as ``<function>.config.yaml`` into the run directory. Work that
@@ -95,8 +95,8 @@ def inspect(run: str | Location) -> TeacherAnswers:
     """Open the teacher's answers of a run.
 
         >>> answers = api.inspect("runs/birds")
-        >>> answers.overview().least_confident
-        >>> answers.sample("herring_gull/17.jpg").turns
+        >>> least_confident = answers.overview().least_confident
+        >>> answers.sample(least_confident[0]).turns
 
     Raises:
         ConfigError: if no shard of answers is done.
