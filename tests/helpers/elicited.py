@@ -50,10 +50,9 @@ class Elicited:
 
 
 def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:
-    """Elicit a few samples of the drawn world.
+    """Elicit some samples of the drawn world.
 
-    By default the states are float32 of one block and the final norm, and one sample has a plain
-    reply.
+    The states of one block and the final norm are stored in float32; one sample has a plain reply.
     """
     defaults = [
         "elicit.plain.share=0.3",
