@@ -1,4 +1,4 @@
-"""What all sections of the config share: their base class and the types of their values."""
+"""The base class of all config sections, and the types of their values."""
 
 from __future__ import annotations
 

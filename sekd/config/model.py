@@ -30,5 +30,5 @@ class ModelSpec(Section):
     ``null`` lets sekd find it. Set it for a model where that fails; the error lists what to choose
     from."""
     chat_template_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
-    """Variables for the model's chat template, e.g. ``{enable_thinking: false}``. Set them where the
-    default of a switch in the template does not fit; the model's documentation names them."""
+    """Variables for the model's chat template, e.g. ``{enable_thinking: false}``. Set them where
+    the default of a switch in the template does not fit; the model's documentation names them."""

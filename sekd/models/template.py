@@ -47,8 +47,8 @@ class ChatTemplate:
         name: the model's name, for messages.
         source: the text of the template.
         image_token: the placeholder that stands for the image.
-        forced_start: what follows every generation prompt, so that the answer comes next: the end of
-            a reasoning block that the prompt opens, or the header of a channel.
+        forced_start: what follows every generation prompt, so that the answer comes next: the end
+            of a reasoning block that the prompt opens, or the header of a channel.
         answer_lead: the spaces in front of the first word of the model. LLaVA-1.5's prompt ends
             with ``ASSISTANT:`` and its answer begins with a space. Spaces at the end of a prompt
             are counted here too: a tokenizer writes them and the first word as one token.
