@@ -238,7 +238,7 @@ def pixtral() -> Built:
     """Pixtral 12B as transformers has it: a LLaVA with Pixtral's tower."""
     words = _mistral_tokenizer()
     config = hf.LlavaConfig(
-        text_config=text_config("mistral", words, head_dim=16),
+        text_config=text_config("mistral", words, head_dim=16, sliding_window=None),
         vision_config=PIXTRAL,
         image_token_index=words.convert_tokens_to_ids("[IMG]"),
         vision_feature_select_strategy="full",
@@ -250,7 +250,7 @@ def pixtral() -> Built:
 def mistral3() -> Built:
     words = _mistral_tokenizer()
     config = hf.Mistral3Config(
-        text_config=text_config("mistral", words, head_dim=16),
+        text_config=text_config("mistral", words, head_dim=16, sliding_window=None),
         vision_config=PIXTRAL,
         image_token_index=words.convert_tokens_to_ids("[IMG]"),
         tie_word_embeddings=False,
@@ -331,10 +331,43 @@ def kimi_k25() -> Built:
         vision_end_token_id=words.convert_tokens_to_ids("<|vision_end|>"),
         tie_word_embeddings=False,
     )
-    processor = hf.Kimi_K25Processor(
-        hf.Kimi_K25ImageProcessor(), words, hf.Kimi_K25VideoProcessor()
-    )
+    images = hf.Kimi_K25ImageProcessor(max_patches=64)
+    processor = hf.Kimi_K25Processor(images, words, hf.Kimi_K25VideoProcessor())
     return hf.Kimi_K25ForConditionalGeneration(config), processor
+
+
+def muse_glimmer() -> Built:
+    words = build_tokenizer(
+        "llama4",
+        [
+            *("<|start|>", "<|message|>", "<|eom|>", "<|eot|>", "<|patch|>", "<|image_start|>"),
+            *("<|image_end|>", "<|video|>", "<|vid_frame_separator|>", "<|vid_start|>"),
+            *("<|vid_end|>", "<|begin_of_text|>"),
+        ],
+        size=NUM_TOKENS,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot|>",
+    )
+    config = hf.MuseGlimmerConfig(
+        text_config=text_config(
+            "muse_glimmer_text", words, head_dim=16, sliding_window=64, output_multiplier=0.5
+        ),
+        vision_config={
+            "pos_emb_height": 8,
+            "pos_emb_width": 8,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+        },
+        image_token_id=words.convert_tokens_to_ids("<|patch|>"),
+        video_token_id=words.convert_tokens_to_ids("<|video|>"),
+        out_hidden_size=4 * 32,
+        projector_hidden_size=48,
+    )
+    images = hf.MuseGlimmerImageProcessor(max_image_tokens=16)
+    processor = hf.MuseGlimmerProcessor(images, hf.MuseGlimmerVideoProcessor(), words)
+    return hf.MuseGlimmerForConditionalGeneration(config), processor
 
 
 FAMILIES = (
@@ -350,4 +383,5 @@ FAMILIES = (
     Family("mistral3", mistral3, "mistral_v7_tekken"),
     Family("lfm2-vl", lfm2_vl, "lfm2_2_5_vl"),
     Family("kimi-k2.5", kimi_k25, "qwen3_vl", "<|media_pad|>"),
+    Family("muse-glimmer", muse_glimmer, "muse_glimmer"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import transformers as hf
-from gallery_families_native import EXPERTS, qwen_tokenizer
+from gallery_families_native import qwen_tokenizer
 from gallery_parts import (
     HIDDEN,
     NUM_TOKENS,
@@ -44,7 +44,13 @@ def gemma3() -> Built:
         eoi_token="<end_of_image>",
         image_token="<image_soft_token>",
     )
-    text = text_config("gemma3_text", words, head_dim=16, sliding_window=64)
+    text = text_config(
+        "gemma3_text",
+        words,
+        head_dim=16,
+        sliding_window=64,
+        layer_types=["sliding_attention", "full_attention"],
+    )
     config = hf.Gemma3Config(
         text_config=text,
         vision_config=SIGLIP,
@@ -53,9 +59,7 @@ def gemma3() -> Built:
         eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
         image_token_index=words.convert_tokens_to_ids("<image_soft_token>"),
     )
-    processor = hf.Gemma3Processor(
-        hf.Gemma3ImageProcessor(size=SQUARE), words, image_seq_length=4
-    )
+    processor = hf.Gemma3Processor(hf.Gemma3ImageProcessor(size=SQUARE), words, image_seq_length=4)
     return hf.Gemma3ForConditionalGeneration(config), processor
 
 
@@ -221,9 +225,9 @@ def llama4() -> Built:
 def deepseek_vl() -> Built:
     words = build_tokenizer(
         "deepseek",
-        ["<｜User｜>", "<｜Assistant｜>", "<|im_start|>", "<|im_end|>"],
+        ["<|im_start|>", "<|im_end|>"],
         size=NUM_TOKENS,
-        bos_token="<｜begin▁of▁sentence｜>",
+        bos_token="<｜begin▁of▁sentence｜>",  # noqa: RUF001
         eos_token="<|im_end|>",
         adds_bos=True,
         named={"image_token": "<image_placeholder>"},
@@ -247,14 +251,20 @@ def aria() -> Built:
         pad_token="<pad>",
         named={"image_token": "<|img|>"},
     )
+    # The processor knows two sizes of images; patches of 140 pixels keep their number small.
+    vision = SIGLIP | {
+        "model_type": "idefics3_vision",
+        "hidden_size": 8,
+        "image_size": 980,
+        "patch_size": 140,
+    }
     config = hf.AriaConfig(
         text_config=text_config("aria_text", words, moe_num_experts=4, moe_topk=2),
-        vision_config=SIGLIP | {"model_type": "idefics3_vision"},
+        vision_config=vision,
         image_token_index=words.convert_tokens_to_ids("<|img|>"),
-        projector_patch_to_query_dict={NUM_PATCHES: 4},
+        projector_patch_to_query_dict={(980 // 140) ** 2: 4},
     )
-    images = hf.AriaImageProcessor(max_image_size=SIDE, min_image_size=SIDE)
-    processor = hf.AriaProcessor(images, words, size_conversion={SIDE: 4})
+    processor = hf.AriaProcessor(hf.AriaImageProcessor(), words, size_conversion={490: 2, 980: 4})
     return hf.AriaForConditionalGeneration(config), processor
 
 

@@ -1,4 +1,4 @@
-"""Families that cut an image into tiles, or see it in one size: LLaVA, Idefics, InternVL, Cohere."""
+"""Families that cut an image into tiles: LLaVA, Idefics, InternVL, Cohere, Granite, Ovis."""
 
 from __future__ import annotations
 
@@ -85,19 +85,53 @@ def _llava_next(text_type: str, words: Any, **others: Any) -> Built:
 
 
 def llava_next() -> Built:
-    return _llava_next("mistral", _sentencepiece("<image>", "<pad>", pad_token="<pad>"))
+    words = _sentencepiece("<image>", "<pad>", pad_token="<pad>")
+    return _llava_next("mistral", words, sliding_window=None)
+
+
+GRANITE = {
+    "embedding_multiplier": 12.0,
+    "logits_scaling": 8.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.0625,
+}
 
 
 def granite_vision() -> Built:
     """Granite Vision 3: a LLaVA-NeXT over a Granite with its scales."""
+    return _llava_next("granite", qwen_tokenizer("<image>"), **GRANITE)
+
+
+def granite4_vision() -> Built:
     words = qwen_tokenizer("<image>")
-    scales = {
-        "embedding_multiplier": 12.0,
-        "logits_scaling": 8.0,
-        "residual_multiplier": 0.22,
-        "attention_multiplier": 0.0625,
-    }
-    return _llava_next("granite", words, **scales)
+    config = hf.Granite4VisionConfig(
+        text_config=text_config("granite4_vision_text", words, **GRANITE),
+        vision_config=SIGLIP,
+        qformer_config={
+            "model_type": "blip_2_qformer",
+            "num_hidden_layers": 1,
+            "hidden_size": VISION["hidden_size"],
+            "encoder_hidden_size": VISION["hidden_size"],
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "cross_attention_frequency": 1,
+            "use_qformer_text_input": False,
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_select_strategy="full",
+        downsample_rate="1/2",
+        deepstack_layer_map=[[0, 0]],
+        spatial_target_layers=[0, 1, 0, 1],
+    )
+    processor = hf.Granite4VisionProcessor(
+        hf.LlavaNextImageProcessor(**_clip_images(), image_grid_pinpoints=PINPOINTS),
+        words,
+        patch_size=VISION["patch_size"],
+        vision_feature_select_strategy="full",
+        downsample_rate="1/2",
+    )
+    return hf.Granite4VisionForConditionalGeneration(config), processor
 
 
 def llava_onevision() -> Built:
@@ -148,6 +182,13 @@ COHERE_TOKENS = (
 )
 
 
+COHERE2 = {
+    "logit_scale": 0.25,
+    "sliding_window": 64,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+
+
 def _cohere_tokenizer(*special: str, **named: str) -> hf.PreTrainedTokenizerFast:
     return build_tokenizer(
         "llama3",
@@ -166,7 +207,7 @@ def aya_vision() -> Built:
     tiles = ["<|IMG_LINE_BREAK|>", "TILE_GLOBAL", *(f"TILE_{index}" for index in range(1, 13))]
     words = _cohere_tokenizer(*parts, *tiles)
     config = hf.AyaVisionConfig(
-        text_config=text_config("cohere2", words, logit_scale=0.25, sliding_window=64),
+        text_config=text_config("cohere2", words, **COHERE2),
         vision_config=SIGLIP,
         image_token_index=words.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
@@ -188,13 +229,17 @@ def cohere2_vision() -> Built:
         img_line_break_token="<|IMG_LINE_BREAK|>",
     )
     config = hf.Cohere2VisionConfig(
-        text_config=text_config("cohere2", words, logit_scale=0.25, sliding_window=64),
+        text_config=text_config("cohere2", words, **COHERE2),
         vision_config=SIGLIP,
         image_token_id=words.convert_tokens_to_ids("<|IMG_PATCH|>"),
         alignment_intermediate_size=64,
     )
     images = hf.Cohere2VisionImageProcessor(
-        size=SQUARE, crop_to_patches=True, max_patches=4, patch_size=VISION["patch_size"]
+        size=SQUARE,
+        crop_to_patches=True,
+        max_patches=4,
+        patch_size=VISION["patch_size"],
+        downsample_factor=2,
     )
     processor = hf.Cohere2VisionProcessor(images, words)
     return hf.Cohere2VisionForConditionalGeneration(config), processor
@@ -273,8 +318,8 @@ def smolvlm() -> Built:
 
 
 def ovis2() -> Built:
-    names = ["<image>", "<img>", "</img>", "<col>", "<row>", "<image_atom>"]
-    words = qwen_tokenizer(*names)
+    names = ["<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>", "<IMG_ATOM>"]
+    words = qwen_tokenizer("<image>", *names)
     ids = words.convert_tokens_to_ids(names)
     config = hf.Ovis2Config(
         text_config=text_config("qwen2", words),
@@ -294,6 +339,7 @@ FAMILIES = (
     Family("vip-llava", vipllava, "llava_next"),
     Family("llava-next", llava_next, "llava_next"),
     Family("granite-vision", granite_vision, "qwen2_5_vl", "<image>\n"),
+    Family("granite4-vision", granite4_vision, "qwen2_5_vl", "<image>\n"),
     Family("llava-onevision", llava_onevision, "qwen2_5_vl", "<image>\n"),
     Family("internvl", internvl, "qwen2_5_vl", "<IMG_CONTEXT>\n"),
     Family("aya-vision", aya_vision, "lfm2_2_5_vl"),

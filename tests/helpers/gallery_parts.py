@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 import transformers as hf
 from gallery_templates import VisionTemplate, vision_template, with_placeholder
+from torch import nn
 
 NUM_TOKENS = 2500
 """Tokens kept of a real vocabulary: each letter A to Z is one of them, with and without a space."""
@@ -74,6 +76,7 @@ class Family:
         """
         torch.manual_seed(0)
         model, processor = self.build()
+        _enlarge_weights(model)
         model.eval().save_pretrained(folder)
         if layout == "tokenizer_config.json":
             processor.chat_template = None
@@ -98,10 +101,27 @@ def text_config(model_type: str, tokenizer: Any, **others: Any) -> dict[str, Any
     }
 
 
+@torch.no_grad()
+def _enlarge_weights(model: nn.Module) -> None:
+    """Make the image and every earlier token matter.
+
+    Fresh weights are so small that all answers are alike, and gates (of Mllama's cross attention)
+    are closed.
+    """
+    embeddings = {id(model.get_input_embeddings().weight)}
+    if model.get_output_embeddings() is not None:
+        embeddings.add(id(model.get_output_embeddings().weight))
+    for name, weights in model.named_parameters():
+        if id(weights) in embeddings:
+            weights.mul_(2)
+        elif "gate" in name and weights.numel() == 1:
+            weights.fill_(0.5)
+        elif weights.dim() > 1:
+            weights.mul_(6)
+
+
 def _move_template(folder: Path, layout: Layout) -> None:
     """Put the template where older versions of transformers wrote it."""
-    import json
-
     file = folder / "chat_template.jinja"
     if layout == "chat_template.jinja" or not file.is_file():
         return
