@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import transformers as hf
-from gallery_parts import HIDDEN, NUM_TOKENS, SIGLIP, TEXT, VISION, Built, Family, text_config
+from gallery_parts import (
+    HEAD_DIM,
+    HIDDEN,
+    NUM_TOKENS,
+    SIGLIP,
+    TEXT,
+    VISION,
+    Built,
+    Family,
+    text_config,
+)
 from gallery_tokenizers import build_tokenizer
 
 QWEN_TOKENS = (
@@ -50,7 +60,7 @@ def _mrope(*section: int, **others: Any) -> dict[str, Any]:
 def qwen2_vl() -> Built:
     words = qwen_tokenizer()
     config = hf.Qwen2VLConfig(
-        text_config=text_config("qwen2_vl_text", words, **_mrope(2, 3, 3)),
+        text_config=text_config("qwen2_vl_text", words, **_mrope(4, 6, 6)),
         vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": HIDDEN},
         **_qwen_ids(words),
     )
@@ -63,7 +73,7 @@ def qwen2_vl() -> Built:
 def qwen2_5_vl() -> Built:
     words = qwen_tokenizer()
     config = hf.Qwen2_5_VLConfig(
-        text_config=text_config("qwen2_5_vl_text", words, **_mrope(2, 3, 3)),
+        text_config=text_config("qwen2_5_vl_text", words, **_mrope(4, 6, 6)),
         vision_config={
             "depth": 2,
             "hidden_size": 32,
@@ -105,7 +115,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 def qwen3_vl() -> Built:
     words = qwen_tokenizer()
     config = hf.Qwen3VLConfig(
-        text_config=text_config("qwen3_vl_text", words, head_dim=16, **_mrope(2, 3, 3)),
+        text_config=text_config("qwen3_vl_text", words, head_dim=HEAD_DIM, **_mrope(4, 6, 6)),
         vision_config=_qwen3_vision(deepstack_visual_indexes=[0, 1]),
         **_qwen_ids(words),
     )
@@ -114,7 +124,7 @@ def qwen3_vl() -> Built:
 
 def qwen3_vl_moe() -> Built:
     words = qwen_tokenizer()
-    text = text_config("qwen3_vl_moe_text", words, head_dim=16, **EXPERTS, **_mrope(2, 3, 3))
+    text = text_config("qwen3_vl_moe_text", words, head_dim=HEAD_DIM, **EXPERTS, **_mrope(4, 6, 6))
     config = hf.Qwen3VLMoeConfig(
         text_config=text,
         vision_config=_qwen3_vision(deepstack_visual_indexes=[0, 1]),
@@ -125,7 +135,7 @@ def qwen3_vl_moe() -> Built:
 
 LINEAR_ATTENTION = {
     "num_hidden_layers": 4,
-    "head_dim": 32,
+    "head_dim": HEAD_DIM,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 16,
@@ -177,7 +187,7 @@ def _glm(model: Any, config: Any, processor: Any, images: Any, videos: Any) -> B
     image, video, image_start, image_end, video_start, video_end = words.convert_tokens_to_ids(
         [*GLM_TOKENS]
     )
-    rope = _mrope(1, 1, 2, partial_rotary_factor=0.5)
+    rope = _mrope(2, 3, 3, partial_rotary_factor=0.5)
     built = config(
         text_config=text_config("glm4v_text", words, **rope),
         vision_config={
@@ -238,7 +248,7 @@ def pixtral() -> Built:
     """Pixtral 12B as transformers has it: a LLaVA with Pixtral's tower."""
     words = _mistral_tokenizer()
     config = hf.LlavaConfig(
-        text_config=text_config("mistral", words, head_dim=16, sliding_window=None),
+        text_config=text_config("mistral", words, head_dim=HEAD_DIM, sliding_window=None),
         vision_config=PIXTRAL,
         image_token_index=words.convert_tokens_to_ids("[IMG]"),
         vision_feature_select_strategy="full",
@@ -250,7 +260,7 @@ def pixtral() -> Built:
 def mistral3() -> Built:
     words = _mistral_tokenizer()
     config = hf.Mistral3Config(
-        text_config=text_config("mistral", words, head_dim=16, sliding_window=None),
+        text_config=text_config("mistral", words, head_dim=HEAD_DIM, sliding_window=None),
         vision_config=PIXTRAL,
         image_token_index=words.convert_tokens_to_ids("[IMG]"),
         tie_word_embeddings=False,
@@ -312,7 +322,7 @@ def kimi_k25() -> Built:
             q_lora_rank=24,
             qk_rope_head_dim=8,
             qk_nope_head_dim=8,
-            v_head_dim=16,
+            v_head_dim=HEAD_DIM,
             num_key_value_heads=TEXT["num_attention_heads"],
         ),
         vision_config={
@@ -350,7 +360,7 @@ def muse_glimmer() -> Built:
     )
     config = hf.MuseGlimmerConfig(
         text_config=text_config(
-            "muse_glimmer_text", words, head_dim=16, sliding_window=64, output_multiplier=0.5
+            "muse_glimmer_text", words, head_dim=HEAD_DIM, sliding_window=64, output_multiplier=0.5
         ),
         vision_config={
             "pos_emb_height": 8,

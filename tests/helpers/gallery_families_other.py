@@ -7,6 +7,7 @@ from typing import Any
 import transformers as hf
 from gallery_families_native import qwen_tokenizer
 from gallery_parts import (
+    HEAD_DIM,
     HIDDEN,
     NUM_TOKENS,
     SIGLIP,
@@ -47,7 +48,7 @@ def gemma3() -> Built:
     text = text_config(
         "gemma3_text",
         words,
-        head_dim=16,
+        head_dim=HEAD_DIM,
         sliding_window=64,
         layer_types=["sliding_attention", "full_attention"],
     )
@@ -76,8 +77,8 @@ def gemma4() -> Built:
     text = text_config(
         "gemma4_text",
         words,
-        head_dim=16,
-        global_head_dim=16,
+        head_dim=HEAD_DIM,
+        global_head_dim=HEAD_DIM,
         sliding_window=64,
         vocab_size_per_layer_input=len(words),
         hidden_size_per_layer_input=8,
@@ -121,7 +122,7 @@ def _paligemma(text_type: str, **others: Any) -> Built:
     images.image_seq_length = NUM_PATCHES
     processor = hf.PaliGemmaProcessor(images, words)  # it adds tokens of places and masks
     config = hf.PaliGemmaConfig(
-        text_config=text_config(text_type, words, head_dim=16, **others),
+        text_config=text_config(text_type, words, head_dim=HEAD_DIM, **others),
         vision_config=SIGLIP | {"projection_dim": HIDDEN},
         image_token_index=words.convert_tokens_to_ids("<image>"),
         vocab_size=len(words),
@@ -137,7 +138,7 @@ def paligemma() -> Built:
 
 def paligemma2() -> Built:
     caps = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
-    return _paligemma("gemma2", sliding_window=64, query_pre_attn_scalar=16, **caps)
+    return _paligemma("gemma2", sliding_window=64, query_pre_attn_scalar=HEAD_DIM, **caps)
 
 
 def mllama() -> Built:
@@ -196,7 +197,7 @@ def llama4() -> Built:
         text_config=text_config(
             "llama4_text",
             words,
-            head_dim=16,
+            head_dim=HEAD_DIM,
             intermediate_size_mlp=96,
             num_local_experts=2,
             num_experts_per_tok=1,
@@ -291,7 +292,7 @@ def ernie4_5_vl() -> Built:
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [3, 3, 2],
+                "mrope_section": [6, 6, 4],
             },
         ),
         vision_config={
