@@ -260,7 +260,9 @@ def aria() -> Built:
         "patch_size": 140,
     }
     config = hf.AriaConfig(
-        text_config=text_config("aria_text", words, moe_num_experts=4, moe_topk=2),
+        text_config=text_config(
+            "aria_text", words, moe_num_experts=4, moe_topk=2, intermediate_size=32
+        ),
         vision_config=vision,
         image_token_index=words.convert_tokens_to_ids("<|img|>"),
         projector_patch_to_query_dict={(980 // 140) ** 2: 4},

@@ -238,8 +238,7 @@ def cohere2_vision() -> Built:
         size=SQUARE,
         crop_to_patches=True,
         max_patches=4,
-        patch_size=VISION["patch_size"],
-        downsample_factor=2,
+        patch_size=2,  # tokens along a side of a tile
     )
     processor = hf.Cohere2VisionProcessor(images, words)
     return hf.Cohere2VisionForConditionalGeneration(config), processor

@@ -170,7 +170,8 @@ def _from_sentencepiece(
     kept |= dict.fromkeys(normal if size is None else normal[:size])
     kept |= dict.fromkeys(piece for piece in normal if piece in letters and ord(piece) < _BASIC)
     vocab = {piece: index for index, piece in enumerate(kept)}
-    merges = generate_merges(vocab, None)
+    scores = {piece.piece: piece.score for piece in proto.pieces if piece.piece in vocab}
+    merges = generate_merges(vocab, scores)  # by score, as SentencePiece merges; not by number
     model = models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     inner = Tokenizer(model)
     controls = [piece.piece for piece in proto.pieces if piece.type == _CONTROL]
