@@ -117,6 +117,8 @@ def _enlarge_weights(model: nn.Module) -> None:
             weights.mul_(2)
         elif "gate" in name and weights.numel() == 1:
             weights.fill_(0.5)
+        elif weights.dim() > 1 and not weights.any():  # Gemma's projection begins with zeros
+            weights.normal_(0, 0.1)
         elif weights.dim() > 1:
             weights.mul_(6)
 
