@@ -45,7 +45,7 @@ def test_a_family_loads_and_sees_its_image(family: Family, tmp_path: Path) -> No
     logits = []
     for _ in range(2):
         image = Image.fromarray(rng.integers(0, 255, (60, 90, 3), dtype=np.uint8))
-        inputs = processor(text=[text], images=[image], return_tensors="pt")
+        inputs = processor(text=[text], images=[image], return_tensors="pt").to(torch.float32)
         inputs.pop("labels", None)  # PaliGemma's, with which it would compute a loss
         with torch.inference_mode():
             logits.append(model(**inputs).logits[0, -1])

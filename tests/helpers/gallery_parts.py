@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 import transformers as hf
 from gallery_templates import VisionTemplate, vision_template, with_placeholder
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 NUM_TOKENS = 2500
@@ -79,6 +81,7 @@ class Family:
         model, processor = self.build()
         _enlarge_weights(model)
         model.eval().save_pretrained(folder)
+        _use_names_of_the_hub(folder, model)
         if layout == "tokenizer_config.json":
             processor.chat_template = None
             processor.tokenizer.chat_template = self.chat_template
@@ -121,6 +124,19 @@ def _enlarge_weights(model: nn.Module) -> None:
             weights.normal_(0, 0.1)
         elif weights.dim() > 1:
             weights.mul_(6)
+
+
+def _use_names_of_the_hub(folder: Path, model: hf.PreTrainedModel) -> None:
+    """Name the vision tower's weights as checkpoints do.
+
+    transformers 5 leaves ``vision_model`` out of the names that it saves, and reads both.
+    """
+    if model.config.vision_config.model_type not in ("siglip_vision_model", "clip_vision_model"):
+        return
+    file = folder / "model.safetensors"
+    tower = re.compile(r"^((?:model\.)?vision_tower\.)(?!vision_model\.)")
+    weights = {tower.sub(r"\1vision_model.", name): w for name, w in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 def _move_template(folder: Path, layout: Layout) -> None:
