@@ -37,7 +37,8 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
-"""Names of the models that every evaluation includes."""
+"""Names that no model of the config may have: they are those of the config's own model, of its
+finished student, and of the solver of the ``taxonomy`` control."""
 
 
 def _parse_run_dir(value: object) -> Location:
