@@ -16,7 +16,6 @@ import difflib
 from pathlib import Path
 
 import numpy as np
-from sekd.commands.options import finished_adapter
 
 from sekd.config import PlainSpec, RunConfig, load_config
 from sekd.data.samples import Dataset
@@ -24,6 +23,7 @@ from sekd.data.shards import Quarantined
 from sekd.engines import Conversation, open_engine
 from sekd.models.chat import Chat, Transcript
 from sekd.models.loading import load_processor
+from sekd.stages.distill.run import finished_adapter
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 from sekd.stages.walk import reply_plainly
 

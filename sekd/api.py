@@ -1,28 +1,270 @@
-"""The library: what a notebook or a script needs of sekd, as plain functions.
+"""The library: each command of ``sekd`` as a function with a typed result.
 
     >>> from sekd import api
-    >>> config = api.load_config("my.yaml")
-    >>> api.elicit(config)
-    >>> api.distill(config)
-    >>> api.evaluate(config)
+    >>> api.elicit("my.yaml")
+    >>> api.distill("my.yaml")
+    >>> evaluation = api.evaluate("my.yaml")
+    >>> evaluation.rate("seen", "student", "joint", "hca").value  # percent
 
-Commands of the command line call these functions and print what they return.
+Every function that takes a config takes a path of a YAML file or what :func:`load_config` returns.
+It first writes the resolved config as ``<function>.config.yaml`` into the run directory. Work that
+is done is not done again, so the same call resumes a run that was stopped. What goes on is logged
+under the logger ``sekd``.
+
+The commands parse their arguments, call these functions, and print what they return. torch,
+transformers and vllm are imported when a function needs them, not with this module.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sekd.config import RunConfig, load_config
+from sekd.config import RunConfig, load_config, write_resolved
+from sekd.io.locations import Location, to_location
+from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
+    from sekd.analysis.results import Evaluation
+    from sekd.analysis.scoring.scorecard import FileScore
+    from sekd.analysis.sweep import SweepResult
+    from sekd.pipeline.status import StageStatus
+    from sekd.report import ReportFiles
+    from sekd.stages.benchmark.run import BenchmarkResult
+    from sekd.stages.elicit.estimate import ElicitationPlan
     from sekd.stages.elicit.run import Elicited
+    from sekd.stages.inspect import TeacherAnswers
+    from sekd.stages.rounds import RoundsResult
 
-__all__ = ["RunConfig", "elicit", "load_config"]
+__all__ = [
+    "RunConfig",
+    "benchmark",
+    "distill",
+    "elicit",
+    "evaluate",
+    "inspect",
+    "load_config",
+    "plan",
+    "report",
+    "rounds",
+    "score",
+    "status",
+    "sweep",
+]
+
+logger = logging.getLogger(__name__)
 
 
-def elicit(config: RunConfig, *, retry_failed: bool = False) -> Elicited:
-    """Run the frozen teacher over ``elicit.dataset`` and store its signals."""
+def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> ElicitationPlan:
+    """Estimate what :func:`elicit` will cost, from a few samples and without the model.
+
+        >>> api.plan("my.yaml", tflops=300).hours
+
+    Args:
+        tflops: TFLOP/s of one worker; used as long as no rate was measured.
+
+    Raises:
+        ConfigError: if the config or its data are wrong.
+    """
+    from sekd.stages.elicit.estimate import plan_elicitation
+
+    return plan_elicitation(_prepare(config, "plan"), tflops=tflops)
+
+
+def elicit(config: RunConfig | str | Path, *, retry_failed: bool = False) -> Elicited:
+    """Run the frozen teacher over ``elicit.dataset`` and store its signals in shards.
+
+        >>> elicited = api.elicit("my.yaml")
+        >>> elicited.num_samples, elicited.num_quarantined
+
+    Args:
+        retry_failed: grant new attempts to shards that have used up theirs.
+
+    Raises:
+        IncompleteError: if shards are left; the same call repeats them.
+        ConfigError: if the config or its data are wrong.
+    """
     from sekd.stages.elicit.run import run_elicitation
 
-    return run_elicitation(config, retry_failed=retry_failed)
+    return run_elicitation(_prepare(config, "elicit"), retry_failed=retry_failed)
+
+
+def inspect(run: str | Location) -> TeacherAnswers:
+    """Open the teacher's answers of a run.
+
+        >>> answers = api.inspect("runs/birds")
+        >>> least_confident = answers.overview().least_confident
+        >>> answers.sample(least_confident[0]).turns
+
+    Raises:
+        ConfigError: if no shard of answers is done.
+    """
+    from sekd.stages.inspect import TeacherAnswers
+
+    return TeacherAnswers(to_location(run))
+
+
+def distill(config: RunConfig | str | Path) -> Path:
+    """Train the student on the teacher's shards; return the directory of its adapter.
+
+    Under torchrun every process calls it.
+
+        >>> adapter = api.distill("my.yaml")
+
+    Raises:
+        ConfigError: if the config is wrong, or :func:`elicit` is not finished for it.
+        FatalError: if a loss or a gradient is not finite.
+    """
+    from sekd.stages.distill.run import run_distillation
+
+    return run_distillation(_prepare(config, "distill"))
+
+
+def evaluate(config: RunConfig | str | Path, *, retry_failed: bool = False) -> Evaluation:
+    """Measure the base, the finished student and the models of ``evaluate.models``.
+
+    ``metrics.json``, ``metrics.md`` and ``predictions.parquet`` are written into the run directory.
+
+        >>> evaluation = api.evaluate("my.yaml")
+        >>> evaluation.rate("seen", "student", "joint", "hca").value  # percent
+
+    Args:
+        retry_failed: grant new attempts to shards that have used up theirs.
+
+    Raises:
+        IncompleteError: if shards of some cells are left; the same call repeats them.
+        ConfigError: if the config or its data are wrong.
+    """
+    from sekd.stages.distill.run import finished_adapter
+    from sekd.stages.evaluate.run import run_evaluation
+
+    config = _prepare(config, "evaluate")
+    student = finished_adapter(config)
+    if student is None:
+        logger.info("no finished student for this config: evaluating without one")
+    return run_evaluation(config, student, config.run_dir, retry_failed=retry_failed).evaluation
+
+
+def sweep(config: RunConfig | str | Path, *, retry_failed: bool = False) -> SweepResult:
+    """Train and evaluate the variants of the config section ``sweep``, side by side.
+
+        >>> api.sweep("my.yaml").to_json()
+
+    Args:
+        retry_failed: grant new attempts to shards that have used up theirs.
+
+    Raises:
+        ConfigError: if the teacher is not finished, there is nothing to evaluate on, or no student
+            could be trained.
+        IncompleteError: if shards of the evaluation are left; the same call repeats them.
+    """
+    from sekd.stages.sweep import run_sweep
+
+    return run_sweep(_prepare(config, "sweep"), retry_failed=retry_failed)
+
+
+def rounds(config: RunConfig | str | Path, *, retry_failed: bool = False) -> RoundsResult:
+    """Elicit, distill and evaluate in turns: each student is the teacher of the next round.
+
+        >>> api.rounds("my.yaml").best.adapter
+
+    Args:
+        retry_failed: grant new attempts to shards that have used up theirs.
+
+    Raises:
+        ConfigError: if the config or its data are wrong.
+        IncompleteError: if shards of a stage are left; the same call repeats them.
+    """
+    from sekd.stages.rounds import run_rounds
+
+    return run_rounds(_prepare(config, "rounds"), retry_failed=retry_failed)
+
+
+def benchmark(config: RunConfig | str | Path) -> BenchmarkResult:
+    """Run general benchmarks of lmms-eval on base and student.
+
+        >>> api.benchmark(api.load_config("my.yaml", ["benchmark.tasks=[gqa]"])).rows
+
+    Raises:
+        ConfigError: if no task is named, or lmms-eval cannot be started.
+    """
+    from sekd.stages.benchmark.run import run_benchmark
+
+    return run_benchmark(_prepare(config, "benchmark"))
+
+
+def score(
+    predictions: str | Path,
+    taxonomy: str | Path,
+    *,
+    level_names: Sequence[str] = (),
+    compare: str | Path | None = None,
+    only: Mapping[str, str] | None = None,
+    score_root: bool = False,
+    subtree_level: int | None = None,
+    alpha: float = 0.95,
+    num_bootstrap: int = 1000,
+) -> FileScore:
+    """Compute every metric, with its 95 % interval, of any file of predictions.
+
+        >>> scored = api.score("mine.csv", "birds.json")
+        >>> scored.cards[0].metrics.to_json()
+
+    Args:
+        predictions: a CSV, JSONL or Parquet file; see :mod:`sekd.analysis.scoring.resolve`.
+        taxonomy: a taxonomy file, .json or .csv.
+        level_names: names of a JSON taxonomy's levels.
+        compare: other predictions for the same samples; differences to them are computed.
+        only: column -> value; other rows are left out.
+        score_root: also score the root, as level 0.
+        subtree_level: level of the nodes whose subtrees are scored each by itself; 1 if not given.
+        alpha: weight of the last level in DWPA, between 0 and 1.
+        num_bootstrap: number of bootstrap draws behind each interval.
+
+    Raises:
+        ConfigError: if a file cannot be read or resolved, or the two cannot be compared.
+    """
+    from sekd.analysis.scoring.scorecard import Scoring, score_file
+    from sekd.data.taxonomy import Taxonomy
+
+    return score_file(
+        Path(predictions),
+        Taxonomy.load(Path(taxonomy), level_names=tuple(level_names)),
+        Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=num_bootstrap),
+        compare=None if compare is None else Path(compare),
+        only=only,
+        score_root=score_root,
+    )
+
+
+def report(run: str | Location) -> ReportFiles:
+    """Write ``report.html`` and its tables into the run directory of a finished evaluation.
+
+        >>> api.report("runs/birds").page
+
+    Raises:
+        ConfigError: if the evaluation is not finished, or a file of it is damaged.
+    """
+    from sekd.report import write_report
+
+    return write_report(to_location(run))
+
+
+def status(run: str | Location) -> list[StageStatus]:
+    """Return how far each stage of a run is, without loading a model.
+
+    >>> [stage.name for stage in api.status("runs/birds") if not stage.is_complete]
+    """
+    from sekd.pipeline.status import run_status
+
+    return run_status(to_location(run))
+
+
+def _prepare(config: RunConfig | str | Path, name: str) -> RunConfig:
+    """Load the config, and write it resolved beside the results."""
+    loaded = config if isinstance(config, RunConfig) else load_config(config)
+    if is_main_process():
+        write_resolved(loaded, loaded.run_dir / f"{name}.config.yaml")
+    return loaded

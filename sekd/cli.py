@@ -9,22 +9,20 @@ from __future__ import annotations
 import click
 
 from sekd import __version__
-from sekd.commands import (
-    benchmark,
-    distill,
-    draw_world,
-    elicit,
-    evaluate,
-    gc,
-    inspect,
-    plan,
-    report,
-    rounds,
-    score,
-    status,
-    sweep,
-    verify,
-)
+from sekd.commands.benchmark import benchmark_command
+from sekd.commands.distill import distill_command
+from sekd.commands.draw_world import draw_world_command
+from sekd.commands.elicit import elicit_command
+from sekd.commands.evaluate import evaluate_command
+from sekd.commands.gc import gc_command
+from sekd.commands.inspect import inspect_command
+from sekd.commands.plan import plan_command
+from sekd.commands.report import report_command
+from sekd.commands.rounds import rounds_command
+from sekd.commands.score import score_command
+from sekd.commands.status import status_command
+from sekd.commands.sweep import sweep_command
+from sekd.commands.verify import verify_command
 
 
 @click.group()
@@ -47,19 +45,19 @@ def main() -> None:
 
 
 for _command in (
-    draw_world.draw_world,
-    plan.plan,
-    elicit.elicit,
-    inspect.inspect,
-    distill.distill,
-    evaluate.evaluate,
-    sweep.sweep,
-    rounds.rounds,
-    report.report,
-    score.score,
-    benchmark.benchmark,
-    status.status,
-    verify.verify,
-    gc.gc,
+    draw_world_command,
+    plan_command,
+    elicit_command,
+    inspect_command,
+    distill_command,
+    evaluate_command,
+    sweep_command,
+    rounds_command,
+    report_command,
+    score_command,
+    benchmark_command,
+    status_command,
+    verify_command,
+    gc_command,
 ):
     main.add_command(_command)

@@ -1,8 +1,8 @@
 """What lmms-eval wrote, and what changed from base to student.
 
-lmms-eval gives a figure per metric and a line per sample, but does not say how the one follows from
-the other: a metric may be a mean over samples, or a sum over categories, or what a judge says of
-the whole. A sample's own number, or an entry of it where it is a dictionary, is taken for its score
+lmms-eval gives a figure per metric and a line per sample, but does not say how the figure follows
+from the samples: a metric may be a mean over samples, a sum over categories, or a judgement of the
+whole. A sample's own number, or an entry of it where it is a dictionary, is taken for its score
 only if the mean over the samples *is* the figure, for base and student alike.
 """
 
@@ -11,27 +11,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sekd.analysis.paths import FloatArray
 from sekd.errors import ShardError
 
-FloatArray: TypeAlias = NDArray[np.float64]
-
 _SCALES = (1.0, 100.0)  # some tasks give a share, some a percentage
-_ROUNDING = 1e-4  # of a share: some tasks round their percentage to two digits
+_ROUNDING = 1e-4  # as a share: some tasks round their percentage to two digits
 _UNCERTAINTY = ("_stderr", "_stderr_clt", "_stderr_clustered")
 
 MetricKey: TypeAlias = tuple[str, str, str]
-"""Task, metric, filter: what lmms-eval made of the reply before it was scored, mostly "none"."""
+"""Task, metric, and filter: what lmms-eval did with the reply before it was scored, mostly
+"none"."""
 
 
 @dataclass(frozen=True)
-class BenchmarkResults:
+class BenchmarkScores:
     """One model on one task, or on the tasks of one group.
 
     Attributes:
@@ -47,7 +46,7 @@ class BenchmarkResults:
     samples: Mapping[str, Sequence[Mapping[str, Any]]]
 
     @classmethod
-    def load(cls, folder: Path) -> BenchmarkResults:
+    def load(cls, folder: Path) -> BenchmarkScores:
         """Read ``results.json`` and the ``samples-<task>.jsonl`` beside it.
 
         Raises:
@@ -63,7 +62,7 @@ class BenchmarkResults:
                     lines = path.read_text("utf-8").splitlines()
                     samples[task] = [json.loads(line) for line in lines]
             return cls(
-                figures=dict(_figures(content["results"])),
+                figures=dict(_read_figures(content["results"])),
                 higher_is_better={
                     (task, metric): better
                     for task, metrics in content.get("higher_is_better", {}).items()
@@ -82,7 +81,7 @@ class BenchmarkResults:
             ) from error
 
 
-def _figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[MetricKey, float]]:
+def _read_figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[MetricKey, float]]:
     for task, entries in results.items():
         for key, value in entries.items():
             metric, comma, filter_name = key.partition(",")
@@ -93,7 +92,7 @@ def _figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[MetricK
 
 
 @dataclass(frozen=True)
-class Pairing:
+class PairedScores:
     """Scores of base and student on the same samples, float[N] each, or the reason for none."""
 
     base: FloatArray | None = None
@@ -101,29 +100,32 @@ class Pairing:
     reason: str | None = None
 
 
-def pair(base: BenchmarkResults, student: BenchmarkResults, key: MetricKey) -> Pairing:
+def pair_scores(base: BenchmarkScores, student: BenchmarkScores, key: MetricKey) -> PairedScores:
     """Join the samples of both by their id and find the scores behind a metric's two figures."""
     task, metric, _ = key
     if task not in base.samples or task not in student.samples:
-        return Pairing(reason="only the aggregate is known")
-    rows, other_rows = _by_id(base.samples[task]), _by_id(student.samples[task])
-    if rows is None or other_rows is None:
-        return Pairing(reason="a sample is logged more than once")
-    if rows.keys() != other_rows.keys():
-        return Pairing(reason="base and student saw other samples")
-    found: list[FloatArray] = []
-    for name in _score_names(rows, metric):
-        scores = _scores(rows, metric, name), _scores(other_rows, metric, name)
-        if scores[0] is None or scores[1] is None:
+        return PairedScores(reason="only the aggregate is known")
+    base_rows, student_rows = _by_id(base.samples[task]), _by_id(student.samples[task])
+    if base_rows is None or student_rows is None:
+        return PairedScores(reason="a sample is logged more than once")
+    if base_rows.keys() != student_rows.keys():
+        return PairedScores(reason="base and student saw other samples")
+    figures = np.array([base.figures[key], student.figures[key]])
+    candidates: list[FloatArray] = []
+    for name in _score_names(base_rows, metric):
+        base_scores = _sample_scores(base_rows, metric, name)
+        student_scores = _sample_scores(student_rows, metric, name)
+        if base_scores is None or student_scores is None:
             continue
-        both = np.stack([scores[0], scores[1]])
-        figures = np.array([base.figures[key], student.figures[key]])
-        found += [both * scale for scale in _SCALES if _are_means(both * scale, figures, scale)][:1]
-    if not found:
-        return Pairing(reason="not a mean over samples")
-    if any(not np.array_equal(both, found[0]) for both in found[1:]):
-        return Pairing(reason="several scores of a sample could be meant")
-    return Pairing(*found[0])
+        scaled = _scale_to_means(np.stack([base_scores, student_scores]), figures)
+        if scaled is not None:
+            candidates.append(scaled)
+    if not candidates:
+        return PairedScores(reason="not a mean over samples")
+    first, *others = candidates
+    if any(not np.array_equal(other, first) for other in others):
+        return PairedScores(reason="several scores of a sample could be meant")
+    return PairedScores(base=first[0], student=first[1])
 
 
 def _by_id(samples: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]] | None:
@@ -132,15 +134,15 @@ def _by_id(samples: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]
 
 
 def _score_names(rows: Mapping[Any, Mapping[str, Any]], metric: str) -> list[str | None]:
-    """Where a sample's score may stand: ``None`` for the value itself, or entries of it."""
+    """Return where a sample's score may be: ``None`` for the value itself, or its entries."""
     first = next(iter(rows.values()), {}).get(metric)
     return list(first) if isinstance(first, dict) else [None]
 
 
-def _scores(
+def _sample_scores(
     rows: Mapping[Any, Mapping[str, Any]], metric: str, name: str | None
 ) -> FloatArray | None:
-    """float[N] in the order of the ids; ``None`` if one is no number."""
+    """Return float[N] in the order of the ids; ``None`` if a score is no number."""
     values = []
     for sample_id in sorted(rows, key=str):
         value = rows[sample_id].get(metric)
@@ -152,17 +154,25 @@ def _scores(
     return np.array(values)
 
 
-def _are_means(scores: FloatArray, figures: FloatArray, scale: float) -> bool:
-    """Whether scores, float[2, N], have these means, float[2], but for rounding."""
+def _scale_to_means(scores: FloatArray, figures: FloatArray) -> FloatArray | None:
+    """Scale scores, float[2, N], so that their means are the figures, float[2], but for rounding.
+
+    Returns:
+        ``None`` if no scale does it.
+    """
     if not scores.size:
-        return False
-    return bool(np.all(np.abs(scores.mean(axis=1) - figures) <= _ROUNDING * scale))
+        return None
+    for scale in _SCALES:
+        scaled = scores * scale
+        if np.all(np.abs(scaled.mean(axis=1) - figures) <= _ROUNDING * scale):
+            return scaled
+    return None
 
 
 def paired_interval(
     base: FloatArray, student: FloatArray, *, num_bootstrap: int, seed: int
 ) -> tuple[float, float]:
-    """Bootstrap 95 % percentile interval of the mean change, samples drawn in pairs.
+    """Return the bootstrap 95 % percentile interval of the mean change, samples drawn in pairs.
 
     Samples with the same change are one outcome of a multinomial draw, which is the bootstrap over
     samples itself, whatever their number.
@@ -176,47 +186,78 @@ def paired_interval(
     return float(low), float(high)
 
 
-def compare_benchmarks(
-    base: BenchmarkResults, student: BenchmarkResults | None, *, num_bootstrap: int, seed: int
-) -> list[dict[str, Any]]:
-    """One row of ``benchmark.json`` per metric.
+Verdict: TypeAlias = Literal["gain", "loss", "unclear"]
 
-    ``verdict`` is ``gain`` or ``loss`` where the interval leaves zero out and the task says which
-    way is better, ``unclear`` where it holds zero, else ``None``.
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRow:
+    """One metric of one task: a row of ``benchmark.json``, in the units of the task.
+
+    Attributes:
+        higher_is_better: ``None`` where the task does not say.
+        num_samples: ``None`` for a group of tasks.
+        student, change: ``None`` where there is no student.
+        low, high: ends of the paired bootstrap 95 % interval of the change.
+        no_interval: why there is no interval.
+        verdict: ``gain`` or ``loss`` where the interval leaves zero out and the task says which way
+            is better, ``unclear`` where it holds zero.
     """
+
+    task: str
+    metric: str
+    filter: str
+    higher_is_better: bool | None
+    num_samples: int | None
+    base: float
+    student: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    no_interval: str | None = None
+    verdict: Verdict | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as ``benchmark.json`` has it."""
+        return asdict(self)
+
+
+def compare_benchmarks(
+    base: BenchmarkScores, student: BenchmarkScores | None, *, num_bootstrap: int, seed: int
+) -> list[BenchmarkRow]:
+    """Compare base and student metric by metric."""
     rows = []
     for key, figure in base.figures.items():
         task, metric, filter_name = key
-        better = base.higher_is_better.get((task, metric))
-        row: dict[str, Any] = {
-            "task": task,
-            "metric": metric,
-            "filter": filter_name,
-            "higher_is_better": better,
-            "num_samples": base.num_samples.get(task),
-            "base": figure,
-            "student": None,
-            "change": None,
-            "low": None,
-            "high": None,
-            "no_interval": None,
-            "verdict": None,
-        }
+        higher_is_better = base.higher_is_better.get((task, metric))
+        changed: dict[str, Any] = {}
         if student is not None and key in student.figures:
-            row["student"] = student.figures[key]
-            row["change"] = row["student"] - figure
-            pairing = pair(base, student, key)
-            row["no_interval"] = pairing.reason
-            if pairing.base is not None and pairing.student is not None:
+            scores = pair_scores(base, student, key)
+            changed = {
+                "student": student.figures[key],
+                "change": student.figures[key] - figure,
+                "no_interval": scores.reason,
+            }
+            if scores.base is not None and scores.student is not None:
                 low, high = paired_interval(
-                    pairing.base, pairing.student, num_bootstrap=num_bootstrap, seed=seed
+                    scores.base, scores.student, num_bootstrap=num_bootstrap, seed=seed
                 )
-                row |= {"low": low, "high": high, "verdict": _verdict(low, high, better)}
-        rows.append(row)
+                verdict = _judge(low, high, higher_is_better)
+                changed |= {"low": low, "high": high, "verdict": verdict}
+        rows.append(
+            BenchmarkRow(
+                task=task,
+                metric=metric,
+                filter=filter_name,
+                higher_is_better=higher_is_better,
+                num_samples=base.num_samples.get(task),
+                base=figure,
+                **changed,
+            )
+        )
     return rows
 
 
-def _verdict(low: float, high: float, higher_is_better: bool | None) -> str | None:
+def _judge(low: float, high: float, higher_is_better: bool | None) -> Verdict | None:
     if low <= 0 <= high:
         return "unclear"
     if higher_is_better is None:

@@ -1,41 +1,102 @@
-"""Where a model is right: metrics per subtree, accuracy per node, which node is taken for which.
-
-Everything is ready for JSON: nodes by id and name, rates in percent.
-"""
+"""Where a model is right: metrics per subtree, accuracy per node, which node is taken for which."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from sekd.analysis.metrics import Estimate, Outcomes, score
-from sekd.analysis.paths import NOT_PARSED, IntArray, NodeTable, Paths
+from sekd.analysis.bootstrap import compute_metrics
+from sekd.analysis.estimates import Estimate, MetricValues
+from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.paths import NOT_PARSED, FloatArray, IntArray, NodeTable, Paths
 
 _KINDS_AT_A_TIME = 1 << 10
 _NUM_CONFUSED = 3
 
 
-def node_fields(nodes: NodeTable, number: int) -> dict[str, Any]:
-    """Return ``{"node": id, "name", "level"}``."""
-    node = nodes.nodes[number]
-    return {"node": node.id, "name": node.name, "level": node.depth}
+@dataclass(frozen=True)
+class NodeName:
+    """A node for a person and for a machine."""
+
+    node: str
+    """Its id."""
+    name: str
+    level: int
+
+    @classmethod
+    def of(cls, nodes: NodeTable, number: int) -> NodeName:
+        """Name a node by its number."""
+        node = nodes.nodes[number]
+        return cls(node.id, node.name, node.depth)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"node": ..., "name": ..., "level": ...}``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SubtreeMetrics:
+    """Every metric over the samples below a node."""
+
+    root: NodeName
+    metrics: MetricValues[Estimate]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"node", "name", "level", "num_samples", "hca": ..., ...}``."""
+        return {**self.root.to_json(), **self.metrics.to_json()}
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """A node that is answered instead of the right one, and how often."""
+
+    node: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class NodeAccuracy:
+    """The answers whose truth is a node.
+
+    Attributes:
+        num_samples: the number of these answers.
+        num_unparsed: the number of them that could not be parsed.
+        accuracy: with the bootstrap interval over the samples of the node.
+        confused_with: the three most frequent wrong answers.
+    """
+
+    node: NodeName
+    num_samples: int
+    num_unparsed: int
+    accuracy: Estimate
+    confused_with: Sequence[WrongAnswer]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return an entry of ``nodes`` in the output of ``sekd score --json``."""
+        return {
+            **self.node.to_json(),
+            "num_samples": self.num_samples,
+            "num_unparsed": self.num_unparsed,
+            "accuracy": self.accuracy.to_json(),
+            "confused_with": [asdict(answer) for answer in self.confused_with],
+        }
 
 
 def score_subtrees(
     paths: Paths, level: int, *, alpha: float = 0.95, num_bootstrap: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Score the samples below each node of a level; all scored levels count, those above it too.
+) -> list[SubtreeMetrics]:
+    """Score the samples below each node of a level, at all scored levels, also those above it.
 
     Args:
-        level: of the nodes; a sample that does not reach it is in none of the subtrees.
-        alpha: as for :func:`sekd.analysis.metrics.score`.
-        num_bootstrap: the same.
-        seed: the same.
+        level: level of the nodes; a sample that does not reach it is in none of the subtrees.
+        alpha, num_bootstrap, seed: as for :func:`sekd.analysis.bootstrap.compute_metrics`.
 
     Returns:
-        In the taxonomy's order ``{"node", "name", "level", "num_samples", "hca": ..., ...}``.
+        The subtrees in the taxonomy's order.
 
     Raises:
         ValueError: if the level is not scored.
@@ -44,27 +105,30 @@ def score_subtrees(
     if not 0 <= column < paths.truth.shape[1]:
         last = paths.first_level + paths.truth.shape[1] - 1
         raise ValueError(f"level {level} is not scored; give {paths.first_level} to {last}")
-    at = np.flatnonzero(paths.scored[:, column])
-    roots = paths.truth[at, column]
+    reaching = np.flatnonzero(paths.scored[:, column])
+    roots = paths.truth[reaching, column]
     order = np.argsort(roots, kind="stable")
     numbers, starts = np.unique(roots[order], return_index=True)
+    subtrees = zip(numbers.tolist(), np.split(reaching[order], starts[1:]), strict=True)
     return [
-        node_fields(paths.nodes, int(number))
-        | score(
-            Outcomes.of(paths.take(samples)), alpha=alpha, num_bootstrap=num_bootstrap, seed=seed
+        SubtreeMetrics(
+            NodeName.of(paths.nodes, number),
+            compute_metrics(
+                Outcomes.of(paths.take(samples)),
+                alpha=alpha,
+                num_bootstrap=num_bootstrap,
+                seed=seed,
+            ),
         )
-        for number, samples in zip(numbers, np.split(at[order], starts[1:]), strict=True)
+        for number, samples in subtrees
     ]
 
 
-def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """Score the answers whose truth is a node, for each node that is one.
+def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> list[NodeAccuracy]:
+    """Score the answers whose truth is a node, for each node that is a truth.
 
     Returns:
-        In the taxonomy's order ``{"node", "name", "level", "num_samples", "num_unparsed",
-        "accuracy": {"value", "low", "high"}, "confused_with": [{"node", "name", "count"}, ...]}``:
-        the interval is the bootstrap's over the samples of the node, and the most frequent three
-        wrong answers are named.
+        The nodes in the taxonomy's order.
     """
     truth = paths.truth[paths.scored]
     num_nodes = len(paths.nodes.nodes)
@@ -73,26 +137,31 @@ def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> li
     is_unparsed = paths.prediction[paths.scored] == NOT_PARSED
     unparsed = np.bincount(truth[is_unparsed], minlength=num_nodes)
     numbers = np.flatnonzero(counts)
-    low, high = _intervals(right[numbers], counts[numbers], num_bootstrap, seed)
-    confused: dict[int, list[dict[str, Any]]] = {}
-    pairs = confusions(paths)
-    for wrong_of, taken_for, count in zip(*pairs.by_count(), strict=True):
-        others = confused.setdefault(wrong_of, [])
-        if len(others) < _NUM_CONFUSED:
-            node = paths.nodes.nodes[taken_for]
-            others.append({"node": node.id, "name": node.name, "count": count})
+    low, high = _accuracy_intervals(right[numbers], counts[numbers], num_bootstrap, seed)
+    confused = _most_frequent_wrong_answers(paths)
     return [
-        {
-            **node_fields(paths.nodes, number),
-            "num_samples": int(counts[number]),
-            "num_unparsed": int(unparsed[number]),
-            "accuracy": Estimate(
+        NodeAccuracy(
+            node=NodeName.of(paths.nodes, number),
+            num_samples=int(counts[number]),
+            num_unparsed=int(unparsed[number]),
+            accuracy=Estimate(
                 float(100 * right[number] / counts[number]), float(low[i]), float(high[i])
-            ).to_json(),
-            "confused_with": confused.get(number, []),
-        }
+            ),
+            confused_with=confused.get(number, []),
+        )
         for i, number in enumerate(numbers.tolist())
     ]
+
+
+def _most_frequent_wrong_answers(paths: Paths) -> dict[int, list[WrongAnswer]]:
+    """Return truth -> up to three wrong answers, the most frequent first."""
+    wrong_answers: dict[int, list[WrongAnswer]] = {}
+    for truth, prediction, count in count_confusions(paths).most_frequent_first():
+        of_truth = wrong_answers.setdefault(truth, [])
+        if len(of_truth) < _NUM_CONFUSED:
+            node = paths.nodes.nodes[prediction]
+            of_truth.append(WrongAnswer(node.id, node.name, count))
+    return wrong_answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,26 +172,27 @@ class Confusions:
     prediction: IntArray
     count: IntArray
 
-    def by_count(self) -> tuple[list[int], list[int], list[int]]:
-        """The same as lists, the most frequent pair first."""
+    def most_frequent_first(self) -> list[tuple[int, int, int]]:
+        """Return (truth, prediction, count) of each pair, the most frequent pair first."""
         order = np.argsort(-self.count, kind="stable")
-        truth, prediction, count = (a[order] for a in (self.truth, self.prediction, self.count))
-        return truth.tolist(), prediction.tolist(), count.tolist()
+        pairs = np.column_stack([self.truth, self.prediction, self.count])[order]
+        return [(truth, prediction, count) for truth, prediction, count in pairs.tolist()]
 
 
-def confusions(paths: Paths) -> Confusions:
-    """Count which node is taken for which; answers that are no node are not in it."""
+def count_confusions(paths: Paths) -> Confusions:
+    """Count which node is taken for which; answers that are no node are left out."""
     is_wrong = paths.scored & ~paths.correct & (paths.prediction >= 0)
     num_nodes = len(paths.nodes.nodes)
-    keys = paths.truth[is_wrong].astype(np.int64) * num_nodes + paths.prediction[is_wrong]
-    pairs, count = np.unique(keys, return_counts=True)
-    return Confusions(*np.divmod(pairs, num_nodes), count)
+    codes = paths.truth[is_wrong].astype(np.int64) * num_nodes + paths.prediction[is_wrong]
+    pairs, count = np.unique(codes, return_counts=True)
+    truth, prediction = np.divmod(pairs, num_nodes)
+    return Confusions(truth, prediction, count)
 
 
-def _intervals(
+def _accuracy_intervals(
     right: IntArray, counts: IntArray, num_bootstrap: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ends, in percent, of the bootstrap 95 % interval of each share ``right / counts``.
+) -> tuple[FloatArray, FloatArray]:
+    """Return the ends, in percent, of the bootstrap 95 % interval of each ``right / counts``.
 
     Drawing n of n samples, some of them right, gives a binomial number of right ones. Nodes that
     have as many of both share their draws.

@@ -1,48 +1,98 @@
-"""Costs of cells: means per sample, and in joint passes of the same model."""
+"""Costs of cells: means per sample, also in joint passes of the same model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sekd.data.predictions import NO_CONTROL
+from sekd.analysis.cell_key import CellKey
 
 COST_KEYS = ("calls", "prefill_tokens", "cached_tokens", "decode_tokens", "seconds")
-"""What a shard's record holds of the cost."""
+"""What a shard's record says of the cost."""
 
 
-def mean_cost(figures: Mapping[str, Sequence[float]], num_samples: int) -> dict[str, Any]:
-    """Means per sample, as in a row of ``metrics.json``.
+@dataclass(frozen=True)
+class RelativeCost:
+    """A cost in joint passes; ``None`` where a joint pass costs nothing."""
+
+    tokens: float | None
+    """By tokens that are computed: prefill and decode."""
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class MeanCost:
+    """Means per sample, over all rotations.
+
+    Attributes:
+        calls: requests to the model.
+        prefill_tokens: tokens of prompts that were computed.
+        cached_tokens: the other tokens of the prompts.
+        decode_tokens: tokens that were written.
+        seconds: seconds of one worker.
+        relative_to_joint: in joint passes of the same model on the same dataset without a control;
+            ``None`` where there is none.
+    """
+
+    calls: float
+    prefill_tokens: float
+    cached_tokens: float
+    decode_tokens: float
+    seconds: float
+    relative_to_joint: RelativeCost | None = None
+
+    @property
+    def computed_tokens(self) -> float:
+        """Tokens that were read or written anew."""
+        return self.prefill_tokens + self.decode_tokens
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``cost`` of a row of ``metrics.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> MeanCost:
+        """Read what :meth:`to_json` returns."""
+        relative = content["relative_to_joint"]
+        return cls(
+            **{key: content[key] for key in COST_KEYS},
+            relative_to_joint=None if relative is None else RelativeCost(**relative),
+        )
+
+
+def mean_cost(stats: Mapping[str, Sequence[float]], num_samples: int) -> MeanCost:
+    """Average the costs of shards over their samples.
 
     Args:
-        figures: each of :data:`COST_KEYS` of every shard.
+        stats: each of :data:`COST_KEYS` -> one value per shard.
     """
-    return {name: sum(values) / max(num_samples, 1) for name, values in figures.items()}
+
+    def mean(key: str) -> float:
+        return sum(stats[key]) / max(num_samples, 1)
+
+    return MeanCost(
+        calls=mean("calls"),
+        prefill_tokens=mean("prefill_tokens"),
+        cached_tokens=mean("cached_tokens"),
+        decode_tokens=mean("decode_tokens"),
+        seconds=mean("seconds"),
+    )
 
 
-def relate_to_joint(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Fill in ``cost.relative_to_joint``: how many joint passes of that model a cell costs.
-
-    By tokens that are computed (``prefill_tokens`` and ``decode_tokens``) and by seconds; ``None``
-    where the joint paradigm was not asked of the same model and dataset, without a control.
-    """
-    joint = {
-        (row["dataset"], row["model"]): row["cost"]
-        for row in rows
-        if row["cost"] and row["paradigm"] == "joint" and row["control"] == NO_CONTROL
-    }
-    for row in rows:
-        cost, base = row["cost"], joint.get((row["dataset"], row["model"]))
-        if cost is None:  # no model was asked
-            continue
-        cost["relative_to_joint"] = base and {
-            "tokens": _ratio(_num_computed(cost), _num_computed(base)),
-            "seconds": _ratio(cost["seconds"], base["seconds"]),
-        }
-
-
-def _num_computed(cost: Mapping[str, float]) -> float:
-    return cost["prefill_tokens"] + cost["decode_tokens"]
+def relate_to_joint(costs: Mapping[CellKey, MeanCost]) -> dict[CellKey, MeanCost]:
+    """Fill in :attr:`MeanCost.relative_to_joint` of each cell."""
+    related = {}
+    for key, cost in costs.items():
+        joint = costs.get(CellKey(key.dataset, key.model, "joint"))
+        relative = None
+        if joint is not None:
+            relative = RelativeCost(
+                tokens=_ratio(cost.computed_tokens, joint.computed_tokens),
+                seconds=_ratio(cost.seconds, joint.seconds),
+            )
+        related[key] = replace(cost, relative_to_joint=relative)
+    return related
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -18,13 +18,14 @@ from sekd.data.taxonomy import Node, Taxonomy
 from sekd.io.columns import encode_column
 
 BoolArray: TypeAlias = NDArray[np.bool_]
+FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Numbers: TypeAlias = NDArray[np.int32]
 
 NOT_PARSED = -1
-"""Instead of a node's number: no answer could be read."""
+"""Stands instead of a node's number where the answer could not be parsed."""
 UNKNOWN = -2
-"""Instead of a node's number: an answer was read that the taxonomy does not have."""
+"""Stands instead of a node's number where the taxonomy does not have the answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Paths:
     nodes: NodeTable
     sample_ids: pa.StringArray
     truth: Numbers
-    """int32[N, L]: node numbers; whatever lies past a sample's last level counts for nothing."""
+    """int32[N, L]: node numbers; entries past a sample's last level are ignored."""
     prediction: Numbers
     """int32[N, L]: node numbers, :data:`NOT_PARSED` or :data:`UNKNOWN`."""
     num_levels: IntArray
@@ -90,8 +91,8 @@ class Paths:
     def off_tree(self) -> BoolArray:
         """bool[N]: an answer is not a child of the answer above it.
 
-        An answer that the taxonomy does not have has no place under or above another. Next to a
-        level that could not be parsed there is no edge to judge.
+        An answer that the taxonomy does not have is a child of no other answer and the parent of
+        none. Next to a level that could not be parsed there is no edge to judge.
         """
         above, below = self.prediction[:, :-1], self.prediction[:, 1:]
         has_edge = self.scored[:, 1:] & (above != NOT_PARSED) & (below != NOT_PARSED)
@@ -109,7 +110,7 @@ class Paths:
         return np.asarray(self.correct[np.arange(len(self)), self.num_levels - 1])
 
     def take(self, indices: IntArray) -> Paths:
-        """Some of the samples, in the order of ``indices``, as deep as the deepest of them."""
+        """Return some of the samples, in the order of ``indices``, as deep as the deepest one."""
         num_levels = self.num_levels[indices]
         deepest = num_levels.max(initial=1)
         return Paths(
@@ -123,7 +124,7 @@ class Paths:
 
 
 def paths_of(rows: pa.Table, taxonomy: Taxonomy) -> Paths:
-    """Paths of one model, dataset and paradigm; samples in order of their first row.
+    """Return the paths of one model, dataset and paradigm; samples in order of their first row.
 
     Args:
         rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`, in any order.
@@ -135,37 +136,38 @@ def paths_of(rows: pa.Table, taxonomy: Taxonomy) -> Paths:
     samples, sample_ids = encode_column(rows["sample_id"])
     levels = rows["level"].to_numpy()
     num_samples, num_columns = len(sample_ids), int(levels.max(initial=1))
-    cells = samples * num_columns + levels - 1
+    places = samples * num_columns + levels - 1  # of each row in a flat [N, L] array
     num_rows = np.bincount(samples, minlength=num_samples)
     num_levels = np.zeros(num_samples, dtype=np.int64)
     np.maximum.at(num_levels, samples, levels)
-    is_odd = (num_rows != num_levels) | (levels.min(initial=1) < 1)
-    if is_odd.any() or (np.bincount(cells) > 1).any():
-        odd = np.flatnonzero(is_odd) if is_odd.any() else samples[_repeated(cells)]
+    lacks_level = (num_rows != num_levels) | (levels.min(initial=1) < 1)
+    if lacks_level.any() or (np.bincount(places) > 1).any():
+        faulty = np.flatnonzero(lacks_level) if lacks_level.any() else samples[_repeated(places)]
         raise ValueError(
-            f"sample {sample_ids[int(odd[0])].as_py()!r} does not have each of its levels once"
+            f"sample {sample_ids[int(faulty[0])].as_py()!r} does not have each of its levels once"
         )
 
-    def spread(name: str) -> Numbers:
+    def node_numbers(name: str) -> Numbers:
         codes, ids = encode_column(rows[name])
         numbers = [nodes.numbers.get(node_id, UNKNOWN) for node_id in ids.to_pylist()]
         if UNKNOWN in numbers:
             raise ValueError(
                 f"{name} {ids[numbers.index(UNKNOWN)].as_py()!r} is no node of {taxonomy.source}"
             )
-        spread = np.full(num_samples * num_columns, NOT_PARSED, dtype=np.int32)
-        spread[cells] = np.array([*numbers, NOT_PARSED], dtype=np.int32)[codes]
-        return spread.reshape(num_samples, num_columns)
+        flat = np.full(num_samples * num_columns, NOT_PARSED, dtype=np.int32)
+        flat[places] = np.array([*numbers, NOT_PARSED], dtype=np.int32)[codes]
+        return flat.reshape(num_samples, num_columns)
 
     return Paths(
         nodes=nodes,
         sample_ids=sample_ids,
-        truth=spread("truth"),
-        prediction=spread("prediction"),
+        truth=node_numbers("truth"),
+        prediction=node_numbers("prediction"),
         num_levels=num_levels,
     )
 
 
-def _repeated(cells: IntArray) -> IntArray:
-    counts = np.bincount(cells)
-    return np.flatnonzero(counts[cells] > 1)
+def _repeated(values: IntArray) -> IntArray:
+    """Return the indices of the values that occur more than once."""
+    counts = np.bincount(values)
+    return np.flatnonzero(counts[values] > 1)

@@ -1,20 +1,23 @@
-"""What finished cells come to: the content of ``metrics.json``."""
+"""From the rows of finished cells to the results of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import Any
 
-import pyarrow as pa
-
-from sekd.analysis.cell_metrics import metrics_row
+from sekd.analysis.bootstrap import compute_metrics
+from sekd.analysis.cell_key import CellKey, solver_key
+from sekd.analysis.cells import CellResult, CellRows
+from sekd.analysis.comparison import compare_paths
 from sekd.analysis.cost import relate_to_joint
-from sekd.analysis.diagnosis import compare_predictions, diagnose
+from sekd.analysis.diagnosis import diagnose
+from sekd.analysis.estimates import Estimate, MetricValues
+from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.results import CellComparison, Evaluation
 from sekd.analysis.solver import solve
-from sekd.config import BASE, SOLVER, STUDENT, EvaluateSpec
-from sekd.data.predictions import NO_CONTROL, scored_rows, to_table
+from sekd.config import BASE, STUDENT, EvaluateSpec
+from sekd.data.predictions import to_table
 from sekd.data.samples import Dataset, questions_of
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, SampleError
@@ -25,45 +28,25 @@ _COMPARED = (
     ((STUDENT, "independent"), (BASE, "independent")),
     ((STUDENT, "conditioned"), (BASE, "conditioned")),
 )
-"""Model and paradigm: student beside its teacher, what it gained, and what it kept or forgot."""
-
-
-@dataclass(frozen=True)
-class CellRows:
-    """A finished cell.
-
-    Attributes:
-        names: model, dataset, paradigm and control.
-        rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`.
-        cost: means per sample; ``None`` where no model was asked.
-    """
-
-    names: Mapping[str, str]
-    taxonomy: Taxonomy
-    rows: pa.Table
-    num_quarantined: int
-    cost: dict[str, Any] | None
+"""Models and paradigms that are compared: the student with its teacher, and with the base in each
+paradigm, to see what it gained, kept or forgot."""
 
 
 def solve_options(dataset: Dataset, seed: int) -> CellRows:
-    """The control ``taxonomy``: what a solver scores that sees the options and no image."""
-    asked, num_unusable = [], 0
+    """Return the control ``taxonomy``: a solver that sees the options and no image."""
+    samples, num_unusable = [], 0
     for sample in dataset.samples:
         try:
-            asked.append((sample.id, questions_of(dataset, sample) or ()))
+            samples.append((sample.id, questions_of(dataset, sample) or ()))
         except SampleError:
             num_unusable += 1
-    rows = [
-        replace(row, control="taxonomy") for row in solve(asked, dataset=dataset.name, seed=seed)
-    ]
-    names = {"model": SOLVER, "dataset": dataset.name, "paradigm": "options", "control": "taxonomy"}
-    return CellRows(names, dataset.taxonomy, to_table(rows), num_unusable, None)
+    solved = solve(samples, dataset=dataset.name, seed=seed)
+    rows = [replace(row, control="taxonomy") for row in solved]
+    return CellRows(solver_key(dataset.name), dataset.taxonomy, to_table(rows), num_unusable, None)
 
 
-def summarize(
-    results: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
-) -> dict[str, Any]:
-    """Every metric of every cell, and the student beside the base.
+def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy) -> Evaluation:
+    """Compute every metric of every cell, and compare the student with the base.
 
     Args:
         distilled: the taxonomy that the student learned; a dataset with other nodes is zero-shot.
@@ -71,51 +54,67 @@ def summarize(
     Raises:
         ConfigError: if a cell has no sample left.
     """
-    known = {node.id for node in distilled.nodes}
-    metrics = []
-    for result in results:
-        if not len(result.rows):
-            raise ConfigError(
-                f"{' '.join(result.names.values())}: all {result.num_quarantined} samples are "
-                "quarantined; sekd status --failed says why"
-            )
-        about = {
-            **result.names,
-            "zero_shot": any(node.id not in known for node in result.taxonomy.nodes),
-            "num_quarantined": result.num_quarantined,
-            "cost": result.cost,
-        }
-        row = metrics_row(result.rows, result.taxonomy, spec, about)
-        row["diagnosis"] = diagnose(scored_rows(result.rows), result.taxonomy)
-        metrics.append(row)
-    relate_to_joint(metrics)
-    return {
-        "rows": metrics,
-        "comparisons": list(_comparisons(results, spec)),
-        "root_is_scored": False,
-    }
+    for cell in cells:
+        _refuse_empty(cell)
+    costs = relate_to_joint({cell.key: cell.cost for cell in cells if cell.cost is not None})
+    learned = {node.id for node in distilled.nodes}
+    results = [
+        CellResult(
+            key=cell.key,
+            is_zero_shot=any(node.id not in learned for node in cell.taxonomy.nodes),
+            num_quarantined=cell.num_quarantined,
+            cost=costs.get(cell.key),
+            metrics=measure_cell(cell, spec),
+            diagnosis=diagnose(cell.paths, cell.scored),
+        )
+        for cell in cells
+    ]
+    return Evaluation(
+        cells={result.key: result for result in results},
+        comparisons=list(_compare_cells(cells, spec)),
+        ranks={cell.key.dataset: _ranks_of(cell.taxonomy) for cell in cells},
+    )
 
 
-def _comparisons(results: Sequence[CellRows], spec: EvaluateSpec) -> Iterator[dict[str, Any]]:
-    plain = {
-        (result.names["dataset"], result.names["model"], result.names["paradigm"]): result
-        for result in results
-        if result.names["control"] == NO_CONTROL
-    }
-    for dataset, (one, other) in product(dict.fromkeys(key[0] for key in plain), _COMPARED):
-        a, b = plain.get((dataset, *one)), plain.get((dataset, *other))
+def measure_cell(cell: CellRows, spec: EvaluateSpec) -> MetricValues[Estimate]:
+    """Compute every metric of a cell.
+
+    Of several rotations the worst counts at each level, and ``tice`` is ``None``: such a path was
+    put together from several replies, and no model gave it.
+    """
+    values = compute_metrics(
+        Outcomes.of(cell.paths),
+        alpha=spec.alpha,
+        num_bootstrap=spec.num_bootstrap,
+        seed=spec.seed,
+    )
+    if cell.has_rotations:
+        return replace(values, paths={**values.paths, "tice": None})
+    return values
+
+
+def _refuse_empty(cell: CellRows) -> None:
+    if not len(cell.rows):
+        key = cell.key
+        raise ConfigError(
+            f"{key.model} {key.dataset} {key.paradigm} {key.control}: all {cell.num_quarantined} "
+            "samples are quarantined; sekd status --failed says why"
+        )
+
+
+def _compare_cells(cells: Sequence[CellRows], spec: EvaluateSpec) -> Iterator[CellComparison]:
+    by_key = {cell.key: cell for cell in cells}
+    datasets = dict.fromkeys(cell.key.dataset for cell in cells)
+    for dataset, (name_a, name_b) in product(datasets, _COMPARED):
+        a, b = by_key.get(CellKey(dataset, *name_a)), by_key.get(CellKey(dataset, *name_b))
         if a is None or b is None:
             continue
-        yield {
-            "dataset": dataset,
-            "a": {"model": one[0], "paradigm": one[1]},
-            "b": {"model": other[0], "paradigm": other[1]},
-            **compare_predictions(
-                a.rows,
-                b.rows,
-                a.taxonomy,
-                num_bootstrap=spec.num_bootstrap,
-                seed=spec.seed,
-                alpha=spec.alpha,
-            ),
-        }
+        paired = compare_paths(
+            a.paths, b.paths, num_bootstrap=spec.num_bootstrap, seed=spec.seed, alpha=spec.alpha
+        )
+        yield CellComparison(a.key, b.key, paired)
+
+
+def _ranks_of(taxonomy: Taxonomy) -> Mapping[int, str]:
+    """Return level -> rank of the nodes there, without the root."""
+    return {node.depth: node.rank for node in taxonomy.nodes if node.depth}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sekd.analysis.metrics import Estimate
+from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
 from sekd.config import BASE, RunConfig
 from sekd.data.samples import Dataset
@@ -18,18 +18,18 @@ from sekd.data.samples import Dataset
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = ("conditioned", "independent")
-"""Paradigms that no student is trained for, beside replay: what it lost there is forgetting."""
+"""Paradigms in which no student is trained, beside replay: what it lost there is forgetting."""
 
 REFERENCES = {"base": "joint", "base, conditioned": "conditioned"}
-"""What students are held against -> the paradigm that the base is asked in."""
+"""What students are compared with -> the paradigm in which the base is asked."""
 
 
 @dataclass(frozen=True)
-class Student:
+class SweepStudent:
     """One variant, trained with one seed.
 
     Attributes:
-        config: the run's, with the variant's settings and the seed in ``distill``.
+        config: the run's config, with the variant's settings and the seed in ``distill``.
     """
 
     variant: str
@@ -38,13 +38,14 @@ class Student:
     config: RunConfig
 
 
-def students_of(config: RunConfig) -> list[Student]:
-    """Every variant with every seed, in the config's order.
+def students_of(config: RunConfig) -> list[SweepStudent]:
+    """Return every variant with every seed, in the config's order.
 
-    Left out, with a notice, are one of those that are there unasked where it does not go with the
-    config's ``distill``, and one that learns the truth where a sample's is not known.
+    Two kinds of variants are left out, with a notice: one of the default variants that does not go
+    with the config's ``distill``, and one that learns the truth where a sample's truth is not
+    known.
     """
-    found = []
+    students = []
     lacks_truth = None
     for variant in config.sweep.variants:
         try:
@@ -54,19 +55,19 @@ def students_of(config: RunConfig) -> list[Student]:
             logger.info("sweep: %s is left out, for this config: %s", variant, problem)
             continue
         if spec.labels == "truth":
-            lacks_truth = _lacks_truth(config) if lacks_truth is None else lacks_truth
+            lacks_truth = _why_truth_is_unknown(config) if lacks_truth is None else lacks_truth
             if lacks_truth:
                 logger.info("sweep: %s is left out: %s", variant, lacks_truth)
                 continue
         for seed in config.sweep.seeds or (spec.seed,):
-            own = spec.model_copy(update={"seed": seed})
+            seeded = config.model_copy(update={"distill": spec.model_copy(update={"seed": seed})})
             name = f"{variant}.s{seed}" if len(config.sweep.seeds) > 1 else variant
-            found.append(Student(variant, seed, name, config.model_copy(update={"distill": own})))
-    return found
+            students.append(SweepStudent(variant, seed, name, seeded))
+    return students
 
 
-def _lacks_truth(config: RunConfig) -> str:
-    """Why the truth cannot be learned, or nothing."""
+def _why_truth_is_unknown(config: RunConfig) -> str:
+    """Return why a student cannot learn the truth; empty if it can."""
     name = config.elicit.dataset
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
     num_unlabelled = dataset.samples.leaves.null_count
@@ -82,10 +83,10 @@ class SweepRow:
     """A variant on a dataset; rates in percent.
 
     Attributes:
-        hca: by seed, with its bootstrap interval over samples; joint.
-        num_failed: seeds whose training failed.
+        hca: joint HCA by seed, with its bootstrap interval over samples.
+        num_failed: the number of seeds whose training failed.
         parse_failure_rate: joint, mean over seeds; ``None`` where no seed was evaluated.
-        forgotten: by paradigm, the mean HCA less the base's, in percentage points.
+        forgotten: by paradigm, the mean HCA minus the base's, in percentage points.
     """
 
     dataset: str
@@ -97,17 +98,17 @@ class SweepRow:
 
     @property
     def over_seeds(self) -> Estimate | None:
-        """Mean, lowest and highest HCA of the seeds; of a single one its bootstrap interval."""
+        """Mean, lowest and highest HCA of the seeds; of a single seed its bootstrap interval."""
         if not self.hca:
             return None
         if len(self.hca) == 1:
             return next(iter(self.hca.values()))
-        values = [each.value for each in self.hca.values()]
+        values = [rate.value for rate in self.hca.values()]
         return Estimate(fmean(values), min(values), max(values))
 
     def to_json(self) -> dict[str, Any]:
-        """Ready for JSON; ``std`` is that of a sample of seeds."""
-        values = [each.value for each in self.hca.values()]
+        """Return the row for JSON; ``std`` is that of a sample of seeds."""
+        values = [rate.value for rate in self.hca.values()]
         return {
             "dataset": self.dataset,
             "variant": self.variant,
@@ -116,51 +117,90 @@ class SweepRow:
             "hca": {
                 "mean": fmean(values) if values else None,
                 "std": stdev(values) if len(values) > 1 else None,
-                "seeds": {str(seed): each.to_json() for seed, each in self.hca.items()},
+                "seeds": {str(seed): rate.to_json() for seed, rate in self.hca.items()},
             },
             "parse_failure_rate": self.parse_failure_rate,
             **{f"{paradigm}_difference": value for paradigm, value in self.forgotten.items()},
         }
 
 
-def rows_of(results: Evaluation, students: Sequence[Student]) -> list[SweepRow]:
-    """A row for each dataset and variant, in the config's order.
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep comes to.
 
-    Args:
-        results: of the students that could be trained.
-        students: all of the sweep.
+    Attributes:
+        evaluation: of the base and the students that could be trained.
+        rows: one for each dataset and variant, in the config's order.
+        failed: student -> why it could not be trained.
     """
-    variants = dict.fromkeys(student.variant for student in students)
-    return [
-        _row(results, dataset, variant, [each for each in students if each.variant == variant])
-        for dataset in results.datasets
-        for variant in variants
-    ]
+
+    evaluation: Evaluation
+    rows: Sequence[SweepRow]
+    failed: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, students: Sequence[SweepStudent], failed: Mapping[str, str]
+    ) -> SweepResult:
+        """Sum up the students of each variant.
+
+        Args:
+            students: all of the sweep.
+        """
+        by_variant: dict[str, list[SweepStudent]] = {}
+        for student in students:
+            by_variant.setdefault(student.variant, []).append(student)
+        rows = [
+            _sum_up_seeds(evaluation, dataset, variant, seeds)
+            for dataset in evaluation.datasets
+            for variant, seeds in by_variant.items()
+        ]
+        return cls(evaluation, rows, failed)
+
+    def references(self, dataset: str) -> dict[str, Estimate]:
+        """Return the HCA of the base asked at once, and of the base as the teacher."""
+        rates = {
+            name: self.evaluation.rate(dataset, BASE, paradigm)
+            for name, paradigm in REFERENCES.items()
+        }
+        return {name: rate for name, rate in rates.items() if rate}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``sekd sweep --json`` prints."""
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "references": {
+                dataset: {name: rate.to_json() for name, rate in self.references(dataset).items()}
+                for dataset in self.evaluation.datasets
+            },
+            "failed": dict(self.failed),
+        }
 
 
-def _row(results: Evaluation, dataset: str, variant: str, students: Sequence[Student]) -> SweepRow:
-    there = [each for each in students if each.name in results.models]
-    hca = {each.seed: results.rate(dataset, each.name, "joint") for each in there}
-    unparsed = [results.rate(dataset, each.name, "joint", "parse_failure_rate") for each in there]
+def _sum_up_seeds(
+    evaluation: Evaluation, dataset: str, variant: str, seeds: Sequence[SweepStudent]
+) -> SweepRow:
+    trained = [student for student in seeds if student.name in evaluation.models]
+
+    def rates(paradigm: str, metric: str = "hca") -> dict[int, Estimate]:
+        by_seed = {
+            student.seed: evaluation.rate(dataset, student.name, paradigm, metric)
+            for student in trained
+        }
+        return {seed: rate for seed, rate in by_seed.items() if rate}
+
     forgotten = {}
     for paradigm in FORGOTTEN:
-        base = results.rate(dataset, BASE, paradigm)
-        own = [results.rate(dataset, each.name, paradigm) for each in there]
-        values = [each.value for each in own if each]
+        base = evaluation.rate(dataset, BASE, paradigm)
+        values = [rate.value for rate in rates(paradigm).values()]
         if base and values:
             forgotten[paradigm] = fmean(values) - base.value
-    rates = [each.value for each in unparsed if each]
+    unparsed = [rate.value for rate in rates("joint", "parse_failure_rate").values()]
     return SweepRow(
         dataset=dataset,
         variant=variant,
-        hca={seed: each for seed, each in hca.items() if each},
-        num_failed=len(students) - len(there),
-        parse_failure_rate=fmean(rates) if rates else None,
+        hca=rates("joint"),
+        num_failed=len(seeds) - len(trained),
+        parse_failure_rate=fmean(unparsed) if unparsed else None,
         forgotten=forgotten,
     )
-
-
-def references(results: Evaluation, dataset: str) -> dict[str, Estimate]:
-    """What students are held against: HCA of the base asked at once, and of it as the teacher."""
-    found = {name: results.rate(dataset, BASE, paradigm) for name, paradigm in REFERENCES.items()}
-    return {name: rate for name, rate in found.items() if rate}

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import click
 
 from sekd.commands.config_command import config_command, setting_option
+from sekd.commands.output import print_table
 from sekd.io.locations import local_directory
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
-logger = logging.getLogger(__name__)
 
-
-@click.command()
+@click.command("benchmark")
 @setting_option(
     "--tasks",
     "benchmark.tasks",
@@ -29,7 +27,7 @@ logger = logging.getLogger(__name__)
     "--limit", "benchmark.limit", type=int, help="Largest number of samples of each task."
 )
 @config_command("benchmark")
-def benchmark(config: RunConfig, as_json: bool) -> bool:
+def benchmark_command(config: RunConfig, as_json: bool) -> bool:
     """Run general benchmarks on base and student, to see gains and what was forgotten.
 
     The benchmarks are those of lmms-eval. It runs in an environment of its own, which
@@ -41,25 +39,20 @@ def benchmark(config: RunConfig, as_json: bool) -> bool:
     Example:
         sekd benchmark configs/cub200-qwen2.5-vl-7b.yaml --tasks mmbench_en_dev,gqa --limit 500
     """
-    from rich.console import Console
+    from sekd import api
+    from sekd.report.benchmark import benchmark_table
 
-    from sekd.report.benchmark import render_table
-    from sekd.stages.benchmark.run import run_benchmark
-
-    done = run_benchmark(config)
+    done = api.benchmark(config)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
     elif done.rows:
-        console = Console()
-        if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-            console = Console(width=160)
-        console.print(render_table(done.rows))
+        print_table(benchmark_table(done.rows))
         click.echo(f"benchmark: {config.run_dir / 'benchmark.json'}")
     if done.failed:
         first = done.failed[0]
         click.echo(
             f"sekd: {len(done.failed)} of {done.num_evaluations} evaluations failed "
-            f"({first['task']}, {first['model']}: {first['error']}); what lmms-eval printed is in "
+            f"({first.task}, {first.model}: {first.error}); what lmms-eval printed is in "
             f"{local_directory(config.run_dir) / 'sekd.log'}; run the same command again to retry",
             err=True,
         )

@@ -16,6 +16,7 @@ from sekd.commands import exit_codes
 from sekd.commands.output import print_incomplete
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.locations import local_directory
+from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -76,11 +77,10 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
     """Turn ``run(config, as_json, **options) -> bool`` into a command with a CONFIG argument.
 
     ``run`` returns whether the work is complete, which decides the exit code. The command loads the
-    config, starts the log, and writes the resolved config as ``<name>.config.yaml`` into the run
-    directory.
+    config, and starts the log.
 
     Args:
-        name: the command's name, as in messages and file names.
+        name: the command's name, as in messages.
         is_distributed: the command may be started by torchrun. Only the first process then logs and
             prints.
     """
@@ -104,13 +104,13 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
             as_json: bool,
             **options: Any,
         ) -> None:
-            is_silent = is_distributed and is_follower()
+            is_silent = is_distributed and not is_main_process()
             log = _Log()
             try:
                 _refuse_torchrun(name, is_distributed)
                 config = _load(config_path, [*overrides, *context.meta.get(_OVERRIDES, [])])
                 if not is_silent:
-                    log.start(config, name)
+                    log.start(config)
                 is_complete = run(config, as_json, **options)
             except Exception as error:  # noqa: BLE001  every error becomes one line and a code
                 sys.exit(_fail(error, as_json, is_silent, log.path))
@@ -119,11 +119,6 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
         return command
 
     return decorate
-
-
-def is_follower() -> bool:
-    """Return whether torchrun started this process and it is not the first one."""
-    return os.environ.get("RANK", "0") != "0"
 
 
 def _refuse_torchrun(name: str, is_distributed: bool) -> None:
@@ -147,10 +142,8 @@ class _Log:
     def __init__(self) -> None:
         self.path: Path | None = None
 
-    def start(self, config: RunConfig, name: str) -> None:
-        """Open the log, and write the resolved config beside the results."""
-        from sekd.config import write_resolved
-
+    def start(self, config: RunConfig) -> None:
+        """Open the log."""
         self.path = local_directory(config.run_dir) / "sekd.log"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         to_file = logging.FileHandler(self.path, encoding="utf-8")
@@ -158,7 +151,6 @@ class _Log:
         logger.setLevel(logging.DEBUG)
         logger.handlers = [to_file, _TerminalHandler(logging.INFO)]
         logger.propagate = False
-        write_resolved(config, config.run_dir / f"{name}.config.yaml")
 
 
 class _TerminalHandler(logging.Handler):

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.config_command import config_command, is_follower
+from sekd.commands.config_command import config_command
+from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
 
-@click.command()
+@click.command("distill")
 @config_command("distill", is_distributed=True)
-def distill(config: RunConfig, as_json: bool) -> bool:
+def distill_command(config: RunConfig, as_json: bool) -> bool:
     """Stage two: train a LoRA student on the teacher's shards.
 
     The student learns to answer all levels in one pass. A run that was stopped resumes from its
@@ -25,9 +26,9 @@ def distill(config: RunConfig, as_json: bool) -> bool:
     Example:
         sekd distill configs/cub200-qwen2.5-vl-7b.yaml --set distill.losses.feature=0
     """
-    from sekd.stages.distill.run import run_distillation
+    from sekd import api
 
-    adapter = run_distillation(config)
-    if not is_follower():
+    adapter = api.distill(config)
+    if is_main_process():
         click.echo(json.dumps({"adapter": str(adapter)}) if as_json else f"adapter: {adapter}")
     return True

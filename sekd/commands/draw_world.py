@@ -19,7 +19,7 @@ import click
     help="Number of images to evaluate on, per taxonomy.",
 )
 @click.option("--seed", default=0, show_default=True, help="Another seed draws other images.")
-def draw_world(directory: Path, train_images: int, test_images: int, seed: int) -> None:
+def draw_world_command(directory: Path, train_images: int, test_images: int, seed: int) -> None:
     """Draw images of a small world, with a config that runs on a laptop.
 
     There are two taxonomies of 81 species each: `seen`, on which the student is distilled, and

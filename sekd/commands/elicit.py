@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from sekd.stages.elicit.run import Elicited
 
 
-@click.command()
+@click.command("elicit")
 @retry_failed_option
 @worker_options("elicit")
 @config_command("elicit")
-def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+def elicit_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Stage one: let the frozen teacher walk the taxonomy, and store its signals.
 
     Only shards that are not done are run. So the same command resumes a run that was stopped, and
@@ -28,9 +28,9 @@ def elicit(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     Example:
         sekd elicit configs/cub200-qwen2.5-vl-7b.yaml --set elicit.engine=vllm
     """
-    from sekd.stages.elicit.run import run_elicitation
+    from sekd import api
 
-    _report_elicited(run_elicitation(config, retry_failed=retry_failed), as_json)
+    _report_elicited(api.elicit(config, retry_failed=retry_failed), as_json)
     return True
 
 

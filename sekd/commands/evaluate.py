@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -14,14 +13,12 @@ from sekd.commands.output import print_table
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
-logger = logging.getLogger(__name__)
 
-
-@click.command()
+@click.command("evaluate")
 @retry_failed_option
 @worker_options("evaluate")
 @config_command("evaluate")
-def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+def evaluate_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Last stage: measure models under the three paradigms and controls, with every metric.
 
     The models are the base, the finished student and those of evaluate.models. The command writes
@@ -34,16 +31,13 @@ def evaluate(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
-    from sekd.stages.distill.run import finished_adapter
-    from sekd.stages.evaluate.run import run_evaluation
+    from sekd import api
+    from sekd.report.tables import cells_table
 
-    student = finished_adapter(config)
-    if student is None:
-        logger.info("no finished student for this config: evaluating without one")
-    done = run_evaluation(config, student, config.run_dir, retry_failed=retry_failed)
+    evaluation = api.evaluate(config, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(evaluation.to_json()))
     else:
-        print_table(done.table)
+        print_table(cells_table(evaluation))
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True

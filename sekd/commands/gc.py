@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from sekd.io.locations import Location
 
 
-@click.command()
+@click.command("gc")
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
 @run_command
-def gc(run: Location, dry_run: bool) -> int:
+def gc_command(run: Location, dry_run: bool) -> int:
     """Delete the files of failed and dead attempts of the run in RUN; no record refers to them.
 
     \b

@@ -17,7 +17,7 @@ def print_table(table: Table) -> None:
     """Print a table to standard output."""
     from rich.console import Console
 
-    from sekd.report.formats import to_terminal
+    from sekd.report.writers import to_terminal
 
     console = Console()
     if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read

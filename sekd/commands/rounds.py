@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -14,13 +13,11 @@ from sekd.commands.output import print_table
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
-logger = logging.getLogger(__name__)
 
-
-@click.command()
+@click.command("rounds")
 @retry_failed_option
 @config_command("rounds")
-def rounds(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+def rounds_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Repeat elicit, distill and evaluate: each student becomes the teacher of the next round.
 
     The config key rounds is the largest number of rounds. They stop earlier when the joint HCA over
@@ -33,13 +30,15 @@ def rounds(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     Example:
         sekd rounds my.yaml --set rounds=3
     """
-    from sekd.stages.rounds import run_rounds
+    from sekd import api
+    from sekd.report.rounds import rounds_table
 
-    done = run_rounds(config, retry_failed=retry_failed)
+    done = api.rounds(config, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
         return True
-    if done.table.has_figures:
-        print_table(done.table)
-    click.echo(f"{done.content['stopped']}\nadapter: {done.content['adapter'] or 'none'}")
+    table = rounds_table(done.rounds)
+    if table.has_figures:
+        print_table(table)
+    click.echo(f"{done.stopped}\nadapter: {done.best.adapter or 'none'}")
     return True

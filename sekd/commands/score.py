@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sekd.commands import exit_codes
+from sekd.commands.output import print_table
 from sekd.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def _pairs(
     return pairs
 
 
-@click.command()
+@click.command("score")
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.option(
     "--taxonomy",
@@ -68,13 +68,17 @@ def _pairs(
     help="Number of bootstrap draws behind each interval.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def score(
+def score_command(
     predictions: Path,
     taxonomy: Path,
     level_names: str,
+    score_root: bool,
+    subtree_level: int | None,
+    only: dict[str, str],
     compare: Path | None,
+    alpha: float,
+    bootstrap: int,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Compute every metric, with its 95 % interval, of any file of PREDICTIONS.
 
@@ -90,59 +94,31 @@ def score(
         sekd score mine.csv --taxonomy birds.json
         sekd score mine.csv --taxonomy birds.json --compare theirs.jsonl --json
     """
+    from sekd import api
+    from sekd.report.score import score_tables
+
+    names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
     try:
-        names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
-        _score(predictions, taxonomy, names, compare, as_json, **options)
+        scored = api.score(
+            predictions,
+            taxonomy,
+            level_names=names,
+            compare=compare,
+            only=only,
+            score_root=score_root,
+            subtree_level=subtree_level,
+            alpha=alpha,
+            num_bootstrap=bootstrap,
+        )
     except ConfigError as error:
         click.echo(f"sekd: {error}", err=True)
         sys.exit(exit_codes.CONFIG)
-
-
-def _score(
-    predictions: Path,
-    taxonomy_path: Path,
-    level_names: tuple[str, ...],
-    compare: Path | None,
-    as_json: bool,
-    *,
-    score_root: bool,
-    subtree_level: int | None,
-    only: dict[str, str],
-    alpha: float,
-    bootstrap: int,
-) -> None:
-    from rich.console import Console
-
-    from sekd.analysis.scoring.resolve import resolve_predictions
-    from sekd.analysis.scoring.scorecard import Scoring, counterpart
-    from sekd.data.taxonomy import Taxonomy
-    from sekd.report.score import score_tables
-
-    taxonomy = Taxonomy.load(taxonomy_path, level_names=level_names)
-    scoring = Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=bootstrap)
-    files = [
-        resolve_predictions(path, taxonomy, only=only, score_root=score_root)
-        for path in (predictions, compare)
-        if path is not None
-    ]
-    for warning in [warning for answers in files for warning in answers.warnings]:
+    for warning in scored.warnings:
         click.echo(f"sekd: {warning}", err=True)
-    cells = files[0].cells
-    pairs = [(cell, counterpart(cell, cells, files[1].cells)) for cell in cells] if compare else []
-    comparisons = [
-        {"comparison": scoring.comparison(cell.paths, other.paths)} for cell, other in pairs
-    ] or [{} for _ in cells]
-    cards = [
-        scoring.card(cell) | comparison for cell, comparison in zip(cells, comparisons, strict=True)
-    ]
     if as_json:
-        content = {"rows": cards} if cells[0].names else cards[0]
-        click.echo(json.dumps({"root_is_scored": score_root, **content}))
+        click.echo(json.dumps(scored.to_json()))
         return
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-        console = Console(width=160)
     root = "is scored, as level 0" if score_root else "is not scored"
-    click.echo(f"{predictions} by {taxonomy_path}; the root {root}\n")
-    for table in score_tables(cards, taxonomy):
-        console.print(table)
+    click.echo(f"{predictions} by {taxonomy}; the root {root}\n")
+    for table in score_tables(scored.cards, scored.taxonomy):
+        print_table(table)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from sekd.pipeline.status import StageStatus
 
 
-@click.command()
+@click.command("status")
 @click.option("--failed", is_flag=True, help="List every failed shard and quarantined sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @run_command
-def status(run: Location, failed: bool, as_json: bool) -> int:
+def status_command(run: Location, failed: bool, as_json: bool) -> int:
     """Show how far the run in RUN (a run_dir) is.
 
     Exit code 0: everything is done. 1: something is left. 3: shards failed or were lost.
@@ -30,9 +30,9 @@ def status(run: Location, failed: bool, as_json: bool) -> int:
     Example:
         sekd status runs/birds --failed
     """
-    from sekd.pipeline.status import run_status
+    from sekd import api
 
-    stages = run_status(run)
+    stages = api.status(run)
     if as_json:
         click.echo(json.dumps([asdict(stage) for stage in stages]))
     else:

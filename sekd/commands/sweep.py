@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -14,13 +13,11 @@ from sekd.commands.output import print_table
 if TYPE_CHECKING:
     from sekd.config import RunConfig
 
-logger = logging.getLogger(__name__)
 
-
-@click.command()
+@click.command("sweep")
 @retry_failed_option
 @config_command("sweep")
-def sweep(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+def sweep_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
     """Train and evaluate the variants of the config section sweep, side by side.
 
     Without that section the variants are the paper's ablation of the loss and two baselines of
@@ -33,13 +30,14 @@ def sweep(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
         sekd sweep configs/cub200-qwen2.5-vl-7b.yaml --set sweep.seeds=[0,1,2]
         sekd sweep my.yaml --set sweep.variants.small.lora.rank=16
     """
-    from sekd.stages.sweep import run_sweep
+    from sekd import api
+    from sekd.report.sweep_table import sweep_table
 
-    done = run_sweep(config, retry_failed=retry_failed)
+    done = api.sweep(config, retry_failed=retry_failed)
     if as_json:
-        click.echo(json.dumps(done.content))
+        click.echo(json.dumps(done.to_json()))
     else:
-        print_table(done.table)
+        print_table(sweep_table(done))
         click.echo(f"table and plot: {config.run_dir / 'sweep'}")
         for name, reason in done.failed.items():
             click.echo(f"{name} failed: {reason}", err=True)

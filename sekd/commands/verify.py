@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from sekd.io.locations import Location
 
 
-@click.command()
+@click.command("verify")
 @run_command
-def verify(run: Location) -> int:
+def verify_command(run: Location) -> int:
     """Hash and reopen every file of the run in RUN; the next run repeats what is damaged.
 
     Exit code 0: every file is what was written. 3: some file is not.

@@ -16,7 +16,7 @@ from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.files import write_atomically
-from sekd.io.locations import Location
+from sekd.io.locations import Location, to_location
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,7 +51,7 @@ for _yaml in (_Loader, _Dumper):
     )
 
 
-def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, apply ``a.b=c`` overrides (whose values are YAML), and validate the result.
 
     Relative paths of datasets and ``run_dir`` start at the current directory.
@@ -59,6 +59,7 @@ def load_config(path: Location, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: one line that names the file, the key and what was wrong.
     """
+    path = to_location(path)
     try:
         content = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506  a SafeLoader
     except FileNotFoundError as error:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sekd.data.shards import Shard
+from sekd.data.stage_record import StageRecord
+from sekd.errors import ConfigError
 from sekd.io.files import names_in
 from sekd.io.locations import Location
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import PROCESS_DIED, Ledger, ShardState
+from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.names import log_name
 from sekd.pipeline.plan import read_plan_record
 from sekd.pipeline.stage import newest_first
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,3 +142,22 @@ def _describe_failure(ledger: Ledger, shard: int, state: ShardState) -> dict[str
     error = state.record["error"] if state.record else PROCESS_DIED
     log = ledger.logs / log_name(shard, number)
     return {"shard": shard, "attempt": number, "error": error, "log": str(log)}
+
+
+def read_stage_records(run: Location) -> list[StageRecord]:
+    """Read the record of every stage that was started, the newest directory of a stage first."""
+    records = []
+    for name, root in [*stage_roots(run), ("distill", run / "distill")]:
+        for directory, fields in newest_first(root):
+            record = StageRecord(name, directory.name, fields)
+            try:
+                manifest = Manifest.load(directory)
+                record = replace(
+                    record,
+                    num_done=manifest.num_samples,
+                    num_quarantined=len(manifest.quarantined),
+                )
+            except ConfigError:  # distill has no manifest, and a stage may not be finished
+                logger.debug("%s has no manifest", directory)
+            records.append(record)
+    return records

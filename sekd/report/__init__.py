@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sekd.analysis.results import Evaluation
-from sekd.report.controls import controls_table
-from sekd.report.formats import FORMATS
+from sekd.io.files import write_atomically
+from sekd.io.locations import Location
+from sekd.pipeline.status import read_stage_records
 from sekd.report.page import render_page
-from sekd.report.tables import all_tables
+from sekd.report.tables import REPORT_TABLES
+from sekd.report.writers import FILE_WRITERS
 
 PAGE = "report.html"
 
 
-def build_report(results: Evaluation) -> Mapping[str, str]:
-    """Relative path in the run -> content: ``report.html`` and ``report/<table>.<suffix>``."""
-    tables = [
-        table for table in [*all_tables(results), controls_table(results)] if table.has_figures
-    ]
+def build_report(evaluation: Evaluation) -> Mapping[str, str]:
+    """Return path in the run -> content: ``report.html`` and ``report/<table>.<suffix>``."""
+    tables = {entry: entry.build(evaluation) for entry in REPORT_TABLES}
+    tables = {entry: table for entry, table in tables.items() if table.has_figures}
     files = {
         f"report/{table.name}.{suffix}": write(table)
-        for table in tables
-        for suffix, write in FORMATS.items()
+        for table in tables.values()
+        for suffix, write in FILE_WRITERS.items()
     }
-    return {PAGE: render_page(results, tables), **files}
+    return {PAGE: render_page(evaluation, tables), **files}
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where the files of a report are."""
+
+    page: Location
+    tables: Sequence[Location]
+
+
+def write_report(run: Location) -> ReportFiles:
+    """Write the page and the tables of a finished evaluation into its run directory.
+
+    Raises:
+        ConfigError: if the run has no finished evaluation, or a file of it is damaged.
+    """
+    files = build_report(Evaluation.read(run, read_stage_records(run)))
+    for name, content in files.items():
+        write_atomically(run / name, content)
+    return ReportFiles(run / PAGE, [run / name for name in files if name != PAGE])

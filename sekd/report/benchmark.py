@@ -1,59 +1,52 @@
-"""The table of gains and losses, for a terminal and in Markdown."""
+"""The table of gains and losses on general benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-_NAMES = ("task", "metric")
-_FIGURES = ("samples", "base", "student", "change", "95 %")
+from sekd.analysis.benchmark import BenchmarkRow
+from sekd.analysis.estimates import Estimate
+from sekd.report.table import Column, Table, Value
 
 
-def render_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line per metric, in the units of the task."""
-    table = Table(
+def benchmark_table(rows: Sequence[BenchmarkRow]) -> Table:
+    """Show one line per metric, in the units of the task."""
+    return Table(
+        name="benchmark",
         title="Change from base to student, with its paired bootstrap 95 % interval",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
+        columns=[
+            Column("task", "task"),
+            Column("metric", "metric"),
+            Column("num_samples", "samples"),
+            Column("base", "base", digits=4, is_significant=True),
+            Column("student", "student", digits=4, is_significant=True),
+            Column(
+                "change",
+                "change",
+                has_interval=True,
+                digits=3,
+                interval_digits=3,
+                is_significant=True,
+                is_signed=True,
+            ),
+            Column("verdict", "", is_text=True),
+        ],
+        num_names=2,
+        rows=[_benchmark_values(row) for row in rows],
+        groups=[len(rows)],
     )
-    for heading in _NAMES:
-        table.add_column(heading, no_wrap=True)
-    for heading in _FIGURES:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
 
 
-def benchmark_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The same table in Markdown."""
-    lines = [[*_NAMES, *_FIGURES, ""], ["---"] * len(_NAMES) + ["---:"] * len(_FIGURES) + ["---"]]
-    lines += [_cells(row) for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    metric = row["metric"]
-    if row["filter"] != "none":
-        metric += f", {row['filter']}"
-    if row["higher_is_better"] is False:
+def _benchmark_values(row: BenchmarkRow) -> list[Value]:
+    metric = row.metric
+    if row.filter != "none":
+        metric += f", {row.filter}"
+    if row.higher_is_better is False:
         metric += " (lower is better)"
-    has_interval = row["low"] is not None
-    return [
-        row["task"],
-        metric,
-        _number(row["num_samples"], "d"),
-        _number(row["base"], ".4g"),
-        _number(row["student"], ".4g"),
-        _number(row["change"], "+.3g"),
-        f"{row['low']:+.3g} to {row['high']:+.3g}" if has_interval else "",
-        row["verdict"] or (f"no interval: {row['no_interval']}" if row["no_interval"] else ""),
-    ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    change: Value = row.change
+    if row.change is not None and row.low is not None and row.high is not None:
+        change = Estimate(row.change, row.low, row.high)
+    verdict: str | None = row.verdict
+    if verdict is None and row.no_interval is not None:
+        verdict = f"no interval: {row.no_interval}"
+    return [row.task, metric, row.num_samples, row.base, row.student, change, verdict]

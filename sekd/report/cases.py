@@ -1,7 +1,7 @@
 """Single images for the gallery: what became of each, chosen without looking at them.
 
 An image's kind follows from which of three whole paths are right: the base's and the student's
-joint one, and the teacher's (the base, step by step). The same rows and seed give the same cases,
+joint path, and the teacher's (the base, step by step). The same rows and seed give the same cases,
 whatever the order of the rows, and no kind or dataset crowds out another.
 """
 
@@ -11,89 +11,127 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sekd.analysis.results import PARADIGMS, Evaluation
+from sekd.analysis.cell_key import PARADIGMS
+from sekd.analysis.results import Evaluation
 from sekd.config import BASE, STUDENT
 from sekd.data.taxonomy import name_of
 
 NUM_CASES = 48
 
-Role = Literal["before", "after", "teacher"]
-ROLES: Mapping[Role, tuple[str, str]] = {
-    "before": (BASE, "joint"),
-    "after": (STUDENT, "joint"),
-    "teacher": (BASE, "conditioned"),
+_ROLES: Mapping[tuple[str, str], str] = {
+    (BASE, "joint"): "base",
+    (STUDENT, "joint"): "student",
+    (BASE, "conditioned"): "teacher",
 }
-Right: TypeAlias = Mapping[Role, bool]
+"""Model and paradigm -> which path of a :class:`CaseKind` it is."""
+
+_Answers: TypeAlias = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+"""Model and paradigm -> rows of one sample, level by level."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Cases of which the same paths are right; a role that is not named may be either."""
+class CaseKind:
+    """Cases of which the same whole paths are right.
+
+    Attributes:
+        base, student, teacher: whether that path is right; ``None`` where it may be either, or
+            where there is no such path.
+    """
 
     name: str
     meaning: str
-    right: Right
+    base: bool | None = None
+    student: bool | None = None
+    teacher: bool | None = None
+
+    def includes(self, is_right: Mapping[str, bool]) -> bool:
+        """Whether paths, by their role, are right and wrong as in this kind."""
+        expected = {"base": self.base, "student": self.student, "teacher": self.teacher}
+        return all(
+            expected[role] is None or expected[role] == right for role, right in is_right.items()
+        )
 
 
-_KINDS = [
-    Kind(
+_KINDS = (
+    CaseKind(
         "repaired",
         "the base was wrong at once; the student, taught by its walk, is right",
-        {"before": False, "after": True, "teacher": True},
+        base=False,
+        student=True,
+        teacher=True,
     ),
-    Kind(
+    CaseKind(
         "beyond the teacher",
         "base and teacher were wrong; the student is right",
-        {"before": False, "after": True, "teacher": False},
+        base=False,
+        student=True,
+        teacher=False,
     ),
-    Kind(
+    CaseKind(
         "broken",
         "the base was right at once; the student is wrong",
-        {"before": True, "after": False},
+        base=True,
+        student=False,
     ),
-    Kind(
+    CaseKind(
         "missed",
         "the teacher was right; the student, like the base, is wrong at once",
-        {"before": False, "after": False, "teacher": True},
+        base=False,
+        student=False,
+        teacher=True,
     ),
-    Kind(
+    CaseKind(
         "teacher wrong",
         "the teacher was wrong, and the student is wrong too",
-        {"before": False, "after": False, "teacher": False},
+        base=False,
+        student=False,
+        teacher=False,
     ),
-    Kind(
+    CaseKind(
         "right before and after",
         "the base was right at once, and so is the student",
-        {"before": True, "after": True},
+        base=True,
+        student=True,
     ),
-]
-_KINDS_WITHOUT_TEACHER = [
-    Kind("repaired", "the base was wrong; the student is right", {"before": False, "after": True}),
-    Kind("broken", "the base was right; the student is wrong", {"before": True, "after": False}),
-    Kind("both wrong", "base and student are wrong", {"before": False, "after": False}),
-    Kind("both right", "base and student are right", {"before": True, "after": True}),
-]
-_KINDS_WITHOUT_STUDENT = [
-    Kind("only step by step", "wrong at once, right in steps", {"before": False, "teacher": True}),
-    Kind("only at once", "right at once, wrong in steps", {"before": True, "teacher": False}),
-    Kind("both wrong", "wrong at once and in steps", {"before": False, "teacher": False}),
-    Kind("both right", "right at once and in steps", {"before": True, "teacher": True}),
-]
+)
+_KINDS_WITHOUT_TEACHER = (
+    CaseKind("repaired", "the base was wrong; the student is right", base=False, student=True),
+    CaseKind("broken", "the base was right; the student is wrong", base=True, student=False),
+    CaseKind("both wrong", "base and student are wrong", base=False, student=False),
+    CaseKind("both right", "base and student are right", base=True, student=True),
+)
+_KINDS_WITHOUT_STUDENT = (
+    CaseKind("only step by step", "wrong at once, right in steps", base=False, teacher=True),
+    CaseKind("only at once", "right at once, wrong in steps", base=True, teacher=False),
+    CaseKind("both wrong", "wrong at once and in steps", base=False, teacher=False),
+    CaseKind("both right", "right at once and in steps", base=True, teacher=True),
+)
+_KINDS_BY_ROLES: Mapping[frozenset[str], Sequence[CaseKind]] = {
+    frozenset({"base", "student", "teacher"}): _KINDS,
+    frozenset({"base", "student"}): _KINDS_WITHOUT_TEACHER,
+    frozenset({"base", "teacher"}): _KINDS_WITHOUT_STUDENT,
+}
+"""Roles that were evaluated -> kinds that tell their images apart."""
+_KIND_ORDER = [kind.name for kinds in _KINDS_BY_ROLES.values() for kind in kinds]
 
 
 @dataclass(frozen=True)
 class CaseLevel:
-    """One level of a path."""
+    """One level of a path.
+
+    Attributes:
+        name: as answered; empty where the reply could not be parsed.
+    """
 
     rank: str
     name: str
-    """As answered; empty where the reply could not be parsed."""
-    state: Literal["right", "wrong", "unparsed", "unlabelled"]
+    state: Literal["right", "wrong", "unparsed"]
 
 
 @dataclass(frozen=True)
@@ -102,154 +140,156 @@ class CasePath:
 
     model: str
     paradigm: str
-    steps: Sequence[CaseLevel]
-
-    @property
-    def is_right(self) -> bool:
-        """Every labelled level is."""
-        return all(step.state in ("right", "unlabelled") for step in self.steps)
+    levels: Sequence[CaseLevel]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image."""
+    """One image.
+
+    Attributes:
+        truth: names, level by level.
+    """
 
     dataset: str
     sample_id: str
-    kind: Kind
+    kind: CaseKind
     truth: Sequence[str]
-    """Names, level by level; empty where not labelled."""
-    walks: Sequence[CasePath]
+    paths: Sequence[CasePath]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The chosen cases, and how many of each kind there are in all."""
+    """The chosen cases, and the number of images of each kind, shown or not."""
 
     cases: Sequence[Case]
-    counts: Sequence[tuple[Kind, int]]
+    counts: Sequence[tuple[CaseKind, int]]
 
 
-def choose_cases(results: Evaluation, *, limit: int = NUM_CASES, seed: int = 0) -> Gallery | None:
-    """At most ``limit`` cases; ``None`` where too few kinds of answers were recorded to compare."""
-    table = results.predictions
-    if table is None:
+def choose_cases(
+    evaluation: Evaluation, *, limit: int = NUM_CASES, seed: int = 0
+) -> Gallery | None:
+    """Choose at most ``limit`` cases.
+
+    Returns:
+        ``None`` where no two of the three paths were predicted.
+    """
+    predictions = evaluation.predictions
+    if predictions is None:
         return None
     pools: dict[tuple[str, str], list[str]] = {}
-    kinds: dict[str, Kind] = {}
-    for dataset in results.datasets:
-        for sample_id, kind in _kinds_of(table.filter(pc.field("dataset") == dataset)).items():
+    kinds: dict[str, CaseKind] = {}
+    for dataset in evaluation.datasets:
+        rows = predictions.filter(pc.field("dataset") == dataset)
+        for sample_id, kind in _kinds_of_samples(rows).items():
             kinds[kind.name] = kind
             pools.setdefault((dataset, kind.name), []).append(sample_id)
     if not pools:
         return None
-    order = [kind.name for kind in (*_KINDS, *_KINDS_WITHOUT_TEACHER, *_KINDS_WITHOUT_STUDENT)]
-    chosen = _balanced(pools, limit, seed)
+    chosen = _draw_in_turn(pools, limit, seed)
     cases = [
         case
-        for dataset in results.datasets
-        for case in _cases(table, dataset, chosen.get(dataset, {}), kinds)
+        for dataset in evaluation.datasets
+        for case in _build_cases(predictions, dataset, chosen.get(dataset, {}), kinds)
     ]
-    counts = [
-        (kinds[kind], sum(len(ids) for (_, its_kind), ids in pools.items() if its_kind == kind))
-        for kind in sorted(kinds, key=order.index)
-    ]
-    return Gallery(sorted(cases, key=lambda case: order.index(case.kind.name)), counts)
+    counts = dict.fromkeys(sorted(kinds, key=_KIND_ORDER.index), 0)
+    for (_, name), sample_ids in pools.items():
+        counts[name] += len(sample_ids)
+    return Gallery(
+        sorted(cases, key=lambda case: _KIND_ORDER.index(case.kind.name)),
+        [(kinds[name], count) for name, count in counts.items()],
+    )
 
 
-def _kinds_of(table: pa.Table) -> dict[str, Kind]:
-    """Sample id -> its kind, for the samples that every role answered."""
-    groups = table.group_by(["model", "paradigm", "sample_id"])
-    right: dict[str, dict[Role, bool]] = defaultdict(dict)
-    roles = {cell: role for role, cell in ROLES.items()}
+def _kinds_of_samples(rows: pa.Table) -> dict[str, CaseKind]:
+    """Return sample id -> its kind, for the samples that were answered in every role."""
+    groups = rows.group_by(["model", "paradigm", "sample_id"])
+    is_right: dict[str, dict[str, bool]] = defaultdict(dict)
     for row in groups.aggregate([("correct", "all")]).to_pylist():
-        role = roles.get((row["model"], row["paradigm"]))
-        if role is not None and row["correct_all"] is not None:
-            right[row["sample_id"]][role] = row["correct_all"]
-    present = {role for answered in right.values() for role in answered}
-    if {"before", "after", "teacher"} <= present:
-        kinds = _KINDS
-    elif {"before", "after"} <= present:
-        kinds = _KINDS_WITHOUT_TEACHER
-    elif {"before", "teacher"} <= present:
-        kinds = _KINDS_WITHOUT_STUDENT
-    else:
-        return {}
+        role = _ROLES.get((row["model"], row["paradigm"]))
+        if role is not None:
+            is_right[row["sample_id"]][role] = row["correct_all"]
+    roles = frozenset(role for paths in is_right.values() for role in paths)
+    kinds = _KINDS_BY_ROLES.get(roles, ())
     return {
-        sample_id: next(
-            kind
-            for kind in kinds
-            if all(answered[role] == wanted for role, wanted in kind.right.items())
-        )
-        for sample_id, answered in right.items()
-        if answered.keys() >= present
+        sample_id: next(kind for kind in kinds if kind.includes(paths))
+        for sample_id, paths in is_right.items()
+        if kinds and paths.keys() == roles
     }
 
 
-def _balanced(
-    pools: Mapping[tuple[str, str], list[str]], limit: int, seed: int
+def _draw_in_turn(
+    pools: Mapping[tuple[str, str], Sequence[str]], limit: int, seed: int
 ) -> dict[str, dict[str, str]]:
-    """Dataset -> sample id -> kind: one of each pool in turn, until there are enough."""
+    """Take one sample of each pool in turn until there are enough.
+
+    Args:
+        pools: (dataset, kind) -> sample ids.
+
+    Returns:
+        Dataset -> sample id -> kind.
+    """
     shuffled = []
-    for (dataset, kind), ids in sorted(pools.items()):
-        ids = sorted(ids)
-        random.Random(f"{seed}:{dataset}:{kind}").shuffle(ids)
-        shuffled.append((dataset, kind, ids))
+    for (dataset, kind), sample_ids in sorted(pools.items()):
+        pool = [(dataset, kind, sample_id) for sample_id in sorted(sample_ids)]
+        random.Random(f"{seed}:{dataset}:{kind}").shuffle(pool)
+        shuffled.append(pool)
+    in_turn = (sample for turn in zip_longest(*shuffled) for sample in turn if sample is not None)
     chosen: dict[str, dict[str, str]] = defaultdict(dict)
-    turns = max(len(ids) for _, _, ids in shuffled)
-    in_turn = (
-        (dataset, kind, ids[turn])
-        for turn in range(turns)
-        for dataset, kind, ids in shuffled
-        if turn < len(ids)
-    )
-    for (dataset, kind, sample_id), _ in zip(in_turn, range(limit), strict=False):
+    for dataset, kind, sample_id in islice(in_turn, limit):
         chosen[dataset][sample_id] = kind
     return chosen
 
 
-def _cases(
-    table: pa.Table, dataset: str, chosen: Mapping[str, str], kinds: Mapping[str, Kind]
+def _build_cases(
+    predictions: pa.Table,
+    dataset: str,
+    chosen: Mapping[str, str],
+    kinds: Mapping[str, CaseKind],
 ) -> list[Case]:
-    mask = pc.and_(
-        pc.equal(table["dataset"], dataset),
-        pc.is_in(table["sample_id"], pa.array(chosen, pa.string())),
+    """Gather the answers of the chosen samples of a dataset."""
+    is_chosen = pc.and_(
+        pc.equal(predictions["dataset"], dataset),
+        pc.is_in(predictions["sample_id"], pa.array(chosen, pa.string())),
     )
-    answered: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {
+    answers: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {
         sample_id: defaultdict(list) for sample_id in chosen
     }
-    for row in table.filter(mask).sort_by("level").to_pylist():
-        answered[row["sample_id"]][row["model"], row["paradigm"]].append(row)
+    for row in predictions.filter(is_chosen).sort_by("level").to_pylist():
+        answers[row["sample_id"]][row["model"], row["paradigm"]].append(row)
     return [
-        Case(
-            dataset,
-            sample_id,
-            kinds[chosen[sample_id]],
-            [name_of(row["truth"]) if row["truth"] else "" for row in next(iter(cells.values()))],
-            [
-                CasePath(model, paradigm, [_step(row) for row in rows])
-                for (model, paradigm), rows in sorted(cells.items(), key=_reading_order)
-            ],
-        )
-        for sample_id, cells in answered.items()
+        _build_case(dataset, sample_id, kinds[chosen[sample_id]], by_cell)
+        for sample_id, by_cell in answers.items()
     ]
 
 
-def _reading_order(item: tuple[tuple[str, str], Any]) -> tuple[int, str, int]:
-    """Base first, then the student, then others by name; paradigms as everywhere."""
-    (model, paradigm), _ = item
-    known = (BASE, STUDENT)
+def _build_case(dataset: str, sample_id: str, kind: CaseKind, answers: _Answers) -> Case:
+    any_rows = next(iter(answers.values()))
+    return Case(
+        dataset=dataset,
+        sample_id=sample_id,
+        kind=kind,
+        truth=[name_of(row["truth"]) for row in any_rows],
+        paths=[
+            CasePath(model, paradigm, [_build_level(row) for row in answers[model, paradigm]])
+            for model, paradigm in sorted(answers, key=_reading_order)
+        ],
+    )
+
+
+def _reading_order(cell: tuple[str, str]) -> tuple[int, str, int]:
+    """Sort the base first, then the student, then others by name; paradigms as everywhere."""
+    model, paradigm = cell
+    first_models = (BASE, STUDENT)
     return (
-        known.index(model) if model in known else len(known),
+        first_models.index(model) if model in first_models else len(first_models),
         model,
         PARADIGMS.index(paradigm) if paradigm in PARADIGMS else len(PARADIGMS),
     )
 
 
-def _step(row: Mapping[str, Any]) -> CaseLevel:
-    name = name_of(row["prediction"]) if row["prediction"] else ""
+def _build_level(row: Mapping[str, Any]) -> CaseLevel:
     if row["prediction"] is None:
-        return CaseLevel(row["rank"], name, "unparsed")
-    if row["correct"] is None:
-        return CaseLevel(row["rank"], name, "unlabelled")
-    return CaseLevel(row["rank"], name, "right" if row["correct"] else "wrong")
+        return CaseLevel(row["rank"], "", "unparsed")
+    state: Literal["right", "wrong"] = "right" if row["correct"] else "wrong"
+    return CaseLevel(row["rank"], name_of(row["prediction"]), state)

@@ -1,27 +1,31 @@
-"""The report's charts, each with a text alternative that tells all its figures."""
+"""The report's charts, each with a text alternative that says all its figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sekd.analysis.metrics import Estimate
-from sekd.analysis.results import NO_ERROR, PARADIGMS, CellKey, Evaluation, Levels
+from sekd.analysis.cell_key import PARADIGMS, CellKey
+from sekd.analysis.cells import CellResult
+from sekd.analysis.comparison import Agreement
+from sekd.analysis.diagnosis import NO_ERROR
+from sekd.analysis.estimates import Estimate, Levels
+from sekd.analysis.results import Evaluation
 from sekd.config import BASE, STUDENT
 from sekd.report import paper
-from sekd.report.drawings.bars import Segment, bars
-from sekd.report.drawings.dots import Lane, dots
-from sekd.report.drawings.lines import Series, lines
-from sekd.report.drawings.reliability import reliability
-from sekd.report.formats import number
-from sekd.report.tables import cell_label, level_headings
+from sekd.report.drawings.bars import Segment, draw_bars
+from sekd.report.drawings.dots import Lane, draw_dots
+from sekd.report.drawings.lines import Series, draw_lines
+from sekd.report.drawings.reliability import ReliabilityDot, draw_reliability
+from sekd.report.formats import format_number
+from sekd.report.tables import level_headings
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure of the page; ``is_paper`` sets the paper's figures apart from the run's."""
+    """One drawing of the page; ``is_paper`` sets the paper's figures apart from the run's."""
 
     title: str
     drawing: Markup
@@ -30,7 +34,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """All of them; what the run lacks is an empty list. A legend is name -> CSS class."""
+    """All charts; an empty list stands for what the run lacks. A legend is name -> CSS class."""
 
     hca: Sequence[Chart]
     depth: Sequence[Chart]
@@ -42,145 +46,154 @@ class Charts:
     reliability: Sequence[Chart]
 
 
-def all_charts(results: Evaluation) -> Charts:
-    """Every chart that the run has figures for."""
-    headings = level_headings(results.ranks)
+def draw_charts(evaluation: Evaluation) -> Charts:
+    """Draw every chart that the run has figures for."""
+    level_styles = {
+        heading: _level_style(level) for level, heading in level_headings(evaluation).items()
+    }
     return Charts(
-        hca=hca_charts(results),
-        depth=depth_charts(results),
-        parents=parent_charts(results),
-        first_error=first_error_charts(results),
-        first_error_legend={name: _step_style(level) for level, name in headings.items()}
-        | {"no error": "none"},
-        agreement=agreement_charts(results),
-        agreement_legend=_AGREEMENT,
-        reliability=reliability_charts(results),
+        hca=hca_charts(evaluation),
+        depth=depth_charts(evaluation),
+        parents=parent_charts(evaluation),
+        first_error=first_error_charts(evaluation),
+        first_error_legend={**level_styles, "no error": _level_style(NO_ERROR)},
+        agreement=agreement_charts(evaluation),
+        agreement_legend=_AGREEMENT_STYLES,
+        reliability=reliability_charts(evaluation),
     )
 
 
-def hca_charts(results: Evaluation) -> list[Chart]:
-    """HCA of every cell, a panel per dataset; controls below what they qualify."""
+def hca_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw HCA of every cell, a panel per dataset; controls below the cells that they qualify."""
     charts = []
-    for dataset in results.datasets:
-        groups = {paradigm: _lanes(results, dataset, paradigm) for paradigm in PARADIGMS}
-        groups = {paradigm: lanes for paradigm, lanes in groups.items() if lanes}
-        floor = results.options_alone(dataset)
+    for dataset in evaluation.datasets:
+        groups = {
+            paradigm: lanes
+            for paradigm in PARADIGMS
+            if (lanes := _hca_lanes(evaluation, dataset, paradigm))
+        }
         if groups:
-            alt = f"HCA in percent with 95 % intervals on {dataset}"
-            charts.append(
-                Chart(results.title(dataset), dots(groups, floor.value if floor else None, alt))
+            options_alone = evaluation.options_alone(dataset)
+            drawing = draw_dots(
+                groups,
+                options_alone.value if options_alone else None,
+                f"HCA in percent with 95 % intervals on {dataset}",
             )
+            charts.append(Chart(evaluation.title(dataset), drawing))
     return charts
 
 
-def _lanes(results: Evaluation, dataset: str, paradigm: str) -> list[Lane]:
-    cells = [
-        cell
-        for cell in results.plain_cells
-        if (cell.key.dataset, cell.key.paradigm) == (dataset, paradigm)
-    ]
+def _hca_lanes(evaluation: Evaluation, dataset: str, paradigm: str) -> list[Lane]:
+    """Return one lane per model, and below them one lane per control."""
+    lanes = []
     controls: dict[str, dict[str, Estimate]] = {}
-    for cell in cells:
-        for control in results.controls_of(cell.key):
-            rate = control.rate("hca")
+    for cell in evaluation.plain_cells:
+        key = cell.key
+        if (key.dataset, key.paradigm) != (dataset, paradigm):
+            continue
+        rate = cell.rate("hca")
+        if rate is not None:
+            lanes.append(Lane(key.model, {key.model: rate}))
+        for controlled in evaluation.controls_of(key):
+            rate = controlled.rate("hca")
             if rate is not None:
-                controls.setdefault(control.key.control, {})[control.key.model] = rate
-    plain = [
-        Lane(cell.key.model, {cell.key.model: rate}) for cell in cells if (rate := cell.rate("hca"))
-    ]
-    return plain + [Lane(name, rates, is_control=True) for name, rates in controls.items()]
+                controls.setdefault(controlled.key.control, {})[key.model] = rate
+    return lanes + [Lane(name, rates, is_control=True) for name, rates in controls.items()]
 
 
-def depth_charts(results: Evaluation) -> list[Chart]:
-    """Accuracy by level of the three paradigms, a panel per dataset and model, and the paper's."""
+def depth_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw accuracy by level of each paradigm, a panel per dataset and model, and the paper's."""
     charts = []
-    for dataset in results.datasets:
-        for model in results.models:
-            found = {p: results.get(dataset, model, p) for p in PARADIGMS}
+    for dataset in evaluation.datasets:
+        for model in evaluation.models:
             series = [
-                Series(p, p, cell.by_level("level_accuracy"))
-                for p, cell in found.items()
-                if cell is not None
+                Series(paradigm, paradigm, cell.by_level("level_accuracy"))
+                for paradigm in PARADIGMS
+                if (cell := evaluation.get(dataset, model, paradigm))
             ]
-            chart = _by_level(results, dataset, f"{model} on {results.title(dataset)}", series)
-            charts += [chart] if chart else []
-    series = [Series(name, name, _paper(values)) for name, values in paper.ACCURACY.items()]
-    return _with_paper(charts, "base", series)
+            charts += _level_charts(evaluation, dataset, model, series)
+    series = [Series(name, name, _paper_levels(values)) for name, values in paper.ACCURACY.items()]
+    return _with_paper_chart(charts, "base", series)
 
 
-def parent_charts(results: Evaluation) -> list[Chart]:
-    """Accuracy where the level above is right and where it is wrong, step by step."""
+def parent_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw accuracy where the level above is right and where it is wrong, step by step."""
     charts = []
-    for dataset in results.datasets:
-        for model in results.models:
-            cell = results.get(dataset, model, "conditioned")
+    for dataset in evaluation.datasets:
+        for model in evaluation.models:
+            cell = evaluation.get(dataset, model, "conditioned")
             if cell is not None:
+                given_right = cell.by_level("accuracy_given_parent_correct")
+                given_wrong = cell.by_level("accuracy_given_parent_wrong")
                 series = [
-                    Series("parent right", "right", cell.by_level("accuracy_given_parent_correct")),
-                    Series("parent wrong", "wrong", cell.by_level("accuracy_given_parent_wrong")),
+                    Series("parent right", "right", given_right),
+                    Series("parent wrong", "wrong", given_wrong),
                 ]
-                chart = _by_level(results, dataset, f"{model} on {results.title(dataset)}", series)
-                charts += [chart] if chart else []
-    styles = {"parent right": "right", "parent wrong": "wrong"}
+                charts += _level_charts(evaluation, dataset, model, series)
     series = [
-        Series(name, styles[name], _paper(values)) for name, values in paper.GIVEN_PARENT.items()
+        Series("parent right", "right", _paper_levels(paper.GIVEN_PARENT_RIGHT)),
+        Series("parent wrong", "wrong", _paper_levels(paper.GIVEN_PARENT_WRONG)),
     ]
-    return _with_paper(charts, "base, step by step", series)
+    return _with_paper_chart(charts, "base, step by step", series)
 
 
-def _by_level(
-    results: Evaluation, dataset: str, title: str, series: Sequence[Series]
-) -> Chart | None:
-    levels = sorted({level for each in series for level in each.points})
+def _level_charts(
+    evaluation: Evaluation, dataset: str, model: str, series: Sequence[Series]
+) -> list[Chart]:
+    """Return one chart over the levels, or none where there is a single level."""
+    levels = sorted({level for line in series for level in line.points})
     if len(levels) < 2:
-        return None  # a point is no course
-    names = {level: results.rank(dataset, level) for level in levels}
-    return Chart(title, lines(series, names, f"Accuracy in percent by level, {title}"))
+        return []
+    names = {level: evaluation.rank(dataset, level) for level in levels}
+    title = f"{model} on {evaluation.title(dataset)}"
+    return [Chart(title, draw_lines(series, names, f"Accuracy in percent by level, {title}"))]
 
 
-def _paper(values: Sequence[float]) -> Levels:
+def _paper_levels(values: Sequence[float]) -> Levels:
+    """Return the paper's figures, which have no intervals."""
     return {level: Estimate(value, value, value) for level, value in enumerate(values, 1)}
 
 
-def _with_paper(charts: list[Chart], what: str, series: Sequence[Series]) -> list[Chart]:
+def _with_paper_chart(charts: Sequence[Chart], model: str, series: Sequence[Series]) -> list[Chart]:
     if not charts:
         return []
     names = dict(enumerate(paper.LEVELS, 1))
-    title = f"the paper's own: {what}"
-    drawing = lines(series, names, f"Accuracy in percent by level, {title} ({paper.SOURCE})")
+    title = f"the paper's own: {model}"
+    drawing = draw_lines(series, names, f"Accuracy in percent by level, {title} ({paper.SOURCE})")
     return [*charts, Chart(title, drawing, is_paper=True)]
 
 
-def first_error_charts(results: Evaluation) -> list[Chart]:
-    """At which level paths leave the right one, a panel per dataset."""
+def first_error_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw at which level paths leave the right one, a panel per dataset."""
     charts = []
-    for dataset in results.datasets:
-        rows = {}
-        for cell in results.plain_cells:
-            if cell.key.dataset == dataset and cell.first_error:
-                rows[cell_label(cell.key)] = [
-                    Segment(share, _first_error_name(results, dataset, level), _step_style(level))
-                    for level, share in _none_last(cell.first_error)
-                ]
+    for dataset in evaluation.datasets:
+        rows = {
+            str(cell.key): _first_error_segments(evaluation, cell)
+            for cell in evaluation.plain_cells
+            if cell.key.dataset == dataset
+        }
         if rows:
             alt = f"First wrong level, percent of the images of {dataset}"
-            charts.append(Chart(results.title(dataset), bars(rows, alt)))
+            charts.append(Chart(evaluation.title(dataset), draw_bars(rows, alt)))
     return charts
 
 
-def _step_style(level: int) -> str:
+def _first_error_segments(evaluation: Evaluation, cell: CellResult) -> list[Segment]:
+    """Return one segment per level, and the images without an error last."""
+    shares = {level: share.share for level, share in cell.diagnosis.first_error.items()}
+    no_error = shares.pop(NO_ERROR)
+    segments = [
+        Segment(share, evaluation.rank(cell.key.dataset, level), _level_style(level))
+        for level, share in sorted(shares.items())
+    ]
+    return [*segments, Segment(no_error, "no error", _level_style(NO_ERROR))]
+
+
+def _level_style(level: int) -> str:
     return "none" if level == NO_ERROR else f"step-{min(max(level, 1), 7)}"
 
 
-def _none_last(shares: Mapping[int, float]) -> Iterable[tuple[int, float]]:
-    return sorted(shares.items(), key=lambda item: (item[0] == NO_ERROR, item[0]))
-
-
-def _first_error_name(results: Evaluation, dataset: str, level: int) -> str:
-    return "no error" if level == NO_ERROR else results.rank(dataset, level)
-
-
-_AGREEMENT = {
+_AGREEMENT_STYLES = {
     "both right": "both",
     "only the student": "only-student",
     "only the teacher": "only-teacher",
@@ -188,37 +201,53 @@ _AGREEMENT = {
 }
 
 
-def agreement_charts(results: Evaluation) -> list[Chart]:
-    """Where the student (one call) and its teacher (step by step) are right, by level."""
+def agreement_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw where the student (one call) and its teacher (step by step) are right, by level."""
     charts = []
-    for dataset in results.datasets:
+    for dataset in evaluation.datasets:
         student = CellKey(dataset, STUDENT, "joint")
-        comparison = results.compare(student, CellKey(dataset, BASE, "conditioned"))
-        if comparison is None or not comparison.levels:
+        teacher = CellKey(dataset, BASE, "conditioned")
+        comparison = evaluation.find_comparison(student, teacher)
+        if comparison is None:
             continue
-        rows = {}
-        for level, counts in comparison.levels.items():
-            total = sum(counts)
-            if total:
-                shares = [100 * count / total for count in counts]
-                rows[results.rank(dataset, level)] = [
-                    Segment(share, *each)
-                    for share, each in zip(shares, _AGREEMENT.items(), strict=True)
-                ]
-        if rows:
-            alt = f"Who is right, percent of the images of {dataset} by level"
-            charts.append(Chart(results.title(dataset), bars(rows, alt)))
+        rows = {
+            evaluation.rank(dataset, level): _agreement_segments(agreement)
+            for level, agreement in comparison.paired.levels.items()
+            if agreement.num_samples
+        }
+        alt = f"Who is right, percent of the images of {dataset} by level"
+        charts.append(Chart(evaluation.title(dataset), draw_bars(rows, alt)))
     return charts
 
 
-def reliability_charts(results: Evaluation) -> list[Chart]:
-    """Accuracy over confidence, a panel per cell that has confidences."""
+def _agreement_segments(agreement: Agreement) -> list[Segment]:
+    """Return the shares of the images; a is the student and b its teacher."""
+    counts = {
+        "both right": agreement.both_right,
+        "only the student": agreement.only_a,
+        "only the teacher": agreement.only_b,
+        "both wrong": agreement.both_wrong,
+    }
+    return [
+        Segment(100 * count / agreement.num_samples, name, _AGREEMENT_STYLES[name])
+        for name, count in counts.items()
+    ]
+
+
+def reliability_charts(evaluation: Evaluation) -> list[Chart]:
+    """Draw accuracy over confidence, a panel per cell that has confidences."""
     charts = []
-    for cell in results.plain_cells:
-        if cell.reliability:
-            name = f"{cell_label(cell.key)} on {cell.key.dataset}"
-            ece = "" if cell.ece is None else f"; expected calibration error {number(cell.ece)}"
-            alt = f"Accuracy over confidence in percent, {name}{ece}"
-            title = name if cell.ece is None else f"{name}: ECE {number(cell.ece)}"
-            charts.append(Chart(title, reliability(cell.reliability, alt)))
+    for cell in evaluation.plain_cells:
+        if cell.diagnosis.calibration is None:
+            continue
+        calibration = cell.diagnosis.calibration.all
+        dots = [
+            ReliabilityDot(each.confidence, each.accuracy, each.count)
+            for each in calibration.bins
+            if each.confidence is not None and each.accuracy is not None
+        ]
+        name = f"{cell.key} on {cell.key.dataset}"
+        ece = format_number(calibration.ece)
+        alt = f"Accuracy over confidence in percent, {name}; expected calibration error {ece}"
+        charts.append(Chart(f"{name}: ECE {ece}", draw_reliability(dots, alt)))
     return charts

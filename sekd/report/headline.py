@@ -5,266 +5,291 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sekd.analysis.metrics import Estimate
-from sekd.analysis.results import CellKey, Evaluation
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.estimates import Estimate
+from sekd.analysis.results import Evaluation
 from sekd.config import BASE
 from sekd.report.changes import (
     NO_BREAK,
     Change,
-    Verdict,
+    ChangeVerdict,
     clear_losses,
-    gains,
+    joint_changes,
     other_changes,
     unbroken,
 )
-from sekd.report.formats import interval_text, number
+from sekd.report.formats import format_interval, format_number
 
-_TAUGHT = (
-    "One vision-language model was its own teacher: frozen, it walked a taxonomy step by step, and "
-    "a LoRA student of the same weights learned from its answers, without a human label, to give "
-    "the whole path in one call."
+_EXPERIMENT = (
+    "One vision-language model was its own teacher. Frozen, it walked a taxonomy step by step; a "
+    "LoRA student of the same weights learned from its answers, without a human label, to give the "
+    "whole path in one call."
 )
-_ALONE = (
+_EXPERIMENT_WITHOUT_STUDENT = (
     "A vision-language model was asked for the path of each image through a taxonomy, all levels "
     "at once and one after the other."
 )
-_ASKED = {
+_WAYS_OF_ASKING = {
     "joint": "asked for the whole path at once",
     "independent": "asked one level at a time",
     "conditioned": "asked step by step",
 }
 _MAX_LINES = 3
-_FAR_MORE = 10  # points
-_MANY_UNPARSED = 10  # percent
+_FAR_MORE_POINTS = 10
+_MANY_UNPARSED_PERCENT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class KeyFigure:
     """One figure of the first screen.
 
     Attributes:
         title: one word.
         value: the figure itself.
-        unit: of it.
-        says: what it means.
-        proof: its interval.
-        also: the same of other datasets or cells, a line each.
-        caution: what must be known to read it right.
-        tone: for its colour.
+        unit: the unit of the figure.
+        meaning: what the figure means.
+        evidence: its interval.
+        details: the same of other datasets or cells, a line each.
+        caution: what a reader must know to read it right.
+        verdict: decides about its colour.
     """
 
     title: str
     value: str
     unit: str
-    says: str
-    proof: str = ""
-    also: Sequence[str] = ()
+    meaning: str
+    evidence: str = ""
+    details: Sequence[str] = ()
     caution: str = ""
-    tone: Verdict = "noise"
+    verdict: ChangeVerdict = "noise"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The first screen; ``what`` says what was compared to who has not read the paper."""
+    """The first screen.
+
+    Attributes:
+        experiment: what was compared, for a reader who does not know the paper.
+    """
 
     sentence: str
-    what: str
-    figures: Sequence[Figure]
+    experiment: str
+    figures: Sequence[KeyFigure]
 
 
-def headline(results: Evaluation) -> Headline:
-    """Figures for what the run has: without a student, what there is to gain."""
-    found = gains(results)
-    if not found:
-        return _without_student(results)
+def make_headline(evaluation: Evaluation) -> Headline:
+    """Choose the figures for what the run has; without a student, what there is to gain."""
+    changes = joint_changes(evaluation)
+    if not changes:
+        return _headline_without_student(evaluation)
     figures = [
-        _gained(results, found),
-        _kept(results, found),
-        _lost(results, found[0]),
-        _cost(results, found[0]),
+        _gained_figure(evaluation, changes),
+        _kept_figure(evaluation, changes),
+        _lost_figure(evaluation, changes[0]),
+        _cost_figure(evaluation, changes[0]),
     ]
-    return Headline(_sentence(results, found[0]), _TAUGHT, [each for each in figures if each])
+    return Headline(
+        _headline_sentence(evaluation, changes[0]),
+        _EXPERIMENT,
+        [figure for figure in figures if figure is not None],
+    )
 
 
-def _sentence(results: Evaluation, gain: Change) -> str:
+def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
     if gain.verdict == "gain":
-        far = "far " if gain.points >= _FAR_MORE else ""
+        far = "far " if gain.points >= _FAR_MORE_POINTS else ""
         outcome = f"gets the whole path right {far}more often: {gain} of the images"
     elif gain.verdict == "loss":
         outcome = f"gets the whole path right less often than the base: {gain} of the images"
     else:
-        outcome = f"is not measurably better than the base: {gain}, {gain.proof}"
+        outcome = f"is not measurably better than the base: {gain}, {gain.evidence}"
     sentence = f"Asked for everything at once on {gain.after.dataset}, the student {outcome}."
-    for worst in clear_losses(results, gain)[:1]:
-        place = f" on {worst.after.dataset}" if len(results.datasets) > 1 else ""
+    losses = clear_losses(evaluation, gain)
+    if losses:
+        worst = losses[0].after
+        on_dataset = f" on {worst.dataset}" if len(evaluation.datasets) > 1 else ""
         beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
         sentence += (
-            f" {beginning}{_ASKED[worst.after.paradigm]}{place}, it is worse than the base"
-            f" ({worst})."
+            f" {beginning}{_WAYS_OF_ASKING[worst.paradigm]}{on_dataset}, it is worse than the base"
+            f" ({losses[0]})."
         )
     return sentence
 
 
-def _gained(results: Evaluation, found: Sequence[Change]) -> Figure:
-    first, *others = found
-    base = results.cells[first.before].rate("parse_failure_rate")
+def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure:
+    first, *others = changes
+    unparsed = evaluation.cells[first.before].rate("parse_failure_rate")
     caution = ""
-    if base and base.value >= _MANY_UNPARSED:
+    if unparsed and unparsed.value >= _MANY_UNPARSED_PERCENT:
         caution = (
-            f"{number(base.value, 0)}{NO_BREAK}% of the base's replies could not be read: "
-            "part of this is learning the format."
+            f"{format_number(unparsed.value, 0)}{NO_BREAK}% of the base's replies could not be "
+            "parsed: part of this gain is learning the format."
         )
-    return Figure(
+    return KeyFigure(
         title="Gained",
-        value=number(first.points, signed=True),
+        value=format_number(first.points, is_signed=True),
         unit="points",
-        says=f"whole paths right in one call on {first.after.dataset}: {first}",
-        proof=first.proof,
-        also=[
-            *_few(f"{results.title(each.after.dataset)}: {each} ({each.proof})" for each in others),
-            *_without_image(results, first.after),
+        meaning=f"whole paths right in one call on {first.after.dataset}: {first}",
+        evidence=first.evidence,
+        details=[
+            *_first_lines(
+                f"{evaluation.title(change.after.dataset)}: {change} ({change.evidence})"
+                for change in others
+            ),
+            *_lines_without_image(evaluation, first.after),
         ],
         caution=caution,
-        tone=first.verdict,
+        verdict=first.verdict,
     )
 
 
-def _without_image(results: Evaluation, key: CellKey) -> Iterator[str]:
-    """What the same figure is where nothing is looked at."""
-    blind = results.cells.get(key._replace(control="blind"))
+def _lines_without_image(evaluation: Evaluation, key: CellKey) -> Iterator[str]:
+    """Say what the same figure is where no image is shown."""
+    blind = evaluation.cells.get(key._replace(control="blind"))
     rate = blind.rate("hca") if blind else None
     if rate:
-        yield f"the student without the image: {_with_interval(rate)}"
-    floor = results.options_alone(key.dataset)
-    if floor:
-        yield f"from the options alone, knowing the taxonomy: {number(floor.value)}{NO_BREAK}%"
+        yield f"the student without the image: {_format_rate(rate)}"
+    options_alone = evaluation.options_alone(key.dataset)
+    if options_alone:
+        number = format_number(options_alone.value)
+        yield f"from the options alone, knowing the taxonomy: {number}{NO_BREAK}%"
 
 
-def _kept(results: Evaluation, found: Sequence[Change]) -> Figure | None:
-    teachers = [CellKey(gain.after.dataset, BASE, "conditioned") for gain in found]
-    beside = [
-        change
-        for gain, teacher in zip(found, teachers, strict=True)
-        if (change := Change.between(results, teacher, gain.after)) and change.old.value
-    ]
-    if not beside:
+def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure | None:
+    from_teacher = []
+    for change in changes:
+        teacher = CellKey(change.after.dataset, BASE, "conditioned")
+        step = Change.between(evaluation, teacher, change.after)
+        if step is not None and step.old.value:
+            from_teacher.append(step)
+    if not from_teacher:
         return None
-    first, *others = beside
-    return Figure(
+    first, *others = from_teacher
+    return KeyFigure(
         title="Kept",
-        value=_share(first),
+        value=_format_share(first),
         unit="% of the teacher",
-        says=f"student, one call: {_with_interval(first.new)}; "
-        f"its teacher, step by step: {_with_interval(first.old)}",
-        proof=f"{number(first.points, signed=True)}{NO_BREAK}points; {first.proof}",
-        also=_few(
-            f"{results.title(each.after.dataset)}: {_share(each)}{NO_BREAK}% "
-            f"({number(each.new.value)} of {number(each.old.value)})"
-            for each in others
+        meaning=f"student, one call: {_format_rate(first.new)}; "
+        f"its teacher, step by step: {_format_rate(first.old)}",
+        evidence=f"{format_number(first.points, is_signed=True)}{NO_BREAK}points; {first.evidence}",
+        details=_first_lines(
+            f"{evaluation.title(step.after.dataset)}: {_format_share(step)}{NO_BREAK}% "
+            f"({format_number(step.new.value)} of {format_number(step.old.value)})"
+            for step in others
         ),
     )
 
 
-def _share(change: Change) -> str:
-    return number(100 * change.new.value / change.old.value, 0)
-
-
-def _lost(results: Evaluation, gain: Change) -> Figure | None:
-    changes = other_changes(results, gain)
+def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
+    changes = other_changes(evaluation, gain)
     if not changes:
         return None
-    losses = clear_losses(results, gain)
+    losses = clear_losses(evaluation, gain)
     if losses:
         first, *others = losses
-        return Figure(
+        asked = _WAYS_OF_ASKING[first.after.paradigm]
+        return KeyFigure(
             title="Lost",
-            value=number(first.points, signed=True),
+            value=format_number(first.points, is_signed=True),
             unit="points",
-            says=f"{_ASKED[first.after.paradigm]} on {results.title(first.after.dataset)}: {first}",
-            proof=first.proof,
-            also=_few(f"{each.after.dataset}, {each.after.paradigm}: {each}" for each in others),
-            tone="loss",
+            meaning=f"{asked} on {evaluation.title(first.after.dataset)}: {first}",
+            evidence=first.evidence,
+            details=_first_lines(
+                f"{change.after.dataset}, {change.after.paradigm}: {change}" for change in others
+            ),
+            verdict="loss",
         )
     worst = changes[0]
     cells = "1 other cell" if len(changes) == 1 else f"{len(changes)} other cells"
     if worst.points < 0:
-        return Figure(
+        return KeyFigure(
             title="Lost",
-            value=number(worst.points, signed=True),
+            value=format_number(worst.points, is_signed=True),
             unit="points, within noise",
-            says=f"no clear drop in {cells}; the largest is {worst.after.paradigm} on "
+            meaning=f"no clear drop in {cells}; the largest is {worst.after.paradigm} on "
             f"{worst.after.dataset}: {worst}",
-            proof=worst.proof,
+            evidence=worst.evidence,
         )
-    says = f"no drop in {cells} of the student against the base"
-    return Figure(title="Lost", value="0", unit="points", says=says)
+    meaning = f"no drop in {cells} of the student against the base"
+    return KeyFigure(title="Lost", value="0", unit="points", meaning=meaning)
 
 
-def _cost(results: Evaluation, gain: Change) -> Figure:
-    """Of the student's one call, beside its teacher's walk."""
-    student = results.cells[gain.after]
-    teacher = results.get(gain.after.dataset, BASE, "conditioned")
-    says, proof = "one call for a whole path", ""
-    if teacher:
-        calls = teacher.cost("calls") or results.mean_levels.get(gain.after.dataset)
-        if calls:
-            says += f"; its teacher takes{NO_BREAK}{_plain(calls)}"
-        once, walked = student.computed_tokens, teacher.computed_tokens
-        if once and walked:
-            proof = (
-                f"{_plain(once)} tokens an image; the teacher computes {_plain(walked)}, "
-                f"{number(walked / once)}{NO_BREAK}times as many"
-            )
-    return Figure(
-        title="Cost", value="1", unit="call", says=says, proof=proof, also=list(_taught(results))
+def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
+    """Compare the student's one call with its teacher's walk."""
+    student = evaluation.cells[gain.after].cost
+    teacher_cell = evaluation.get(gain.after.dataset, BASE, "conditioned")
+    teacher = teacher_cell.cost if teacher_cell else None
+    meaning, evidence = "one call for a whole path", ""
+    if teacher is not None and student is not None:
+        meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
+        walked, at_once = teacher.computed_tokens, student.computed_tokens
+        evidence = (
+            f"{_format_count(at_once)} tokens an image; the teacher computes "
+            f"{_format_count(walked)}, {format_number(walked / at_once)}{NO_BREAK}times as many"
+        )
+    return KeyFigure(
+        title="Cost",
+        value="1",
+        unit="call",
+        meaning=meaning,
+        evidence=evidence,
+        details=_lines_of_teaching(evaluation),
     )
 
 
-def _taught(results: Evaluation) -> Iterator[str]:
-    """What it took, once, to make the student."""
-    for each in results.made:
-        if each.stage == "answers" and each.num_done:
-            yield f"to teach it: {each.num_done:,} images walked once, no label used"
-            return
+def _lines_of_teaching(evaluation: Evaluation) -> list[str]:
+    """Say what it took, once, to make the student: the newest finished answers."""
+    for record in evaluation.stages:
+        if record.stage == "answers" and record.num_done:
+            return [f"to teach it: {record.num_done:,} images walked once, no label used"]
+    return []
 
 
-def _without_student(results: Evaluation) -> Headline:
-    figures, words = [], []
+def _headline_without_student(evaluation: Evaluation) -> Headline:
+    figures, clauses = [], []
     for paradigm, title in (("conditioned", "Step by step"), ("joint", "At once")):
-        found = [
-            (dataset, rate)
-            for dataset in results.datasets
-            if (cell := results.get(dataset, BASE, paradigm)) and (rate := cell.rate("hca"))
-        ]
-        if found:
-            (dataset, rate), *others = found
-            words.append(f"{number(rate.value)}{NO_BREAK}% of the paths right {_ASKED[paradigm]}")
-            figures.append(
-                Figure(
-                    title=title,
-                    value=number(rate.value),
-                    unit="%",
-                    says=f"whole paths right on {dataset}, {_ASKED[paradigm]}",
-                    proof=f"95{NO_BREAK}%: {unbroken(interval_text(rate))}",
-                    also=_few(f"{name}: {_with_interval(other)}" for name, other in others),
-                )
+        rates = {
+            dataset: rate
+            for dataset in evaluation.datasets
+            if (rate := evaluation.rate(dataset, BASE, paradigm))
+        }
+        if not rates:
+            continue
+        (dataset, rate), *others = rates.items()
+        asked = _WAYS_OF_ASKING[paradigm]
+        clauses.append(f"{format_number(rate.value)}{NO_BREAK}% of the paths right {asked}")
+        figures.append(
+            KeyFigure(
+                title=title,
+                value=format_number(rate.value),
+                unit="%",
+                meaning=f"whole paths right on {dataset}, {asked}",
+                evidence=f"95{NO_BREAK}%: {unbroken(format_interval(rate))}",
+                details=_first_lines(f"{name}: {_format_rate(other)}" for name, other in others),
             )
+        )
     sentence = "There is no student in this run: the base alone was measured."
-    if words:
-        sentence += f" On {results.datasets[0]} it gets {', '.join(words)}."
-    return Headline(sentence, _ALONE, figures)
+    if clauses:
+        sentence += f" On {evaluation.datasets[0]} it gets {', '.join(clauses)}."
+    return Headline(sentence, _EXPERIMENT_WITHOUT_STUDENT, figures)
 
 
-def _few(lines: Iterable[str]) -> list[str]:
-    """What a first screen has room for."""
-    given = list(lines)
-    more = len(given) - _MAX_LINES
-    return [*given[:_MAX_LINES], *([f"and {more} more, in the table below"] if more > 0 else [])]
+def _first_lines(lines: Iterable[str]) -> list[str]:
+    """Return the lines that a first screen has room for."""
+    all_lines = list(lines)
+    num_more = len(all_lines) - _MAX_LINES
+    if num_more <= 0:
+        return all_lines
+    return [*all_lines[:_MAX_LINES], f"and {num_more} more, in the table below"]
 
 
-def _with_interval(rate: Estimate) -> str:
-    return f"{number(rate.value)}{NO_BREAK}% ({unbroken(interval_text(rate))})"
+def _format_rate(rate: Estimate) -> str:
+    return f"{format_number(rate.value)}{NO_BREAK}% ({unbroken(format_interval(rate))})"
 
 
-def _plain(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == round(value) else number(value)
+def _format_share(change: Change) -> str:
+    return format_number(100 * change.new.value / change.old.value, 0)
+
+
+def _format_count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else format_number(value)

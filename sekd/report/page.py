@@ -1,72 +1,90 @@
-"""The page: one HTML file that carries its style, its script and its pictures inside itself.
+"""The page: one HTML file that carries its style, its script and its images inside itself.
 
-It asks for nothing from anywhere, and its own policy forbids it to. Every name is escaped by the
-template engine or, in drawings, by the XML library.
+It loads nothing from anywhere, and its own content security policy forbids it to. Every name is
+escaped by the template engine or, in drawings, by the XML library.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
 from sekd.config import SOLVER
-from sekd.report import charts, formats, paper
+from sekd.data.controls import CONTROLS
+from sekd.report import paper
 from sekd.report.cases import choose_cases
-from sekd.report.controls import CONTROLS, OPTIONS_ALONE, OPTIONS_ALONE_MEANING
-from sekd.report.drawings.dots import strip
-from sekd.report.headline import headline
+from sekd.report.charts import draw_charts
+from sekd.report.drawings.dots import draw_strip
+from sekd.report.formats import format_value, format_value_interval
+from sekd.report.headline import make_headline
 from sekd.report.provenance import provenance_of
 from sekd.report.table import Table
-from sekd.report.thumbnails import thumbnails
+from sekd.report.tables import OPTIONS_ALONE, ReportTable
+from sekd.report.thumbnails import make_thumbnails
 
-TERMS: Mapping[str, str] = {
-    "HCA": "share of images whose every level is right",
-    "leaf": "share whose deepest level is right",
-    "POR": "share of levels that are right, mean over images",
-    "TOR": "share of neighbouring pairs of levels that are both right",
-    "S-POR prefix": "length of the right prefix, of all levels",
-    "S-POR run": "length of the longest right run anywhere, of all levels",
-    "DWPA": "right prefixes, weighted towards the whole path (weights not given by the paper)",
-    "TICE": "share of answered paths with an edge that the taxonomy does not have",
-    "unparsed": "share of images with an answer that could not be read; never counted as a guess",
-    "95 %": "bootstrap interval over images; of differences, paired on the same images",
-    "quarantined": "images that could not be asked about; they are in no figure",
+_OTHER_TERMS: Mapping[str, str] = {
+    "95 %": "A bootstrap interval over images; for differences, paired on the same images.",
+    "quarantined": "Images that a model could not be asked about; they are in no figure.",
 }
 
 
-def render_page(results: Evaluation, tables: Sequence[Table]) -> str:
-    """The whole page, the same for the same run."""
-    gallery = choose_cases(results)
-    css, script = _file("page.css"), _file("filter.js")
+def render_page(evaluation: Evaluation, tables: Mapping[ReportTable, Table]) -> str:
+    """Render the whole page; the same run gives the same page."""
+    gallery = choose_cases(evaluation)
+    css, script = _read_page_file("page.css"), _read_page_file("filter.js")
     return _environment().get_template("page.html.jinja").render(
-        run_name=results.name,
-        policy=_policy(css, script),
+        run_name=evaluation.name,
+        policy=_content_policy(css, script),
         css=css,
         script=script,
-        headline=headline(results),
-        tables={table.name: table for table in tables},
-        charts=charts.all_charts(results),
-        controls=_controls(results),
+        headline=make_headline(evaluation),
+        tables={table.name: table for table in tables.values()},
+        folded_tables=_folded_tables(tables),
+        charts=draw_charts(evaluation),
+        controls=_control_meanings(evaluation),
         gallery=gallery,
-        pictures=thumbnails(gallery.cases, results.config) if gallery else {},
-        origin=provenance_of(results),
-        terms=TERMS,
+        thumbnails=make_thumbnails(gallery.cases, evaluation.config) if gallery else {},
+        provenance=provenance_of(evaluation),
+        terms=_terms(),
         paper=paper.SOURCE,
     )  # fmt: skip
 
 
-def _controls(results: Evaluation) -> Mapping[str, str]:
-    """What the controls of this run mean."""
-    used = {key.control for key in results.cells}
-    meanings = {name: meaning for name, meaning in CONTROLS.items() if name in used}
-    if SOLVER in results.models:
-        meanings[OPTIONS_ALONE] = OPTIONS_ALONE_MEANING
-    return meanings
+def _folded_tables(
+    tables: Mapping[ReportTable, Table],
+) -> Mapping[str, list[tuple[str, Table]]]:
+    """Return section -> summary and table of what can be unfolded there."""
+    sections: dict[str, list[tuple[str, Table]]] = defaultdict(list)
+    for entry, table in tables.items():
+        if entry.section:
+            sections[entry.section].append((entry.summary, table))
+    return sections
+
+
+def _control_meanings(evaluation: Evaluation) -> Mapping[str, str]:
+    """Return what each control of this run means."""
+    used = {key.control for key in evaluation.cells}
+    return {
+        OPTIONS_ALONE if name == SOLVER else name: control.meaning
+        for name, control in CONTROLS.items()
+        if name in used
+    }
+
+
+def _terms() -> Mapping[str, str]:
+    """Return what each name in the tables means."""
+    terms = {}
+    for metric in (*PATH_METRICS, *LEVEL_METRICS):
+        direction = "" if metric.higher_is_better else " Lower is better."
+        terms[metric.title] = f"{metric.definition}{direction}"
+    return {**terms, **_OTHER_TERMS}
 
 
 def _environment() -> Environment:
@@ -78,22 +96,22 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "shown": formats.shown,
-        "interval": formats.interval_text,
-        "strip": strip,
+        "format_value": format_value,
+        "format_interval": format_value_interval,
+        "draw_strip": draw_strip,
     }
     return environment
 
 
-def _file(name: str) -> Markup:
-    """A file of this package, which a template may put in as it is."""
+def _read_page_file(name: str) -> Markup:
+    """Read a file of this package, which a template may insert without escaping it."""
     loader = PackageLoader("sekd.report", "page_files")
     source, *_ = loader.get_source(Environment(autoescape=True), name)
     return Markup(source)  # noqa: S704  our own file
 
 
-def _policy(css: str, script: str) -> str:
-    """Nothing from outside, no script and no style but these two."""
+def _content_policy(css: str, script: str) -> str:
+    """Allow nothing from outside, and no script and no style but these two."""
 
     def source(text: str) -> str:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

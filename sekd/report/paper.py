@@ -1,7 +1,8 @@
-"""The paper's own figures, to be shown beside a run's: compare shapes, never heights.
+"""The paper's own figures, to be shown beside a run's: compare the shapes, not the heights.
 
-Read off the bars of the accuracy-by-depth figure of arXiv 2511.18415. Another model, other images,
-another taxonomy; the paper's level 1 is the root, so that its L2 is the first scored level.
+They are read off the bars of the accuracy-by-depth figure of arXiv 2511.18415. The paper's model,
+images and taxonomy are other ones, and its level 1 is the root, so that its L2 is the first scored
+level.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ ACCURACY: Mapping[str, tuple[float, ...]] = {
 }
 """Percent by level, per paradigm, of the base model."""
 
-GIVEN_PARENT: Mapping[str, tuple[float, ...]] = {
-    "parent right": (97.2, 81.7, 53.9, 39.0, 70.2),
-    "parent wrong": (69.6, 32.8, 33.1, 23.8, 15.2),
-}
-"""Percent by level, conditioned, by whether the level above was right."""
+GIVEN_PARENT_RIGHT = (97.2, 81.7, 53.9, 39.0, 70.2)
+"""Percent by level of the conditioned base where the level above is right."""
+GIVEN_PARENT_WRONG = (69.6, 32.8, 33.1, 23.8, 15.2)
+"""Percent by level of the conditioned base where the level above is wrong."""

@@ -9,78 +9,93 @@ from typing import Any
 import yaml
 
 from sekd import __version__
-from sekd.analysis.results import Evaluation, StageRecord
+from sekd.analysis.results import Evaluation
+from sekd.config import RunConfig
+from sekd.data.stage_record import StageRecord
 from sekd.io.hashing import digest
 
 
 @dataclass(frozen=True)
 class EvaluatedDataset:
-    """A dataset that was measured; ``None`` is not known."""
+    """A dataset that was measured.
+
+    Attributes:
+        distractors, num_options: ``None`` where the config is not known.
+        is_zero_shot: the student was not taught all of its taxonomy.
+    """
 
     name: str
     num_samples: int
     num_quarantined: int
     levels: Sequence[str]
-    distractors: str | None = None
-    num_options: int | None = None
-    is_zero_shot: bool | None = None
-    """The student was not taught all of its taxonomy."""
+    distractors: str | None
+    num_options: int | None
+    is_zero_shot: bool
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Ready to be listed."""
+class RunProvenance:
+    """How a run was made, ready to be listed.
+
+    Attributes:
+        facts: title -> text.
+        config: YAML; empty where there is none.
+    """
 
     facts: Mapping[str, str]
     datasets: Sequence[EvaluatedDataset]
-    made: Sequence[StageRecord]
+    stages: Sequence[StageRecord]
     config: str
-    """YAML; empty where there is none."""
 
 
-def provenance_of(results: Evaluation) -> Provenance:
-    """Everything that is known of how the run was made."""
-    config = results.config
-    facts: dict[str, str] = {}
-    if config is not None:
-        model = config.model
-        revision = f", revision {model.revision}" if model.revision else ""
-        facts["model"] = f"{model.path}{revision}, {model.dtype}"
-        distill = config.distill
-        facts["student"] = (
-            f"LoRA r {distill.lora.rank}, {distill.epochs:g} epochs, "
-            f"{distill.global_batch} images a step, learning rate {distill.learning_rate:g}, "
-            f"replay {distill.replay:g}"
-        )
-    engines = dict.fromkeys(name for each in results.made if (name := _engine(each.fields)))
+def provenance_of(evaluation: Evaluation) -> RunProvenance:
+    """Gather everything that is known of how the run was made."""
+    config = evaluation.config
+    facts = _model_facts(config) if config is not None else {}
+    engines = dict.fromkeys(_engine_text(record.fields) for record in evaluation.stages)
+    engines.pop("", None)
     if engines:
         facts["engine"] = ", ".join(engines)
-    facts["root level"] = "scored" if results.root_is_scored else "shown, not scored"
+    facts["root level"] = "scored" if evaluation.root_is_scored else "shown, not scored"
     facts["report by"] = f"sekd {__version__}"
     text = ""
     if config is not None:
-        text = yaml.safe_dump(
-            config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
-        facts["config"] = f"SHA-256 {digest(config.model_dump(mode='json'))[:16]}"
-    return Provenance(facts, [_evaluated(results, d) for d in results.datasets], results.made, text)
+        content = config.model_dump(mode="json")
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        facts["config"] = f"SHA-256 {digest(content)[:16]}"
+    datasets = [_evaluated_dataset(evaluation, dataset) for dataset in evaluation.datasets]
+    return RunProvenance(facts, datasets, evaluation.stages, text)
 
 
-def _evaluated(results: Evaluation, dataset: str) -> EvaluatedDataset:
-    cells = [cell for key, cell in results.cells.items() if key.dataset == dataset]
-    spec = results.config.data.get(dataset) if results.config else None
+def _model_facts(config: RunConfig) -> dict[str, str]:
+    model, distill = config.model, config.distill
+    revision = f", revision {model.revision}" if model.revision else ""
+    return {
+        "model": f"{model.path}{revision}, {model.dtype}",
+        "student": (
+            f"LoRA r {distill.lora.rank}, {distill.epochs:g} epochs, "
+            f"{distill.global_batch} images a step, learning rate {distill.learning_rate:g}, "
+            f"replay {distill.replay:g}"
+        ),
+    }
+
+
+def _evaluated_dataset(evaluation: Evaluation, dataset: str) -> EvaluatedDataset:
+    cells = [cell for key, cell in evaluation.cells.items() if key.dataset == dataset]
+    spec = evaluation.config.data.get(dataset) if evaluation.config else None
     return EvaluatedDataset(
-        dataset,
-        max(cell.num_samples for cell in cells),
-        max(cell.num_quarantined for cell in cells),
-        list(results.ranks.get(dataset, {}).values()),
-        spec.distractors if spec else None,
-        spec.num_options if spec else None,
-        results.is_zero_shot(dataset),
+        name=dataset,
+        num_samples=max(cell.num_samples for cell in cells),
+        num_quarantined=max(cell.num_quarantined for cell in cells),
+        levels=list(evaluation.ranks.get(dataset, {}).values()),
+        distractors=spec.distractors if spec else None,
+        num_options=spec.num_options if spec else None,
+        is_zero_shot=evaluation.is_zero_shot(dataset),
     )
 
 
-def _engine(fields: Mapping[str, Any]) -> str:
+def _engine_text(fields: Mapping[str, Any]) -> str:
+    """Return "vllm 0.12"; empty for a stage without an engine."""
     engine = fields.get("engine")
     if not isinstance(engine, Mapping):
         return ""

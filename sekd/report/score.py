@@ -1,144 +1,187 @@
-"""The score of a file of predictions as tables for a terminal."""
+"""The score of a file of predictions as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
-
-from sekd.analysis.metrics import BY_LEVEL
+from sekd.analysis.breakdown import NodeAccuracy, SubtreeMetrics
+from sekd.analysis.comparison import Agreement, PairedComparison
+from sekd.analysis.estimates import Difference
+from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
+from sekd.analysis.scoring.scorecard import Scorecard
 from sekd.data.taxonomy import Taxonomy
+from sekd.report.table import Column, Table, Value, count_groups
+from sekd.report.tables import PART_METRICS
 
-_TITLES = {
-    "hca": "HCA",
-    "leaf_accuracy": "leaf",
-    "por": "POR",
-    "spor_prefix": "S-POR prefix",
-    "spor_run": "S-POR run",
-    "tor": "TOR",
-    "dwpa": "DWPA",
-    "tice": "TICE",
-    "parse_failure_rate": "unparsed",
-}
 _NUM_SHOWN = 10
+_CONDITIONAL = [metric for metric in LEVEL_METRICS if metric.needs_parent]
+_TITLES = {metric.key: metric.title for metric in PATH_METRICS}
+_METRIC_ORDER = ("hca", "leaf_accuracy", *PART_METRICS, "parse_failure_rate")
 
 
-def score_tables(cards: Sequence[Mapping[str, Any]], taxonomy: Taxonomy) -> Iterator[Table]:
-    """What a person wants to see: every metric, by level, and for one cell its subtrees and nodes.
+def score_tables(cards: Sequence[Scorecard], taxonomy: Taxonomy) -> Iterator[Table]:
+    """Make the tables for a person: every metric, and accuracy by level.
 
-    Args:
-        cards: of :meth:`Scoring.card`, with ``comparison`` where there is one.
+    Where there is a single cell, its subtrees and nodes follow; where there are comparisons, each
+    of them.
     """
     ranks = {node.depth: node.rank for node in reversed(list(taxonomy.nodes))}
-    names = [name for name, value in cards[0].items() if isinstance(value, str)]
-    table = _table("Percent", names, ["samples", "HCA", "95 %", *list(_TITLES.values())[1:]])
-    for card in cards:
-        rates = [_rate(card[metric]) for metric in _TITLES]
-        table.add_row(
-            *_own(card, names),
-            f"{card['num_samples']:,}",
-            rates[0],
-            _range(card["hca"]),
-            *rates[1:],
-        )
-    yield table
-    heads = ["accuracy", "95 %", "given parent right", "given parent wrong"]
-    table = _table("By level", [*names, "level"], heads)
-    for card in cards:
-        for level, accuracy in card["level_accuracy"].items():
-            given = [_rate(card[metric].get(level)) for metric in BY_LEVEL[1:]]
-            table.add_row(
-                *_own(card, names), ranks[int(level)], _rate(accuracy), _range(accuracy), *given
-            )
-        table.add_section()
-    yield table
+    yield _metrics_table(cards)
+    yield _by_level_table(cards, ranks)
     if len(cards) == 1:
-        yield _subtrees(cards[0]["subtrees"], ranks)
-        yield _confused(cards[0]["nodes"], ranks)
+        yield _weakest_subtrees_table(cards[0].subtrees, ranks)
+        yield _wrong_answers_table(cards[0].nodes, ranks)
     for card in cards:
-        if "comparison" in card:
-            cell = "".join(f", {text}" for text in _own(card, names))
-            yield _comparison(cell, card["comparison"], ranks)
+        if card.comparison is not None:
+            yield _comparison_table(", ".join(card.names.values()), card.comparison, ranks)
 
 
-def _table(title: str, names: Sequence[str], figures: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    for figure in figures:
-        table.add_column(figure, justify="right", no_wrap=True)
-    return table
-
-
-def _own(card: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [escape(card[name]) for name in names]
-
-
-def _rate(estimate: Mapping[str, float] | None) -> str:
-    return f"{estimate['value']:.2f}" if estimate else ""
-
-
-def _range(estimate: Mapping[str, float] | None) -> str:
-    return f"{estimate['low']:.1f}-{estimate['high']:.1f}" if estimate else ""
-
-
-def _subtrees(subtrees: Sequence[Mapping[str, Any]], ranks: Mapping[int, str]) -> Table:
-    weakest = sorted(subtrees, key=lambda each: each["hca"]["value"])[:_NUM_SHOWN]
-    title = f"The {len(weakest)} weakest of {len(subtrees):,} subtrees"
-    table = _table(title, [ranks[weakest[0]["level"]]], ["samples", "HCA", "95 %", "leaf"])
-    for each in weakest:
-        hca = each["hca"]
-        figures = _rate(hca), _range(hca), _rate(each["leaf_accuracy"])
-        table.add_row(escape(each["name"]), f"{each['num_samples']:,}", *figures)
-    return table
-
-
-def _confused(nodes: Sequence[Mapping[str, Any]], ranks: Mapping[int, str]) -> Table:
-    pairs = [(other["count"], node, other) for node in nodes for other in node["confused_with"]]
-    pairs.sort(key=lambda pair: -pair[0])
-    title = f"The {min(_NUM_SHOWN, len(pairs))} most frequent wrong answers"
-    table = _table(title, ["level", "truth", "taken for"], ["times", "% of the truth's"])
-    for count, node, other in pairs[:_NUM_SHOWN]:
-        share = 100 * count / node["num_samples"]
-        table.add_row(
-            ranks[node["level"]],
-            escape(node["name"]),
-            escape(other["name"]),
-            f"{count:,}",
-            f"{share:.1f}",
-        )
-    return table
-
-
-def _comparison(name: str, comparison: Mapping[str, Any], ranks: Mapping[int, str]) -> Table:
-    differences, agreement = comparison["differences"], comparison["agreement"]
-    table = _table(
-        f"PREDICTIONS less OTHER{name}, over the same {comparison['num_samples']:,} samples",
-        ["metric"],
-        ["here", "other", "difference", "95 %", "right here only", "there only", "McNemar p"],
-    )
+def _metrics_table(cards: Sequence[Scorecard]) -> Table:
+    names = list(cards[0].names)
+    metrics = [
+        Column(metric, _TITLES[metric], has_interval=metric == "hca", digits=2)
+        for metric in _METRIC_ORDER
+    ]
     rows = [
-        (title, differences[metric], agreement.get(metric)) for metric, title in _TITLES.items()
+        [
+            *card.names.values(),
+            card.metrics.num_samples,
+            *(card.metrics.rate(metric) for metric in _METRIC_ORDER),
+        ]
+        for card in cards
+    ]
+    return Table(
+        name="metrics",
+        title="Percent",
+        columns=[
+            *(Column(name, name) for name in names),
+            Column("num_samples", "samples"),
+            *metrics,
+        ],
+        num_names=len(names),
+        rows=rows,
+        groups=[len(rows)],
+    )
+
+
+def _by_level_table(cards: Sequence[Scorecard], ranks: Mapping[int, str]) -> Table:
+    names = [*cards[0].names, "level"]
+    rows: list[list[Value]] = []
+    for card in cards:
+        for level, accuracy in card.metrics.levels["level_accuracy"].items():
+            conditional = [card.metrics.levels[metric.key].get(level) for metric in _CONDITIONAL]
+            rows.append([*card.names.values(), ranks[level], accuracy, *conditional])
+    return Table(
+        name="levels",
+        title="By level, in percent",
+        columns=[
+            *(Column(name, name) for name in names),
+            Column("level_accuracy", "accuracy", has_interval=True, digits=2),
+            *(Column(metric.key, metric.title, digits=2) for metric in _CONDITIONAL),
+        ],
+        num_names=len(names),
+        rows=rows,
+        groups=count_groups(tuple(row[: len(names) - 1]) for row in rows),
+    )
+
+
+def _weakest_subtrees_table(subtrees: Sequence[SubtreeMetrics], ranks: Mapping[int, str]) -> Table:
+    def hca(subtree: SubtreeMetrics) -> float:
+        rate = subtree.metrics.rate("hca")
+        assert rate is not None  # every sample counts
+        return rate.value
+
+    weakest = sorted(subtrees, key=hca)[:_NUM_SHOWN]
+    return Table(
+        name="subtrees",
+        title=f"The {len(weakest)} weakest of {len(subtrees):,} subtrees, in percent",
+        columns=[
+            Column("name", ranks[weakest[0].root.level]),
+            Column("num_samples", "samples"),
+            Column("hca", _TITLES["hca"], has_interval=True, digits=2),
+            Column("leaf_accuracy", _TITLES["leaf_accuracy"], digits=2),
+        ],
+        num_names=1,
+        rows=[
+            [
+                subtree.root.name,
+                subtree.metrics.num_samples,
+                subtree.metrics.rate("hca"),
+                subtree.metrics.rate("leaf_accuracy"),
+            ]
+            for subtree in weakest
+        ],
+        groups=[len(weakest)],
+    )
+
+
+def _wrong_answers_table(nodes: Sequence[NodeAccuracy], ranks: Mapping[int, str]) -> Table:
+    answers = [(node, answer) for node in nodes for answer in node.confused_with]
+    answers.sort(key=lambda pair: -pair[1].count)
+    rows: list[list[Value]] = [
+        [
+            ranks[node.node.level],
+            node.node.name,
+            answer.name,
+            answer.count,
+            100 * answer.count / node.num_samples,
+        ]
+        for node, answer in answers[:_NUM_SHOWN]
+    ]
+    return Table(
+        name="wrong_answers",
+        title=f"The {len(rows)} most frequent wrong answers",
+        columns=[
+            Column("level", "level"),
+            Column("truth", "truth"),
+            Column("prediction", "taken for"),
+            Column("count", "times"),
+            Column("share", "% of the truth's"),
+        ],
+        num_names=3,
+        rows=rows,
+        groups=[len(rows)],
+    )
+
+
+def _comparison_table(cell: str, comparison: PairedComparison, ranks: Mapping[int, str]) -> Table:
+    of_cell = f", {cell}" if cell else ""
+    agreements = {"hca": comparison.whole_path, "leaf_accuracy": comparison.leaf}
+    rows = [
+        _comparison_row(
+            _TITLES[metric], comparison.differences.rate(metric), agreements.get(metric)
+        )
+        for metric in _METRIC_ORDER
     ]
     rows += [
-        (ranks[int(level)], difference, agreement["level_accuracy"][level])
-        for level, difference in differences["level_accuracy"].items()
+        _comparison_row(ranks[level], difference, comparison.levels[level])
+        for level, difference in comparison.differences.levels["level_accuracy"].items()
     ]
-    for title, difference, agreed in rows:
-        figures = [""] * 4
-        if difference:
-            figures = [
-                f"{difference['a']:.2f}",
-                f"{difference['b']:.2f}",
-                f"{difference['value']:+.2f}",
-                f"{difference['low']:+.1f} to {difference['high']:+.1f}",
-            ]
-        counts = [""] * 3
-        if agreed:
-            p_value = f"{agreed['mcnemar']['p_value']:.3g}"
-            counts = [f"{agreed['num_only_a']:,}", f"{agreed['num_only_b']:,}", p_value]
-        table.add_row(title, *figures, *counts)
-    return table
+    return Table(
+        name="comparison",
+        title=f"PREDICTIONS minus OTHER{of_cell}, over the same {comparison.num_samples:,} samples",
+        columns=[
+            Column("metric", "metric"),
+            Column("a", "here", digits=2),
+            Column("b", "other", digits=2),
+            Column("difference", "difference", has_interval=True, digits=2, is_signed=True),
+            Column("num_only_a", "right here only"),
+            Column("num_only_b", "there only"),
+            Column("mcnemar_p", "McNemar p", digits=3, is_significant=True),
+        ],
+        num_names=1,
+        rows=rows,
+        groups=[len(rows)],
+    )
+
+
+def _comparison_row(
+    title: str, difference: Difference | None, agreement: Agreement | None
+) -> list[Value]:
+    values: list[Value] = [None, None, None]
+    if difference is not None:
+        values = [difference.a, difference.b, difference]
+    counts: list[Value] = [None, None, None]
+    if agreement is not None:
+        counts = [agreement.only_a, agreement.only_b, agreement.mcnemar.p_value]
+    return [title, *values, *counts]

@@ -1,64 +1,84 @@
-"""The sweep as a table: the base, its walk, and a line for each variant."""
+"""The sweep as a table: the base, the base as the teacher, and a line for each variant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sekd.analysis.results import Evaluation
-from sekd.analysis.sweep import FORGOTTEN, REFERENCES, SweepRow, references
+from sekd.analysis.sweep import FORGOTTEN, REFERENCES, SweepResult, SweepRow
 from sekd.config import BASE
-from sekd.report.table import Column, Table, Value, group_sizes
+from sekd.report.table import Column, Table, Value, count_groups
 
 
-def sweep_table(results: Evaluation, rows: Sequence[SweepRow]) -> Table:
-    """One row per dataset and variant below the base and its teacher's walk."""
-    is_single = all(len(row.hca) <= 1 for row in rows)
-    lines: list[Sequence[Value]] = []
-    for dataset in results.datasets:
-        for name, rate in references(results, dataset).items():
-            shown = rate if is_single else rate.value
-            unparsed = results.rate(dataset, BASE, REFERENCES[name], "parse_failure_rate")
-            lines.append(
-                [dataset, name, None, shown, None, None, unparsed and unparsed.value, *[None] * 3]
-            )
-        lines += [_line(row, is_single) for row in rows if row.dataset == dataset]
+def sweep_table(sweep: SweepResult) -> Table:
+    """Show one row per dataset and variant, below the base and the base as the teacher."""
+    evaluation = sweep.evaluation
+    is_single = has_single_seeds(sweep.rows)
+    rows: list[list[Value]] = []
+    for dataset in evaluation.datasets:
+        rows += _reference_rows(sweep, dataset, is_single)
+        rows += [_variant_row(row, is_single) for row in sweep.rows if row.dataset == dataset]
     spread = (
         "with its 95 % interval over images"
         if is_single
         else "the mean over seeds, the lowest and the highest"
     )
-    labels = {dataset: results.title(dataset) for dataset in results.datasets}
-    columns = [
-        Column("dataset", "dataset", labels=labels),
-        Column("variant", "variant"),
-        Column("num_seeds", "seeds"),
-        Column("hca", "HCA", has_interval=is_single),
-        Column("hca_lowest", "lowest"),
-        Column("hca_highest", "highest"),
-        Column("parse_failure_rate", "unparsed"),
-        *(Column(f"{each}_difference", each, is_signed=True) for each in FORGOTTEN),
-        Column("num_failed", "failed"),
-    ]
+    labels = {dataset: evaluation.title(dataset) for dataset in evaluation.datasets}
     return Table(
-        "sweep",
-        f"Joint HCA in percent, {spread}; {' and '.join(FORGOTTEN)}: HCA less the base's, points",
-        columns,
-        2,
-        lines,
-        group_sizes(line[0] for line in lines),
-    ).shrunk()
+        name="sweep",
+        title=f"Joint HCA in percent, {spread}; {' and '.join(FORGOTTEN)}: HCA minus the base's, "
+        "points",
+        columns=[
+            Column("dataset", "dataset", labels=labels),
+            Column("variant", "variant"),
+            Column("num_seeds", "seeds"),
+            Column("hca", "HCA", has_interval=is_single),
+            Column("hca_lowest", "lowest"),
+            Column("hca_highest", "highest"),
+            Column("parse_failure_rate", "unparsed"),
+            *(Column(f"{paradigm}_difference", paradigm, is_signed=True) for paradigm in FORGOTTEN),
+            Column("num_failed", "failed"),
+        ],
+        num_names=2,
+        rows=rows,
+        groups=count_groups(row[0] for row in rows),
+    ).without_empty_columns()
 
 
-def _line(row: SweepRow, is_single: bool) -> list[Value]:
+def has_single_seeds(rows: Sequence[SweepRow]) -> bool:
+    """Whether no variant has several seeds, so that intervals are over images, not over seeds."""
+    return all(len(row.hca) <= 1 for row in rows)
+
+
+def _reference_rows(sweep: SweepResult, dataset: str, is_single: bool) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for name, rate in sweep.references(dataset).items():
+        unparsed = sweep.evaluation.rate(dataset, BASE, REFERENCES[name], "parse_failure_rate")
+        rows.append(
+            [
+                dataset,
+                name,
+                None,  # seeds
+                rate if is_single else rate.value,
+                None,  # lowest
+                None,  # highest
+                unparsed.value if unparsed else None,
+                *(None for _ in FORGOTTEN),
+                None,  # failed
+            ]
+        )
+    return rows
+
+
+def _variant_row(row: SweepRow, is_single: bool) -> list[Value]:
     rate = row.over_seeds
-    spread: list[Value] = [rate, None, None]
+    hca: list[Value] = [rate, None, None]
     if rate and not is_single:
-        spread = [rate.value, rate.low, rate.high]
+        hca = [rate.value, rate.low, rate.high]
     return [
         row.dataset,
         row.variant,
         len(row.hca),
-        *spread,
+        *hca,
         row.parse_failure_rate,
         *(row.forgotten.get(paradigm) for paradigm in FORGOTTEN),
         row.num_failed or None,

@@ -1,15 +1,16 @@
-"""What a table of the report is, before it is written in any format."""
+"""A table, before it is written in any format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TypeAlias
 
-from sekd.analysis.metrics import Estimate
+from sekd.analysis.estimates import Estimate
 
 Value: TypeAlias = str | int | float | Estimate | None
+"""An int is shown as a whole number, a float and an Estimate with the digits of their column."""
 
 
 @dataclass(frozen=True)
@@ -20,29 +21,36 @@ class Column:
         key: its name for a machine, as ``metrics.json`` has it.
         heading: its name for a person.
         has_interval: a person is shown the interval too; a machine always is.
-        digits: after the point.
-        is_signed: a plus is shown too.
-        is_probability: one too small for the digits is shown as such, never as zero.
-        labels: what a person is shown for a text.
+        digits: the number of digits after the point.
+        interval_digits: the same for the ends of an interval.
+        is_significant: both count significant digits instead.
+        is_signed: a plus sign is shown too.
+        is_probability: a value that is too small for the digits is shown as such, never as zero.
+        is_text: the column is aligned to the left, as names are.
+        labels: what a person is shown instead of a text.
     """
 
     key: str
     heading: str
     has_interval: bool = False
     digits: int = 1
+    interval_digits: int = 1
+    is_significant: bool = False
     is_signed: bool = False
     is_probability: bool = False
+    is_text: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table; its first ``num_names`` columns say what a row is about.
+    """One table.
 
     Attributes:
-        name: of its files.
+        name: the name of its files.
         title: one line; units included.
-        groups: number of rows in each group of rows that belong together.
+        num_names: the number of first columns that say what a row is about.
+        groups: the number of rows in each group of rows that belong together.
     """
 
     name: str
@@ -54,24 +62,29 @@ class Table:
 
     @property
     def has_figures(self) -> bool:
-        """Whether there is anything beside names."""
+        """There is a row, and a column beside those of names."""
         return bool(self.rows) and len(self.columns) > self.num_names
 
     @property
-    def grouped(self) -> Iterator[Sequence[Sequence[Value]]]:
+    def grouped_rows(self) -> Iterator[Sequence[Sequence[Value]]]:
         """The rows of each group."""
-        rows = iter(self.rows)
+        start = 0
         for size in self.groups:
-            yield list(islice(rows, size))
+            yield self.rows[start : start + size]
+            start += size
 
     @property
-    def control(self) -> int | None:
+    def control_index(self) -> int | None:
         """Index of the column that names a row's control, if there is one."""
         keys = [column.key for column in self.columns]
         return keys.index("control") if "control" in keys else None
 
-    def shrunk(self) -> Table:
-        """Without the columns that no row fills."""
+    def is_left_aligned(self, index: int) -> bool:
+        """Whether a column holds names or other text."""
+        return index < self.num_names or self.columns[index].is_text
+
+    def without_empty_columns(self) -> Table:
+        """Return the table without the columns that no row fills."""
         kept = [
             index
             for index in range(len(self.columns))
@@ -85,6 +98,6 @@ class Table:
         )
 
 
-def group_sizes(groups: Iterable[object]) -> list[int]:
-    """How many rows in a row are of one group."""
-    return [len(list(each)) for _, each in groupby(groups)]
+def count_groups(keys: Iterable[object]) -> list[int]:
+    """Return the number of rows in each run of rows with the same key."""
+    return [len(list(run)) for _, run in groupby(keys)]

@@ -1,271 +1,351 @@
-"""The report's tables, each built once and written in every format by :mod:`.formats`."""
+"""The report's tables, each built once and written in every format by :mod:`.writers`.
+
+To add a table, add its builder to :data:`REPORT_TABLES`. A run's report then has its files, and the
+page shows it in the section that the entry names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from sekd.analysis.results import NO_ERROR, CellKey, CellResult, Evaluation
-from sekd.data.predictions import NO_CONTROL
-from sekd.report.table import Column, Table, Value, group_sizes
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cells import CellResult
+from sekd.analysis.cost import COST_KEYS, RelativeCost
+from sekd.analysis.diagnosis import NO_ERROR
+from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
+from sekd.analysis.results import Evaluation
+from sekd.report.table import Column, Table, Value, count_groups
 
-Ranks: TypeAlias = Mapping[str, Mapping[int, str]]
-"""Dataset -> level -> what it is called."""
+OPTIONS_ALONE = "options alone"
+"""What the control ``taxonomy`` is called in the report."""
+
+_Figure: TypeAlias = tuple[Column, Callable[[CellResult], Value]]
+"""A column, and what it shows of a cell."""
+
+_TITLES = {metric.key: metric.title for metric in (*PATH_METRICS, *LEVEL_METRICS)}
+_MAIN_METRICS = ("hca", "leaf_accuracy", "parse_failure_rate")
+PART_METRICS = [metric.key for metric in PATH_METRICS if metric.key not in _MAIN_METRICS]
+"""Metrics that judge a path in part."""
 
 
-def cells_table(cells: Iterable[CellResult], ranks: Ranks) -> Table:
-    """Every cell, a control right below the cell that it qualifies."""
-    cells, headings = list(cells), level_headings(ranks)
-    cost = "; cost: tokens, in joint passes" * any(cell.joint_passes("tokens") for cell in cells)
-    return _table(
+def cells_table(evaluation: Evaluation) -> Table:
+    """Show every cell, a control right below the cell that it qualifies."""
+    cells = cells_with_controls(evaluation)
+    title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
+    if any(_relative_tokens(cell) for cell in cells):
+        title += "; cost: tokens, in joint passes"
+    return _table_of_cells(
         "cells",
-        f"Accuracy in percent; HCA: the whole path is right, with its 95 % interval{cost}",
+        title,
         [
-            Column("hca", "HCA", has_interval=True),
-            Column("leaf_accuracy", "leaf"),
-            *(Column(f"level_accuracy_{level}", name) for level, name in headings.items()),
-            Column("parse_failure_rate", "unparsed"),
-            Column("relative_tokens", "cost"),
-            Column("num_samples", "n"),
+            (Column("hca", _TITLES["hca"], has_interval=True), _rate("hca")),
+            _metric_figure("leaf_accuracy"),
+            *(
+                (Column(f"level_accuracy_{level}", rank), _level_rate("level_accuracy", level))
+                for level, rank in level_headings(evaluation).items()
+            ),
+            _metric_figure("parse_failure_rate"),
+            (Column("relative_tokens", "cost"), _relative_tokens),
+            (Column("num_samples", "n"), lambda cell: cell.num_samples),
         ],
         cells,
-        lambda cell: [
-            cell.rate("hca"),
-            cell.rate("leaf_accuracy"),
-            *(cell.by_level("level_accuracy").get(level) for level in headings),
-            cell.rate("parse_failure_rate"),
-            cell.joint_passes("tokens"),
-            cell.num_samples,
-        ],
     )
 
 
-_PATH_METRICS = {
-    "por": "POR",
-    "tor": "TOR",
-    "spor_prefix": "S-POR prefix",
-    "spor_run": "S-POR run",
-    "dwpa": "DWPA",
-    "tice": "TICE",
-}
+def differences_table(evaluation: Evaluation) -> Table:
+    """Show cells side by side on the same images."""
+    metrics = ("hca", "leaf_accuracy", "tice")
+    rows: list[list[Value]] = []
+    for comparison in evaluation.comparisons:
+        paired = comparison.paired
+        rows.append(
+            [
+                comparison.a.dataset,
+                str(comparison.a),
+                str(comparison.b),
+                *(paired.differences.rate(metric) for metric in metrics),
+                paired.whole_path.mcnemar.p_value,
+            ]
+        )
+    names = [Column("dataset", "dataset"), Column("a", "first"), Column("b", "minus")]
+    differences = [
+        Column(metric, _TITLES[metric], has_interval=True, is_signed=True) for metric in metrics
+    ]
+    p_value = Column("mcnemar_p", "McNemar p", digits=4, is_probability=True)
+    return Table(
+        name="differences",
+        title="Paired differences on the same images, in percentage points, with 95 % intervals",
+        columns=[*names, *differences, p_value],
+        num_names=len(names),
+        rows=rows,
+        groups=count_groups(row[0] for row in rows),
+    ).without_empty_columns()
 
 
-def path_metrics_table(cells: Iterable[CellResult]) -> Table:
-    """The metrics that judge a path in part."""
-    return _table(
+def part_metrics_table(evaluation: Evaluation) -> Table:
+    """Show the metrics that judge a path in part."""
+    return _table_of_cells(
         "path_metrics",
         "Metrics that judge a path in part, in percent",
-        [Column(key, heading) for key, heading in _PATH_METRICS.items()],
-        cells,
-        lambda cell: [cell.rate(key) for key in _PATH_METRICS],
+        [_metric_figure(metric) for metric in PART_METRICS],
+        cells_with_controls(evaluation),
     )
 
 
-def levels_table(cells: Iterable[CellResult], ranks: Ranks) -> Table:
-    """Accuracy by level, and the same where the level above is right and where it is wrong."""
-    headings = level_headings(ranks)
-    metrics = {
-        "accuracy_given_parent_correct": "parent right",
-        "accuracy_given_parent_wrong": "parent wrong",
-    }
-    return _table(
+def levels_table(evaluation: Evaluation) -> Table:
+    """Show accuracy by level where the level above is right, and where it is wrong."""
+    conditional = [metric.key for metric in LEVEL_METRICS if metric.needs_parent]
+    return _table_of_cells(
         "levels",
         "Accuracy in percent where the level above is right, and where it is wrong",
         [
-            Column(f"{key}_{level}", f"{name}, {heading}")
-            for level, name in headings.items()
+            (
+                Column(f"{metric}_{level}", f"{rank}, {_TITLES[metric]}"),
+                _level_rate(metric, level),
+            )
+            for level, rank in level_headings(evaluation).items()
             if level > 1
-            for key, heading in metrics.items()
+            for metric in conditional
         ],
-        cells,
-        lambda cell: [
-            cell.by_level(key).get(level) for level in headings if level > 1 for key in metrics
-        ],
+        cells_with_controls(evaluation),
     )
 
 
-_COSTS = (
-    Column("calls", "calls", digits=2),
-    Column("prefill_tokens", "tokens read"),
-    Column("cached_tokens", "found in a cache"),
-    Column("decode_tokens", "tokens written"),
-    Column("seconds", "seconds", digits=4),
-)
-
-
-def cost_table(cells: Iterable[CellResult]) -> Table:
-    """What one image costs."""
-    return _table(
-        "cost",
-        "Cost of one image (means); the last two in joint passes of the same model",
-        [
-            *_COSTS,
-            Column("relative_tokens", "tokens, relative", digits=2),
-            Column("relative_seconds", "seconds, relative", digits=2),
-        ],
-        cells,
-        lambda cell: [
-            *(cell.cost(column.key) for column in _COSTS),
-            cell.joint_passes("tokens"),
-            cell.joint_passes("seconds"),
-        ],
-    )
-
-
-def first_error_table(cells: Iterable[CellResult], ranks: Ranks) -> Table:
-    """Where paths leave the right one."""
-    headings = {**level_headings(ranks), NO_ERROR: "no error"}
-    return _table(
+def first_error_table(evaluation: Evaluation) -> Table:
+    """Show at which level paths leave the right one."""
+    levels = [
+        (Column(f"first_error_{level}", rank), _first_error_share(level))
+        for level, rank in level_headings(evaluation).items()
+    ]
+    no_error = (Column("first_error_none", "no error"), _first_error_share(NO_ERROR))
+    return _table_of_cells(
         "first_error",
         "The first wrong level, in percent of the images",
-        [
-            Column(f"first_error_{'none' if level == NO_ERROR else level}", name)
-            for level, name in headings.items()
-        ],
-        cells,
-        lambda cell: [cell.first_error.get(level) for level in headings],
+        [*levels, no_error],
+        cells_with_controls(evaluation),
     )
 
 
-def calibration_table(cells: Iterable[CellResult]) -> Table:
-    """How far stated confidence is from accuracy."""
-    return _table(
+def calibration_table(evaluation: Evaluation) -> Table:
+    """Show how far the stated confidence is from the accuracy."""
+    return _table_of_cells(
         "calibration",
         "Expected calibration error over all levels, in percentage points",
-        [Column("ece", "ECE")],
-        cells,
-        lambda cell: [cell.ece],
+        [(Column("ece", "ECE"), _expected_calibration_error)],
+        cells_with_controls(evaluation),
     )
 
 
 _NUM_CONFUSIONS = 5
 
 
-def confusions_table(results: Evaluation) -> Table:
-    """The most frequent mistakes of every cell."""
+def confusions_table(evaluation: Evaluation) -> Table:
+    """Show the most frequent mistakes of every cell."""
     rows: list[list[Value]] = [
-        [*cell.key[:3], results.rank(cell.key.dataset, each["level"]),
-         each["truth_name"], each["prediction_name"], each["count"], each["share"]]
-        for cell in results.plain_cells
-        for each in cell.confusions[:_NUM_CONFUSIONS]
-    ]  # fmt: skip
-    names = ("dataset", "model", "paradigm", "level", "truth", "prediction")
-    headings = [*names[:-1], "taken for"]
-    return Table(
-        "confusions",
-        f"The {_NUM_CONFUSIONS} most frequent mistakes of each cell",
         [
-            *map(Column, names, headings),
-            Column("count", "times"),
-            Column("share", "% of that truth"),
-        ],
-        len(names),
-        rows,
-        group_sizes(row[:3] for row in rows),
+            cell.key.dataset,
+            cell.key.model,
+            cell.key.paradigm,
+            evaluation.rank(cell.key.dataset, pair.level),
+            pair.truth_name,
+            pair.prediction_name,
+            pair.count,
+            pair.share,
+        ]
+        for cell in evaluation.plain_cells
+        for pair in cell.diagnosis.most_confused[:_NUM_CONFUSIONS]
+    ]
+    names = [Column(name, name) for name in ("dataset", "model", "paradigm", "level", "truth")]
+    names.append(Column("prediction", "taken for"))
+    return Table(
+        name="confusions",
+        title=f"The {_NUM_CONFUSIONS} most frequent mistakes of each cell",
+        columns=[*names, Column("count", "times"), Column("share", "% of that truth")],
+        num_names=len(names),
+        rows=rows,
+        groups=count_groups(row[:3] for row in rows),
     )
 
 
-def differences_table(results: Evaluation) -> Table:
-    """Cells side by side on the same images."""
-    shown = {"hca": "HCA", "leaf_accuracy": "leaf", "tice": "TICE"}
-    rows: list[list[Value]] = [
+def cost_table(evaluation: Evaluation) -> Table:
+    """Show what one image costs, without a control."""
+    columns = {
+        "calls": Column("calls", "calls", digits=2),
+        "prefill_tokens": Column("prefill_tokens", "tokens read"),
+        "cached_tokens": Column("cached_tokens", "found in a cache"),
+        "decode_tokens": Column("decode_tokens", "tokens written"),
+        "seconds": Column("seconds", "seconds", digits=4),
+    }
+    return _table_of_cells(
+        "cost",
+        "Cost of one image (means); the last two columns in joint passes of the same model",
         [
-            each.a.dataset,
-            cell_label(each.a),
-            cell_label(each.b),
-            *map(each.differences.get, shown),
-            each.p_value,
-        ]
-        for each in results.comparisons
-    ]
-    columns = [
-        Column(key, heading, has_interval=True, is_signed=True) for key, heading in shown.items()
-    ]
-    columns.append(Column("mcnemar_p", "McNemar p", digits=4, is_probability=True))
-    names = [Column("dataset", "dataset"), Column("a", "first"), Column("b", "minus")]
+            *((columns[key], _cost(key)) for key in COST_KEYS),
+            (Column("relative_tokens", "tokens, relative", digits=2), _relative_tokens),
+            (Column("relative_seconds", "seconds, relative", digits=2), _relative_seconds),
+        ],
+        evaluation.plain_cells,
+    )
+
+
+def controls_table(evaluation: Evaluation) -> Table:
+    """Show the HCA of each controlled cell without a control and under its controls."""
+    controls = list(dict.fromkeys(key.control for key in evaluation.cells if key.is_controlled))
+    rows: list[list[Value]] = []
+    for cell in evaluation.plain_cells:
+        key = cell.key
+        by_control = {
+            controlled.key.control: controlled.rate("hca")
+            for controlled in evaluation.controls_of(key)
+        }
+        options_alone = evaluation.options_alone(key.dataset)
+        if by_control or options_alone:
+            controlled_rates = [by_control.get(control) for control in controls]
+            names = [key.dataset, key.model, key.paradigm]
+            rows.append([*names, cell.rate("hca"), *controlled_rates, options_alone])
+    columns = [Column(name, name) for name in ("dataset", "model", "paradigm")]
+    columns.append(Column("hca", "plain", has_interval=True))
+    columns += [Column(f"hca_{name}", name, has_interval=True) for name in controls]
+    columns.append(Column("hca_options_alone", OPTIONS_ALONE))
     return Table(
-        "differences",
-        "Paired differences on the same images, in percentage points, with 95 % intervals",
-        [*names, *columns],
-        len(names),
-        rows,
-        group_sizes(row[0] for row in rows),
-    ).shrunk()
+        name="controls",
+        title="HCA in percent, plain and under controls, with 95 % intervals",
+        columns=columns,
+        num_names=3,
+        rows=rows,
+        groups=count_groups(row[:2] for row in rows),
+    ).without_empty_columns()
 
 
-def all_tables(results: Evaluation) -> list[Table]:
-    """Every table but that of the controls; those without figures too."""
-    cells = in_order(results)
-    return [
-        cells_table(cells, results.ranks),
-        differences_table(results),
-        path_metrics_table(cells),
-        levels_table(cells, results.ranks),
-        first_error_table(cells, results.ranks),
-        calibration_table(cells),
-        confusions_table(results),
-        cost_table(results.plain_cells),
-    ]
+@dataclass(frozen=True)
+class ReportTable:
+    """An entry of :data:`REPORT_TABLES`.
+
+    Attributes:
+        build: makes the table; a table without figures is left out of the report.
+        section: id of the section of the page in which the table can be unfolded; empty for a
+            table that the page shows unfolded at a place of its own, or not at all.
+        summary: what a reader clicks to unfold it.
+    """
+
+    build: Callable[[Evaluation], Table]
+    section: str = ""
+    summary: str = ""
 
 
-def in_order(results: Evaluation) -> list[CellResult]:
-    """Cells by dataset, model and paradigm as evaluated, each with its controls behind it."""
-    first_seen = {key._replace(control=NO_CONTROL): None for key in results.cells}
-    datasets, models = results.datasets, results.models
-    place = {key: index for index, key in enumerate(first_seen)}
+REPORT_TABLES: Sequence[ReportTable] = (
+    ReportTable(cells_table),
+    ReportTable(differences_table),
+    ReportTable(part_metrics_table, section="origin", summary="All path metrics"),
+    ReportTable(levels_table, section="depth", summary="By-level figures"),
+    ReportTable(first_error_table, section="first-error", summary="Figures"),
+    ReportTable(calibration_table),
+    ReportTable(confusions_table, section="agreement", summary="Which node is taken for which"),
+    ReportTable(cost_table),
+    ReportTable(controls_table),
+)
+"""Every table of the report."""
 
-    def rank(cell: CellResult) -> tuple[int, int, int, bool]:
+
+def cells_with_controls(evaluation: Evaluation) -> list[CellResult]:
+    """Return cells by dataset, model and paradigm as evaluated, each before its controls."""
+    datasets, models = evaluation.datasets, evaluation.models
+    uncontrolled = list(dict.fromkeys(key.uncontrolled for key in evaluation.cells))
+
+    def sort_key(cell: CellResult) -> tuple[int, int, int, bool]:
         key = cell.key
         return (
             datasets.index(key.dataset),
             models.index(key.model),
-            place[key._replace(control=NO_CONTROL)],
-            key.control != NO_CONTROL,
+            uncontrolled.index(key.uncontrolled),
+            key.is_controlled,
         )
 
-    return sorted(results.cells.values(), key=rank)
+    return sorted(evaluation.cells.values(), key=sort_key)
 
 
-def cell_label(key: CellKey) -> str:
-    """A cell in words, its dataset left out: "student, joint (blind)"."""
-    control = "" if key.control == NO_CONTROL else f" ({key.control})"
-    return f"{key.model}, {key.paradigm}{control}"
+def level_headings(evaluation: Evaluation) -> dict[int, str]:
+    """Return level -> its rank where all datasets agree on it, else "L1" and so on."""
+    ranks: dict[int, set[str]] = {}
+    for levels in evaluation.ranks.values():
+        for level, rank in levels.items():
+            ranks.setdefault(level, set()).add(rank)
+    return {
+        level: ranks[level].pop() if len(ranks[level]) == 1 else f"L{level}"
+        for level in sorted(ranks)
+    }
 
 
-def level_headings(ranks: Ranks) -> dict[int, str]:
-    """Level -> its name where all datasets agree on it, else "L1" and so on."""
-    levels = sorted({level for names in ranks.values() for level in names})
-    names = {level: {each[level] for each in ranks.values() if level in each} for level in levels}
-    return {level: names[level].pop() if len(names[level]) == 1 else f"L{level}" for level in names}
+def _rate(metric: str) -> Callable[[CellResult], Value]:
+    return lambda cell: cell.rate(metric)
 
 
-def _table(
-    name: str,
-    title: str,
-    columns: Sequence[Column],
-    cells: Iterable[CellResult],
-    figures: Callable[[CellResult], Sequence[Value]],
+def _level_rate(metric: str, level: int) -> Callable[[CellResult], Value]:
+    return lambda cell: cell.by_level(metric).get(level)
+
+
+def _metric_figure(metric: str) -> _Figure:
+    return Column(metric, _TITLES[metric]), _rate(metric)
+
+
+def _cost(key: str) -> Callable[[CellResult], Value]:
+    return lambda cell: None if cell.cost is None else getattr(cell.cost, key)
+
+
+def _relative_cost(cell: CellResult) -> RelativeCost | None:
+    return None if cell.cost is None else cell.cost.relative_to_joint
+
+
+def _relative_tokens(cell: CellResult) -> Value:
+    relative = _relative_cost(cell)
+    return None if relative is None else relative.tokens
+
+
+def _relative_seconds(cell: CellResult) -> Value:
+    relative = _relative_cost(cell)
+    return None if relative is None else relative.seconds
+
+
+def _first_error_share(level: int) -> Callable[[CellResult], Value]:
+    def share(cell: CellResult) -> Value:
+        first_error = cell.diagnosis.first_error.get(level)
+        return None if first_error is None else first_error.share
+
+    return share
+
+
+def _expected_calibration_error(cell: CellResult) -> Value:
+    calibration = cell.diagnosis.calibration
+    return None if calibration is None else calibration.all.ece
+
+
+def _table_of_cells(
+    name: str, title: str, figures: Sequence[_Figure], cells: Iterable[CellResult]
 ) -> Table:
+    """Make a table with one row per cell; cells without any figure are left out."""
     keys: list[CellKey] = []
     rows: list[Sequence[Value]] = []
-    labels = {}
+    labels: dict[str, str] = {}
     for cell in cells:
-        values = figures(cell)
+        key = cell.key
+        values = [value_of(cell) for _, value_of in figures]
         if any(value is not None for value in values):
-            keys.append(cell.key)
-            control = "" if cell.key.control == NO_CONTROL else cell.key.control
-            rows.append([*cell.key[:3], control, *values])
+            keys.append(key)
+            control = key.control if key.is_controlled else ""
+            rows.append([key.dataset, key.model, key.paradigm, control, *values])
             if cell.is_zero_shot:
-                labels[cell.key.dataset] = f"{cell.key.dataset} (zero-shot)"
+                labels[key.dataset] = f"{key.dataset} (zero-shot)"
     names = [
         Column("dataset", "dataset", labels=labels),
         *(Column(name, name) for name in ("model", "paradigm", "control")),
     ]
     return Table(
-        name,
-        title,
-        [*names, *columns],
-        len(names),
-        rows,
-        group_sizes((key.dataset, key.model) for key in keys),
-    ).shrunk()
+        name=name,
+        title=title,
+        columns=[*names, *(column for column, _ in figures)],
+        num_names=len(names),
+        rows=rows,
+        groups=count_groups((key.dataset, key.model) for key in keys),
+    ).without_empty_columns()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sekd.config import RunConfig
@@ -17,65 +17,80 @@ from sekd.report.cases import Case
 logger = logging.getLogger(__name__)
 
 MAX_SIDE = 256
-"""Pixels of the longer side; a smaller image stays as it is."""
+"""Pixels of the longer side; a smaller image keeps its size."""
 MAX_BYTES = 3_000_000
-"""Of all thumbnails together, before they are encoded as text."""
+"""Limit for all thumbnails together, before they are encoded as text."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """``uri`` is empty where there is nothing to show, and ``reason`` says why."""
+    """A small image, or the reason why there is none.
+
+    Attributes:
+        uri: a data URI; empty where there is no image.
+        num_bytes: the size of the image, before it was encoded as text.
+    """
 
     uri: str = ""
     width: int = 0
     height: int = 0
+    num_bytes: int = 0
     reason: str = ""
 
 
-def thumbnails(
+def make_thumbnails(
     cases: Iterable[Case], config: RunConfig | None
 ) -> Mapping[tuple[str, str], Thumbnail]:
-    """(dataset, sample id) -> its picture; a file that cannot be read any more is no error."""
+    """Return (dataset, sample id) -> thumbnail; an image that cannot be read is no error."""
     by_dataset: dict[str, list[str]] = {}
     for case in cases:
         by_dataset.setdefault(case.dataset, []).append(case.sample_id)
-    found: dict[tuple[str, str], Thumbnail] = {}
+    thumbnails: dict[tuple[str, str], Thumbnail] = {}
     num_bytes = 0
-    for dataset, ids in by_dataset.items():
-        try:
-            samples = _samples(dataset, ids, config)
-        except (ConfigError, OSError) as error:
-            logger.warning("%s: the report goes without its pictures: %s", dataset, error)
-            found |= {(dataset, each): Thumbnail(reason="dataset not found") for each in ids}
-            continue
-        for sample_id in ids:
-            sample = samples.get(sample_id)
-            if sample is None:
-                found[dataset, sample_id] = Thumbnail(reason="not in the dataset any more")
+    for dataset, sample_ids in by_dataset.items():
+        samples = _load_samples(dataset, sample_ids, config)
+        for sample_id in sample_ids:
+            if samples is None:
+                thumbnail = Thumbnail(reason="dataset not found")
+            elif sample_id not in samples:
+                thumbnail = Thumbnail(reason="not in the dataset any more")
             elif num_bytes >= MAX_BYTES:
-                found[dataset, sample_id] = Thumbnail(reason="left out to keep the page small")
+                thumbnail = Thumbnail(reason="left out to keep the page small")
             else:
-                size, found[dataset, sample_id] = _thumbnail(sample)
-                num_bytes += size
-    return found
+                thumbnail = _make_thumbnail(samples[sample_id])
+            num_bytes += thumbnail.num_bytes
+            thumbnails[dataset, sample_id] = thumbnail
+    return thumbnails
 
 
-def _samples(name: str, ids: Iterable[str], config: RunConfig | None) -> dict[str, Sample]:
-    if config is None:
-        raise ConfigError("no config that can be read")
-    samples = Dataset.load(name, config.dataset(name, "the evaluation")).samples
-    return {sample.id: sample for sample in samples.any_named(ids)}
+def _load_samples(
+    name: str, sample_ids: Sequence[str], config: RunConfig | None
+) -> dict[str, Sample] | None:
+    """Return sample id -> sample; ``None``, with a warning, if the dataset cannot be loaded."""
+    try:
+        if config is None:
+            raise ConfigError("no config that can be read")
+        samples = Dataset.load(name, config.dataset(name, "the evaluation")).samples
+        return {sample.id: sample for sample in samples.any_named(sample_ids)}
+    except (ConfigError, OSError) as error:
+        logger.warning("%s: the report is written without its images: %s", name, error)
+        return None
 
 
-def _thumbnail(sample: Sample) -> tuple[int, Thumbnail]:
+def _make_thumbnail(sample: Sample) -> Thumbnail:
     try:
         image = read_image(sample.image)
     except SampleError as error:
-        logger.warning("%s: shown without its picture: %s", sample.id, error)
-        return 0, Thumbnail(reason="cannot be read any more")
+        logger.warning("%s: shown without its image: %s", sample.id, error)
+        return Thumbnail(reason="cannot be read any more")
     image.thumbnail((MAX_SIDE, MAX_SIDE))
-    content = io.BytesIO()
-    image.save(content, "WEBP", quality=75)
-    encoded = base64.b64encode(content.getvalue()).decode()
-    width, height = image.size
-    return len(content.getvalue()), Thumbnail(f"data:image/webp;base64,{encoded}", width, height)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    content = buffer.getvalue()
+    encoded = base64.b64encode(content).decode()
+    return Thumbnail(
+        uri=f"data:image/webp;base64,{encoded}",
+        width=image.width,
+        height=image.height,
+        num_bytes=len(content),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,13 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from sekd.config import ModelSpec
 from sekd.data.questions import LETTERS
 from sekd.data.signals import (
+    ANSWERS,
+    STATE_ROWS,
+    STATES,
+    TRANSCRIPTS,
     StateRow,
     TeacherAnswer,
     TeacherSample,
@@ -20,7 +27,12 @@ from sekd.data.signals import (
     TeacherTranscript,
     read_state_rows,
 )
+from sekd.errors import ConfigError
+from sekd.io.locations import Location
+from sekd.models.loading import load_processor
 from sekd.models.states import StateFile
+from sekd.pipeline.manifest import find_done_files
+from sekd.pipeline.stage import newest_first
 from sekd.report.inspect.views import (
     LevelSummary,
     OptionView,
@@ -167,3 +179,69 @@ def _summarize_level(level: int, columns: Mapping[str, NDArray[Any]]) -> LevelSu
         num_prompt_tokens=float(columns["num_prompt_tokens"].mean()),
         num_cached_tokens=float(columns["num_cached_tokens"].mean()),
     )
+
+
+class TeacherAnswers:
+    """The newest answers of a run, and the states that belong to them.
+
+    Only shards that are done are read; the run need not be finished.
+
+    Raises:
+        ConfigError: if the run has no shard of answers that is done.
+    """
+
+    def __init__(self, run: Location) -> None:
+        started = (
+            (directory, fields, find_done_files(directory, TRANSCRIPTS, ANSWERS))
+            for directory, fields in newest_first(run / "answers")
+        )
+        newest = next((each for each in started if each[2]), None)
+        if newest is None:
+            raise ConfigError(f"{run}: no shard of answers is done; run sekd elicit first")
+        self._directory, self._fields, self._answers = newest
+        self._states = self._find_states(run)
+        self._decode: Decode | None = None
+
+    def _find_states(self, run: Location) -> Mapping[int, Sequence[Path]]:
+        """Return shard -> its two files of states."""
+        for directory, fields in newest_first(run / "states"):
+            answers_directory = str(fields["answers"]["fingerprint"])[:16]
+            if answers_directory == self._directory.name:
+                return find_done_files(directory, STATES, STATE_ROWS)
+        return {}
+
+    def overview(self, num_least: int = 10) -> RunView:
+        """Summarize all levels.
+
+        Args:
+            num_least: number of samples to name, the least confident first.
+        """
+        shards = [TeacherShard(*files) for files in self._answers.values()]
+        return view_run(str(self._directory), shards, num_least)
+
+    def sample(self, sample_id: str) -> SampleView:
+        """Show one sample. The first call loads the model's tokenizer.
+
+        Raises:
+            ConfigError: if the sample is not among those that are done.
+        """
+        known: list[str] = []
+        for index, files in self._answers.items():
+            shard = TeacherShard(*files)
+            if sample_id in shard.sample_ids:
+                states = StateLookup(*self._states[index]) if index in self._states else None
+                sample = shard[shard.sample_ids.index(sample_id)]
+                return view_sample(sample, states, self._decoder())
+            known += shard.sample_ids
+        near = difflib.get_close_matches(sample_id, known, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"no sample {sample_id!r} among the {len(known)} that are done; did you mean {near[0]}?"
+        )
+
+    def _decoder(self) -> Decode:
+        """Return the decoding of the model's tokenizer, with special tokens shown."""
+        if self._decode is None:
+            spec = ModelSpec.model_validate_json(json.dumps(self._fields["spec"]["model"]))
+            tokenizer = load_processor(spec).tokenizer
+            self._decode = lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))
+        return self._decode

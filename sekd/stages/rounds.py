@@ -1,20 +1,23 @@
-"""Rounds: the student becomes the teacher, and again."""
+"""Rounds: the student becomes the teacher of the next student."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from sekd.analysis.gains import gain_of
+from sekd.analysis.cells import CellRows
+from sekd.analysis.rounds import RoundResult, best_round, measure_gain
 from sekd.config import BASE, STUDENT, RunConfig, write_resolved
 from sekd.io.files import write_atomically
+from sekd.io.locations import Location
 from sekd.models.loading import free_memory
-from sekd.report.formats import interval_text, number, to_markdown
-from sekd.report.rounds import Round, best_of, rounds_table
-from sekd.report.table import Table
+from sekd.report.formats import format_interval, format_number
+from sekd.report.rounds import rounds_table
+from sekd.report.writers import to_markdown
 from sekd.stages.distill.run import run_distillation
 from sekd.stages.elicit.run import run_elicitation
 from sekd.stages.evaluate.run import check_evaluation, run_evaluation
@@ -22,11 +25,91 @@ from sekd.stages.evaluate.run import check_evaluation, run_evaluation
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RoundsResult:
+    """All finished rounds.
+
+    Attributes:
+        rounds: in order; the first is round 0, the base, where rounds are evaluated.
+    """
+
+    rounds: Sequence[RoundResult]
+
+    @property
+    def best(self) -> RoundResult:
+        """The round whose student is the result."""
+        return best_round(self.rounds)
+
+    @property
+    def stopped(self) -> str:
+        """One line on why the last round is the last."""
+        last = self.rounds[-1]
+        if last.gain is None or not last.gain.is_noise:
+            return f"round {last.number} is the last that the config's key rounds asks for"
+        pooled = last.gain.pooled
+        points = format_number(pooled.value, is_signed=True)
+        interval = format_interval(pooled, is_signed=True)
+        return (
+            f"stopped: the gain of round {last.number}, {points} points ({interval}), is within "
+            f"noise; the best is round {self.best.number}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``rounds.json``."""
+        best = self.best
+        return {
+            "rounds": [finished.to_json() for finished in self.rounds],
+            "best": best.number,
+            "adapter": str(best.adapter) if best.adapter else None,
+            "stopped": self.stopped,
+        }
+
+
+def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> RoundsResult:
+    """Elicit, distill and evaluate in turns, until a round gains nothing or all are done.
+
+    Stages that are finished are not run again. Writes ``rounds.json`` and ``rounds.md`` into the
+    run's folder ``rounds``.
+
+    Raises:
+        ConfigError: if joint answers are not to be evaluated, and as the stages do.
+        IncompleteError: shards of a stage are left.
+    """
+    if config.evaluate.datasets:
+        check_evaluation(config)
+    finished: list[RoundResult] = []
+    adapter: Path | None = None
+    before: Sequence[CellRows] = ()  # the cells of the round before, or of the base
+    for number in range(1, config.rounds + 1):
+        logger.info("rounds: %d of %d at most", number, config.rounds)
+        own_config = round_config(config, number, adapter)
+        adapter = _run_round(own_config, retry_failed=retry_failed)
+        if not config.evaluate.datasets:
+            finished.append(RoundResult.of(number, adapter, None, None))
+            continue
+        # Under the run's config, so that the rounds share the cells of the base.
+        evaluated = run_evaluation(config, adapter, own_config.run_dir, retry_failed=retry_failed)
+        evaluation, cells = evaluated.evaluation, evaluated.cells
+        if number == 1:
+            finished.append(RoundResult.of(0, None, evaluation, None))
+            gain = measure_gain(cells, cells, BASE, config.evaluate)
+        else:
+            gain = measure_gain(cells, before, STUDENT, config.evaluate)
+        finished.append(RoundResult.of(number, adapter, evaluation, gain))
+        if gain.is_noise:
+            break
+        before = cells
+    result = RoundsResult(finished)
+    _write_rounds(result, config.run_dir / "rounds")
+    return result
+
+
 def round_config(config: RunConfig, number: int, adapter: Path | None) -> RunConfig:
-    """The config of one round, counted from 1; the first is that of the run itself.
+    """Return the config of one round, counted from 1; the first is that of the run itself.
 
     Args:
-        adapter: of the student of the round before, which answers now and is trained further.
+        adapter: of the student of the round before, which is now the teacher and is trained
+            further.
     """
     if number == 1:
         return config
@@ -40,68 +123,17 @@ def round_config(config: RunConfig, number: int, adapter: Path | None) -> RunCon
     )
 
 
-class Alternated(NamedTuple):
-    """What ``rounds.json`` holds, and the table of ``rounds.md``."""
-
-    content: dict[str, Any]
-    table: Table
-
-
-def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> Alternated:
-    """Round after round; what is left where a stage could not be finished.
-
-    Raises:
-        ConfigError: what a stage raises, and if joint answers are not to be evaluated.
-        IncompleteError: shards of a stage are left.
-    """
-
-    if config.evaluate.datasets:
-        check_evaluation(config)
-    done: list[Round] = []
-    adapter, before = None, None
-    for round_number in range(1, config.rounds + 1):
-        logger.info("rounds: %d of %d at most", round_number, config.rounds)
-        own = round_config(config, round_number, adapter)
-        write_resolved(own, own.run_dir / "evaluate.config.yaml")  # where sekd report looks
-        run_elicitation(own, retry_failed=retry_failed)
-        adapter = run_distillation(own)
-        free_memory()
-        if not config.evaluate.datasets:
-            done.append(Round.of(round_number, adapter, None, None))
-            continue
-        # Under the run's config, so that the rounds share the cells of the base.
-        evaluated = run_evaluation(config, adapter, own.run_dir, retry_failed=retry_failed)
-        if before is None:
-            done.append(Round.of(0, None, evaluated.figures, None))
-            before, name = evaluated.results, BASE
-        gain = gain_of(evaluated.results, before, name, config.evaluate)
-        done.append(Round.of(round_number, adapter, evaluated.figures, gain))
-        before, name = evaluated.results, STUDENT
-        if gain.is_noise:
-            break
-    return _written(config, done)
+def _run_round(config: RunConfig, *, retry_failed: bool) -> Path:
+    """Elicit and distill; return the student's adapter."""
+    write_resolved(config, config.run_dir / "evaluate.config.yaml")  # where sekd report looks
+    run_elicitation(config, retry_failed=retry_failed)
+    adapter = run_distillation(config)
+    free_memory()
+    return adapter
 
 
-def _written(config: RunConfig, done: Sequence[Round]) -> Alternated:
-    """The table and why it ends there, also in the run's folder of the rounds."""
-
-    last, best = done[-1], best_of(done)
-    stopped = f"round {last.number} is the last that the config's key rounds asks for"
-    if last.gain and last.gain.is_noise:
-        pooled = last.gain.pooled
-        stopped = (
-            f"stopped: the gain of round {last.number}, {number(pooled.value, signed=True)} "
-            f"points ({interval_text(pooled, signed=True)}), is within noise; the best is round "
-            f"{best.number}"
-        )
-    table = rounds_table(done)
-    content = {
-        "rounds": [each.to_json() for each in done],
-        "best": best.number,
-        "adapter": str(best.adapter) if best.adapter else None,
-        "stopped": stopped,
-    }
-    folder = config.run_dir / "rounds"
-    write_atomically(folder / "rounds.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(folder / "rounds.md", f"{table.title}\n\n{to_markdown(table)}\n{stopped}\n")
-    return Alternated(content, table)
+def _write_rounds(result: RoundsResult, folder: Location) -> None:
+    table = rounds_table(result.rounds)
+    text = f"{table.title}\n\n{to_markdown(table)}\n{result.stopped}\n"
+    write_atomically(folder / "rounds.json", json.dumps(result.to_json(), indent=1) + "\n")
+    write_atomically(folder / "rounds.md", text)

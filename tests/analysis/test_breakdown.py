@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
+from sekd.analysis.bootstrap import compute_metrics
 from sekd.analysis.breakdown import score_nodes, score_subtrees
-from sekd.analysis.metrics import Outcomes, score
+from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import paths_of
 from sekd.data.taxonomy import Taxonomy
 
@@ -27,30 +28,40 @@ SAMPLES = {
 }
 
 
-def test_subtrees_hold_what_their_samples_alone_give(tree: Taxonomy, rows_of: Rows) -> None:
-    found = score_subtrees(paths_of(rows_of(SAMPLES), tree), 1, num_bootstrap=20)
-    assert [each["node"] for each in found] == ["r/x", "r/y", "r/z"]
-    assert [each["num_samples"] for each in found] == [5, 1, 2]
-    for each, leaf in zip(found, "acz", strict=True):
+def test_a_subtree_has_the_metrics_of_its_samples_alone(tree: Taxonomy, rows_of: Rows) -> None:
+    subtrees = score_subtrees(paths_of(rows_of(SAMPLES), tree), 1, num_bootstrap=20)
+    assert [subtree.root.node for subtree in subtrees] == ["r/x", "r/y", "r/z"]
+    assert [subtree.metrics.num_samples for subtree in subtrees] == [5, 1, 2]
+    for subtree, leaf in zip(subtrees, "acz", strict=True):
         alone = {sample: text for sample, text in SAMPLES.items() if text.startswith(leaf)}
         outcomes = Outcomes.of(paths_of(rows_of(alone), tree))
-        assert score(outcomes, num_bootstrap=20).items() <= each.items()
-    assert list(found[2]["level_accuracy"]) == ["1"]
+        metrics = compute_metrics(outcomes, num_bootstrap=20)
+        assert subtree.metrics == metrics
+        assert subtree.to_json() == {
+            "node": subtree.root.node,
+            "name": subtree.root.name,
+            "level": 1,
+            **metrics.to_json(),
+        }
+    assert list(subtrees[2].metrics.levels["level_accuracy"]) == [1]
 
 
-def test_subtrees_of_a_deeper_level_leave_out_who_does_not_reach_it(
+def test_samples_that_do_not_reach_a_level_are_in_no_subtree_of_it(
     tree: Taxonomy, rows_of: Rows
 ) -> None:
     paths = paths_of(rows_of(SAMPLES), tree)
-    found = score_subtrees(paths, 2, num_bootstrap=1)
-    assert [(each["name"], each["num_samples"]) for each in found] == [("a", 5), ("c", 1)]
+    subtrees = score_subtrees(paths, 2, num_bootstrap=1)
+    assert [(subtree.root.name, subtree.metrics.num_samples) for subtree in subtrees] == [
+        ("a", 5),
+        ("c", 1),
+    ]
     for level in (0, 3):
         with pytest.raises(ValueError, match=f"level {level} is not scored; give 1 to 2"):
             score_subtrees(paths, level)
 
 
-def test_nodes_with_what_they_are_taken_for(tree: Taxonomy, rows_of: Rows) -> None:
-    found = score_nodes(paths_of(rows_of(SAMPLES), tree))
+def test_nodes_list_their_most_frequent_wrong_answers(tree: Taxonomy, rows_of: Rows) -> None:
+    found = [node.to_json() for node in score_nodes(paths_of(rows_of(SAMPLES), tree))]
     assert json.loads(json.dumps(found)) == found
     by_id = {each["node"]: each for each in found}
     assert list(by_id) == ["r/x", "r/x/a", "r/y", "r/y/c", "r/z"]
@@ -73,6 +84,6 @@ def test_a_nodes_interval_is_that_of_a_bootstrap_over_its_samples(
     samples = {str(i): f"z: {'z' if rng.random() < 0.3 else 'x'}" for i in range(400)}
     paths = paths_of(rows_of(samples), tree)
     (node,) = score_nodes(paths, num_bootstrap=4000)
-    whole = score(Outcomes.of(paths), num_bootstrap=4000)["hca"]
-    for end in ("value", "low", "high"):
-        assert node["accuracy"][end] == pytest.approx(whole[end], abs=0.3)
+    whole = compute_metrics(Outcomes.of(paths), num_bootstrap=4000).rate("hca")
+    assert whole is not None
+    assert node.accuracy.to_json() == pytest.approx(whole.to_json(), abs=0.3)

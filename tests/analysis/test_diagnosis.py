@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sekd.analysis.diagnosis import calibrate, compare_predictions, diagnose, mcnemar
+from sekd.analysis import calibration, comparison, diagnosis
+from sekd.analysis.comparison import compare_paths, mcnemar_test
+from sekd.analysis.paths import paths_of
 from sekd.data.taxonomy import Taxonomy
 
 Rows = Callable[[dict[str, str]], pa.Table]
@@ -30,7 +32,34 @@ SAMPLES = {
 }
 
 
-def test_where_paths_break_and_what_is_taken_for_what(tree: Taxonomy, rows_of: Rows) -> None:
+def diagnose(rows: pa.Table, tree: Taxonomy) -> dict[str, Any]:
+    """A cell's diagnosis as JSON, which reads back as what it was."""
+    found = diagnosis.diagnose(paths_of(rows, tree), rows)
+    content = found.to_json()
+    assert diagnosis.Diagnosis.from_json(content) == found
+    return content
+
+
+def calibrate(rows: pa.Table) -> dict[str, Any] | None:
+    found = calibration.calibrate(rows)
+    return found and found.to_json()
+
+
+def compare(
+    a: pa.Table, b: pa.Table, tree: Taxonomy, *, num_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Two cells side by side as JSON, which reads back as what it was."""
+    found = compare_paths(
+        paths_of(a, tree), paths_of(b, tree), num_bootstrap=num_bootstrap, seed=seed
+    )
+    content = found.to_json()
+    assert comparison.PairedComparison.from_json(content) == found
+    return content
+
+
+def test_a_diagnosis_counts_first_errors_subtrees_and_confusions(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
     found = diagnose(rows_of(SAMPLES), tree)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["num_samples"] == 8
@@ -69,7 +98,7 @@ def test_every_field_is_documented(tree: Taxonomy, rows_of: Rows) -> None:
     rows = rows_of(SAMPLES)
     for heading, found in (
         ("diagnosis", diagnose(rows, tree)),
-        ("comparison", compare_predictions(rows, rows, tree, num_bootstrap=1, seed=0)),
+        ("comparison", compare(rows, rows, tree, num_bootstrap=1, seed=0)),
     ):
         table = text.split(f"| {heading} | meaning |")[1].split("\n\n")[0]
         assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(found)
@@ -108,7 +137,7 @@ def by_hand(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"num_answers": len(answers), "ece": ece, "bins": bins}
 
 
-def test_calibration_by_hand(tree: Taxonomy, rows_of: Rows) -> None:
+def test_calibration_matches_plain_python(tree: Taxonomy, rows_of: Rows) -> None:
     rng = random.Random(0)
     samples = {}
     for i in range(300):
@@ -159,7 +188,7 @@ def test_two_cells_are_compared_sample_by_sample(tree: Taxonomy, rows_of: Rows) 
     a = rows_of(SAMPLES | {"only a": "z: z"})
     right = {"8": "z: z", "7": "z: z", "6": "c: y c", "4": "a: x a", "3": "a: x a", "9": "z: z"}
     b = rows_of(right | {"2": "a: x b", "5": "a: x b", "1": "a: x b"})
-    found = compare_predictions(a, b, tree, num_bootstrap=50, seed=0)
+    found = compare(a, b, tree, num_bootstrap=50, seed=0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["num_samples"], found["num_only_in_a"], found["num_only_in_b"]) == (8, 1, 1)
     hca = found["differences"]["hca"]
@@ -177,30 +206,30 @@ def test_two_cells_are_compared_sample_by_sample(tree: Taxonomy, rows_of: Rows) 
     assert agreement["level_accuracy"]["2"]["num_only_a"] == 2
     assert agreement["leaf_accuracy"]["num_only_b"] == 3
 
-    mirrored = compare_predictions(b, a, tree, num_bootstrap=50, seed=0)
+    mirrored = compare(b, a, tree, num_bootstrap=50, seed=0)
     for name, estimate in found["differences"].items():
         if isinstance(estimate, dict) and "value" in estimate:
             assert mirrored["differences"][name]["value"] == pytest.approx(-estimate["value"])
 
 
 def test_a_cell_does_not_differ_from_itself(tree: Taxonomy, rows_of: Rows) -> None:
-    found = compare_predictions(rows_of(SAMPLES), rows_of(SAMPLES), tree, num_bootstrap=50, seed=0)
+    found = compare(rows_of(SAMPLES), rows_of(SAMPLES), tree, num_bootstrap=50, seed=0)
     for estimate in found["differences"].values():
         if isinstance(estimate, dict) and "value" in estimate:
             assert (estimate["value"], estimate["low"], estimate["high"]) == (0, 0, 0)
     assert found["agreement"]["hca"]["mcnemar"]["p_value"] == 1
 
 
-def test_what_cannot_be_compared(tree: Taxonomy, rows_of: Rows) -> None:
+def test_cells_without_shared_samples_or_with_other_truths_are_not_compared(
+    tree: Taxonomy, rows_of: Rows
+) -> None:
     with pytest.raises(ValueError, match="no sample is in both"):
-        compare_predictions(
-            rows_of({"1": "z: z"}), rows_of({"2": "z: z"}), tree, num_bootstrap=1, seed=0
-        )
+        compare(rows_of({"1": "z: z"}), rows_of({"2": "z: z"}), tree, num_bootstrap=1, seed=0)
     for other in ("a: x a", "b: x a"):
         with pytest.raises(
             ValueError, match=r"1 samples have another truth in a than in b, e\.g\. '1'"
         ):
-            compare_predictions(
+            compare(
                 rows_of({"1": "c: y c" if other[0] == "b" else "z: z", "2": "a: x a"}),
                 rows_of({"1": other, "2": "a: x a"}),
                 tree,
@@ -221,13 +250,13 @@ def test_what_cannot_be_compared(tree: Taxonomy, rows_of: Rows) -> None:
     ],
 )
 def test_mcnemar_is_the_binomial_test(only_a: int, only_b: int, p_value: float) -> None:
-    found = mcnemar(only_a, only_b)
-    assert found == {"p_value": pytest.approx(p_value), "method": "exact"}
+    test = mcnemar_test(only_a, only_b)
+    assert (test.p_value, test.method) == (pytest.approx(p_value), "exact")
 
 
-def test_mcnemar_goes_over_into_its_normal_approximation() -> None:
-    exact, normal = mcnemar(460, 540), mcnemar(461, 540)
-    assert (exact["method"], normal["method"]) == ("exact", "normal")
-    assert normal["p_value"] == pytest.approx(exact["p_value"], rel=0.1)
-    assert mcnemar(600, 600)["p_value"] == 1
-    assert mcnemar(0, 100_000)["p_value"] == 0
+def test_mcnemar_uses_the_normal_approximation_for_many_samples() -> None:
+    exact, normal = mcnemar_test(460, 540), mcnemar_test(461, 540)
+    assert (exact.method, normal.method) == ("exact", "normal")
+    assert normal.p_value == pytest.approx(exact.p_value, rel=0.1)
+    assert mcnemar_test(600, 600).p_value == 1
+    assert mcnemar_test(0, 100_000).p_value == 0

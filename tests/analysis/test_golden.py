@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.analysis.metrics import Outcomes, score, score_difference
+from sekd.analysis.bootstrap import compute_differences, compute_metrics
+from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import paths_of
 from sekd.data.taxonomy import Node, Taxonomy
 
@@ -120,16 +121,16 @@ def flat(report: dict[str, object], key: str = "value") -> dict[str, float]:
 
 @settings(max_examples=NUM_BATCHES, deadline=None)
 @given(st.integers(0, 2**32))
-def test_ten_thousand_ragged_cases_by_hand(seed: int) -> None:
+def test_ten_thousand_ragged_cases_match_plain_python(seed: int) -> None:
     rng = random.Random(seed)
     batch = Batch.draw(rng)
-    found = score(batch.outcomes(rng), alpha=ALPHA, num_bootstrap=1)
+    found = compute_metrics(batch.outcomes(rng), alpha=ALPHA, num_bootstrap=1).to_json()
     assert flat(found) == pytest.approx(by_hand(batch), abs=1e-9)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
-def test_paired_differences_by_hand(seed: int) -> None:
+def test_paired_differences_match_plain_python(seed: int) -> None:
     rng = random.Random(seed)
     here = Batch.draw(rng)
     there = Batch(here.taxonomy)
@@ -138,7 +139,7 @@ def test_paired_differences_by_hand(seed: int) -> None:
     a, b = (
         Outcomes.of(paths_of(each.rows(random.Random(1)), each.taxonomy)) for each in (here, there)
     )
-    found = score_difference(a, b, alpha=ALPHA, num_bootstrap=1)
+    found = compute_differences(a, b, alpha=ALPHA, num_bootstrap=1).to_json()
     one, other = by_hand(here), by_hand(there)
     both = one.keys() & other.keys()
     assert flat(found, "a") == pytest.approx({name: one[name] for name in both})
@@ -149,11 +150,11 @@ def test_paired_differences_by_hand(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([None, 4]))
-def test_what_hiereval_defines_as_well(seed: int, num_levels: int | None) -> None:
+def test_metrics_match_those_that_hiereval_defines_too(seed: int, num_levels: int | None) -> None:
     """The PyPI package hiereval, with node ids as its labels and UNK for what was not parsed."""
     rng = random.Random(seed)
     batch = Batch.draw(rng, num_levels=num_levels)
-    found = flat(score(batch.outcomes(rng), num_bootstrap=1))
+    found = flat(compute_metrics(batch.outcomes(rng), num_bootstrap=1).to_json())
     right = [[node.id for node in path] for path, _ in batch.cases]
     answers = [[a.id if a else hiereval.UNK for a in path] for _, path in batch.cases]
 
@@ -171,7 +172,7 @@ def test_what_hiereval_defines_as_well(seed: int, num_levels: int | None) -> Non
     # TICE is over all samples, and looks no further than the first gap: where no answer is missing,
     # that is ours, which is over the samples with a whole path.
     whole = Batch.draw(rng, unparsed=0, num_levels=num_levels)
-    found = flat(score(whole.outcomes(rng), num_bootstrap=1))
+    found = flat(compute_metrics(whole.outcomes(rng), num_bootstrap=1).to_json())
     right = [[node.id for node in path] for path, _ in whole.cases]
     answers = [[answer.id for answer in path if answer] for _, path in whole.cases]
     edges = hiereval.Taxonomy.from_paths(

@@ -44,7 +44,7 @@ def test_rows_in_any_order_make_paths() -> None:
     assert one == [number["r/z"]]
 
 
-def test_an_answer_that_is_no_node_is_on_no_edge() -> None:
+def test_an_unknown_answer_breaks_the_path() -> None:
     nodes = NodeTable.of(TREE)
     x, a, y = (nodes.numbers[node_id] for node_id in ("r/x", "r/x/a", "r/y"))
     predictions = [[x, a], [x, UNKNOWN], [UNKNOWN, a], [y, UNKNOWN], [NOT_PARSED, a]]
@@ -77,7 +77,7 @@ def test_an_answer_that_is_no_node_is_on_no_edge() -> None:
         ([("1", 1, "r/x", "q")], "prediction 'q' is no node"),
     ],
 )
-def test_rows_that_are_no_paths(
+def test_rows_that_make_no_path_are_refused(
     cells: list[tuple[str, int, str, str | None]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -10,13 +10,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from sekd.analysis.rounds import Gain
 from sekd.cli import main
-from sekd.commands import rounds as command
 from sekd.data.toyworld import write_world
 from sekd.models.loading import adapter_identity
 from sekd.pipeline.stage import newest_first
 from sekd.stages import rounds as rounds_module
-from sekd.stages.rounds import Gain
 
 SMALL: dict[str, Any] = {
     "rounds": 2,
@@ -63,13 +62,13 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ends(run_dir)
     monkeypatch.setattr(Gain, "is_noise", False)
     compared: list[tuple[Any, Any, str]] = []
-    gain_of = rounds_module.gain_of
+    measure_gain = rounds_module.measure_gain
 
     def spy(after: Any, before: Any, name: str, spec: Any) -> Gain:
         compared.append((after, before, name))
-        return gain_of(after, before, name, spec)
+        return measure_gain(after, before, name, spec)
 
-    monkeypatch.setattr(rounds_module, "gain_of", spy)
+    monkeypatch.setattr(rounds_module, "measure_gain", spy)
     result = run("rounds", config_path)
     assert result.exit_code == 0, result.output
     (first_after, _, base), (_, second_before, student) = compared
@@ -137,7 +136,7 @@ def test_nothing_measured_ends_nothing(config_path: Path, monkeypatch: pytest.Mo
 
 
 def test_joint_answers_must_be_measured(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run_elicit", None)
+    monkeypatch.setattr(rounds_module, "run_elicitation", None)
     result = run("rounds", config_path, "evaluate.paradigms=[conditioned]")
     assert result.exit_code == 2
     assert "evaluate.paradigms: joint is not among them" in result.output

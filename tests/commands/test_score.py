@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import sekd
 
-from sekd.analysis.cell_metrics import metrics_row
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cells import CellRows
 from sekd.analysis.solver import solve
+from sekd.analysis.summary import measure_cell
 from sekd.config import EvaluateSpec
 from sekd.data.predictions import read_predictions, write_predictions
 from sekd.data.questions import labelled_questions
@@ -164,6 +166,13 @@ def test_cells_are_scored_apart(taxonomy: Path, tmp_path: Path) -> None:
     assert "give COLUMN=VALUE" in result.stderr
 
 
+def measured(path: Path, tree: Taxonomy) -> dict[str, Any]:
+    """What sekd evaluate measures of a cell."""
+    key = CellKey("d", "taxonomy", "options")
+    cell = CellRows(key, tree, read_predictions([path]), num_quarantined=0, cost=None)
+    return measure_cell(cell, EvaluateSpec()).to_json()
+
+
 def test_predictions_of_sekds_own(taxonomy: Path, tmp_path: Path) -> None:
     """What evaluate writes is scored as evaluate scores it."""
     tree = Taxonomy.load(taxonomy)
@@ -177,15 +186,14 @@ def test_predictions_of_sekds_own(taxonomy: Path, tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     write_predictions(solve(samples, dataset="d", seed=0), path)
     (row,) = scored(path, "--taxonomy", taxonomy)["rows"]
-    names = {"model": "taxonomy", "dataset": "d", "paradigm": "options"}
-    own = metrics_row(read_predictions([path]), tree, EvaluateSpec(), names)
+    own = measured(path, tree)
     assert own.items() <= row.items()
     turned = [
         replace(row, rotation=r) for r in (0, 1) for row in solve(samples, dataset="d", seed=r)
     ]
     write_predictions(turned, path)
     (row,) = scored(path, "--taxonomy", taxonomy)["rows"]
-    both = metrics_row(read_predictions([path]), tree, EvaluateSpec(), names)
+    both = measured(path, tree)
     assert both | {"tice": None} == {name: row[name] for name in both} | {"tice": None}
     assert both["hca"]["value"] < own["hca"]["value"]
 

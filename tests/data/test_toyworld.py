@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sekd.config import DatasetSpec, load_config
-from sekd.data.samples import Dataset, read_image
+from sekd.data.images import read_image
+from sekd.data.samples import Dataset
 from sekd.data.taxonomy import Taxonomy
 from sekd.data.toyworld import (
     IMAGE_SIZE,

@@ -32,7 +32,7 @@ class Elicited:
     chat: Chat
 
     def with_spec(self, **changes: object) -> RunConfig:
-        """The config with other settings of distillation."""
+        """Return the config with other settings of distillation."""
         spec = type(self.config.distill).model_validate(
             self.config.distill.model_dump() | changes, strict=False
         )
@@ -50,8 +50,10 @@ class Elicited:
 
 
 def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:
-    """Some samples of the drawn world, float32 states of one block and the final norm, and
-    a plain reply of one sample."""
+    """Elicit some samples of the drawn world.
+
+    The states of one block and the final norm are stored in float32; one sample has a plain reply.
+    """
     defaults = [
         "elicit.plain.share=0.3",
         "elicit.state_dtype=float32",

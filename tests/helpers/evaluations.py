@@ -1,11 +1,11 @@
-"""Evaluations as they lie on disk: a whole one, to take parts away from."""
+"""Evaluations as they are stored: a complete one, of which tests remove parts."""
 
 from __future__ import annotations
 
 import csv
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,69 @@ def rate(value: float, spread: float = 3.0) -> dict[str, float]:
     }
 
 
+PART_RATES = ("por", "tor", "spor_prefix", "spor_run", "dwpa", "tice")
+CALIBRATION = {
+    "num_answers": 48,
+    "confidence": 90.0,
+    "accuracy": 70.0,
+    "ece": 20.0,
+    "bins": [
+        {"low": 0.0, "high": 50.0, "count": 0, "confidence": None, "accuracy": None},
+        {"low": 50.0, "high": 100.0, "count": 48, "confidence": 90.0, "accuracy": 70.0},
+    ],
+}
+DIAGNOSIS = {
+    "num_samples": 24,
+    "first_error": {
+        "1": {"count": 5, "share": 20.0},
+        "2": {"count": 7, "share": 30.0},
+        "none": {"count": 12, "share": 50.0},
+    },
+    "subtrees": [{"truth": "life/birds", "prediction": None, "count": 24}],
+    "most_confused": [
+        {
+            "level": 2,
+            "truth": "life/birds/gull",
+            "truth_name": "<i>gull</i>",
+            "prediction": "life/birds/tern",
+            "prediction_name": "tern",
+            "count": 3,
+            "share": 50.0,
+        }
+    ],
+    "calibration": None,
+}
+COST = {
+    "calls": 2.0,
+    "prefill_tokens": 150.0,
+    "cached_tokens": 50.0,
+    "decode_tokens": 2.0,
+    "seconds": 0.5,
+    "relative_to_joint": {"tokens": 1.25, "seconds": None},
+}
+
+
 def row(
     model: str = "base", paradigm: str = "joint", hca: float = 50.0, **other: Any
 ) -> dict[str, Any]:
-    """One row of ``metrics.json`` with every metric of the older files."""
-    shares = dict.fromkeys(("por", "tor", "spor_prefix", "spor_run", "dwpa", "tice"), rate(60.0))
+    """One row of ``metrics.json``, without a cost and log-probabilities."""
     return {
         "model": model,
         "dataset": "birds",
         "paradigm": paradigm,
-        "num_samples": 24,
+        "control": "none",
+        "zero_shot": False,
         "num_quarantined": 1,
+        "cost": None,
+        "num_samples": 24,
         "hca": rate(hca),
         "leaf_accuracy": rate(min(hca + 5, 100.0)),
-        **shares,
+        **dict.fromkeys(PART_RATES, rate(60.0)),
         "parse_failure_rate": rate(0.0),
         "level_accuracy": {"1": rate(80.0), "2": rate(70.0)},
         "accuracy_given_parent_correct": {"2": rate(75.0)},
         "accuracy_given_parent_wrong": {"2": rate(30.0)},
+        "diagnosis": DIAGNOSIS,
     } | other
 
 
@@ -60,80 +105,69 @@ def comparison(
 ) -> dict[str, Any]:
     """One entry of ``comparisons``: a minus b."""
     value, low, high = hca
-    counts = {"num_both_right": 10, "num_only_a": 4, "num_only_b": 6, "num_both_wrong": 4}
+    agreement = {"num_both_right": 10, "num_only_a": 4, "num_only_b": 6, "num_both_wrong": 4}
     return {
         "dataset": dataset,
-        "a": {"model": a[0], "paradigm": a[1], "control": "none"},
-        "b": {"model": b[0], "paradigm": b[1], "control": "none"},
+        "a": {"model": a[0], "paradigm": a[1]},
+        "b": {"model": b[0], "paradigm": b[1]},
+        "num_samples": 24,
+        "num_only_in_a": 0,
+        "num_only_in_b": 0,
         "differences": {
             "num_samples": 24,
             "hca": {"a": 0.0, "b": 0.0, "value": value, "low": low, "high": high},
+            **dict.fromkeys(("leaf_accuracy", *PART_RATES, "parse_failure_rate"), None),
             "level_accuracy": {"1": None},
+            "accuracy_given_parent_correct": {},
+            "accuracy_given_parent_wrong": {},
         },
         "agreement": {
-            "hca": counts | {"mcnemar": {"p_value": 0.25, "method": "exact"}},
-            "level_accuracy": {"1": counts, "2": counts},
+            "hca": agreement,
+            "leaf_accuracy": agreement,
+            "level_accuracy": {"1": agreement, "2": agreement},
         },
     }
 
 
-def diagnosis(paradigm: str) -> dict[str, Any]:
-    bins = [
-        {"low": 0.0, "high": 50.0, "count": 0, "confidence": None, "accuracy": None},
-        {"low": 50.0, "high": 100.0, "count": 48, "confidence": 90.0, "accuracy": 70.0},
-    ]
-    return {
-        "first_error": {
-            "1": {"count": 5, "share": 20.0},
-            "2": {"count": 7, "share": 30.0},
-            "none": {"count": 12, "share": 50.0},
-        },
-        "most_confused": [
-            {"level": 2, "truth_name": "<i>gull</i>", "prediction_name": "tern", "count": 3,
-             "share": 50.0},
-        ],
-        "calibration": None if paradigm == "joint" else {"all": {"ece": 20.0, "bins": bins}},
-    }  # fmt: skip
+def calibrated(diagnosis: dict[str, Any]) -> dict[str, Any]:
+    return diagnosis | {"calibration": {"all": CALIBRATION}}
 
 
 def whole_metrics() -> dict[str, Any]:
     """Everything that an evaluation can have, of one dataset."""
-    cost = {
-        "calls": 2.0,
-        "prefill_tokens": 150.0,
-        "cached_tokens": 50.0,
-        "decode_tokens": 2.0,
-        "seconds": 0.5,
-        "relative_to_joint": {"tokens": 1.25, "seconds": None},
-    }
-    rows = [
-        row(m, p, hca, diagnosis=diagnosis(p), cost=cost, control="none")
-        for m, p, hca in (
-            ("base", "joint", 10.0),
-            ("base", "independent", 40.0),
-            ("base", "conditioned", 80.0),
-            ("student", "joint", 70.0),
-            ("student", "independent", 20.0),
-            ("student", "conditioned", 79.0),
-        )
-    ]
+    rows = []
+    for model, paradigm, hca in (
+        ("base", "joint", 10.0),
+        ("base", "independent", 40.0),
+        ("base", "conditioned", 80.0),
+        ("student", "joint", 70.0),
+        ("student", "independent", 20.0),
+        ("student", "conditioned", 79.0),
+    ):
+        diagnosis = DIAGNOSIS if paradigm == "joint" else calibrated(DIAGNOSIS)
+        rows.append(row(model, paradigm, hca, diagnosis=diagnosis, cost=COST))
     rows += [
         row("student", "joint", 15.0, control="blind"),
         row("base", "conditioned", 16.0, control="blind"),
-        row("taxonomy", "options", 58.2, control="taxonomy", cost=None),
+        row("taxonomy", "options", 58.2, control="taxonomy"),
     ]
     comparisons = [
         comparison(("student", "joint"), ("base", "joint"), (60.0, 50.0, 70.0)),
-        comparison(("base", "conditioned"), ("student", "joint"), (10.0, 4.0, 16.0)),
+        comparison(("student", "joint"), ("base", "conditioned"), (-10.0, -16.0, -4.0)),
         comparison(("student", "independent"), ("base", "independent"), (-20.0, -30.0, -10.0)),
         comparison(("student", "conditioned"), ("base", "conditioned"), (-1.0, -5.0, 3.0)),
     ]
-    return {"rows": rows, "comparisons": comparisons, "root_is_scored": False}
+    return metrics(*rows, comparisons=comparisons)
 
 
-def read(tmp_path: Path, *rows: dict[str, Any], comparisons: list[Any] | None = None) -> Evaluation:
-    """Results of metrics alone."""
-    content = {"rows": rows, "comparisons": comparisons or []}
+def metrics(*rows: dict[str, Any], comparisons: Sequence[Any] = ()) -> dict[str, Any]:
+    """The content of a ``metrics.json``."""
+    return {"rows": list(rows), "comparisons": list(comparisons), "root_is_scored": False}
+
+
+def read(tmp_path: Path, *rows: dict[str, Any], comparisons: Sequence[Any] = ()) -> Evaluation:
+    """Read an evaluation of which there are metrics alone."""
+    content = metrics(*rows, comparisons=comparisons)
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     return Evaluation.read(tmp_path)
 
@@ -141,8 +175,8 @@ def read(tmp_path: Path, *rows: dict[str, Any], comparisons: list[Any] | None = 
 def prediction_rows(
     taxonomy: Mapping[str, list[str]], models: tuple[str, ...], num_samples: int = 24
 ) -> list[dict[str, Any]]:
-    """Answers, right or wrong by the throw of a fixed die."""
-    die = random.Random(7)
+    """Answers, right or wrong by a seeded random choice."""
+    rng = random.Random(7)
 
     def node(names: list[str]) -> str:
         return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in names)
@@ -154,12 +188,13 @@ def prediction_rows(
             for index in range(num_samples):
                 truth, other = paths[index % len(paths)], paths[(index + 2) % len(paths)]
                 for level in (1, 2):
-                    answered = die.choice((truth, truth, other, None))
+                    answered = rng.choice((truth, truth, other, None))
                     rows.append(
                         {
                             "model": model,
                             "dataset": "birds",
                             "paradigm": paradigm,
+                            "control": "none",
                             "sample_id": f"{index:02d}",
                             "level": level,
                             "rank": ("order", "species")[level - 1],
@@ -176,7 +211,7 @@ def write_run(
     taxonomy: Mapping[str, list[str]] = HOSTILE,
     models: tuple[str, ...] = ("base", "student"),
 ) -> Path:
-    """A run with everything in it; by default every name in it is hostile."""
+    """Write a run with everything in it; by default every name in it is hostile."""
     run = directory / "run"
     run.mkdir()
     (run / "metrics.json").write_text(json.dumps(whole_metrics()))

@@ -78,7 +78,7 @@ def test_nothing_is_wider_than_the_screen_and_no_error_is_logged(
 
 
 @pytest.mark.parametrize("size", ["DESKTOP", "PHONE"])
-def test_the_figures_are_on_the_first_screen(
+def test_the_key_figures_are_on_the_first_screen(
     driver: Any, screenshots: ModuleType, report: Path, size: str
 ) -> None:
     screenshots.look(driver, getattr(screenshots, size), "light")
@@ -91,7 +91,7 @@ def test_the_figures_are_on_the_first_screen(
     assert max(bottoms) < getattr(screenshots, size)[1]
 
 
-def test_nothing_is_fetched(driver: Any, report: Path) -> None:
+def test_the_page_fetches_nothing(driver: Any, report: Path) -> None:
     driver.get(report.as_uri())
     names = driver.execute_script(
         "return performance.getEntriesByType('resource').map(e => e.name)"
@@ -124,7 +124,7 @@ def test_the_gallery_can_be_filtered(driver: Any, report: Path) -> None:
     assert said == f"{len(shown(driver))} of {len(everything)} images"
 
 
-def test_without_scripts_everything_is_there(driver: Any, report: Path) -> None:
+def test_without_scripts_every_case_is_shown(driver: Any, report: Path) -> None:
     driver.get(report.as_uri())
     everything = shown(driver)
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -134,7 +134,7 @@ def test_without_scripts_everything_is_there(driver: Any, report: Path) -> None:
     assert driver.execute_script("return document.querySelector('.filter').offsetParent") is None
 
 
-def test_pictures_for_the_documentation(
+def test_screenshots_for_the_documentation_are_taken(
     screenshots: ModuleType, report: Path, tmp_path: Path
 ) -> None:
     result = CliRunner().invoke(screenshots.main, [str(report), str(tmp_path / "images")])

@@ -16,11 +16,11 @@ RIGHT, WRONG = "r/a", "r/b"
 
 def results(tmp_path: Path, rows: list[dict[str, object]]) -> Evaluation:
     """Results over these predictions, with their column ``correct``."""
-    found = read(tmp_path, *(row(dataset=name) for name in {str(r["dataset"]) for r in rows}))
-    for each in rows:
-        known = each["truth"] is not None
-        each["correct"] = each["prediction"] == each["truth"] if known else None
-    return Evaluation(found.run, found.cells, predictions=pa.Table.from_pylist(rows))
+    datasets = sorted({str(prediction["dataset"]) for prediction in rows})
+    found = read(tmp_path, *(row(dataset=name) for name in datasets))
+    for prediction in rows:
+        prediction["correct"] = prediction["prediction"] == prediction["truth"]
+    return Evaluation(found.cells, predictions=pa.Table.from_pylist(rows))
 
 
 def answers(sample: str, dataset: str = "birds", **right: bool | None) -> list[dict[str, object]]:
@@ -59,7 +59,7 @@ def choose(found: Evaluation, **limits: int) -> Gallery:
         (True, True, False, "right before and after"),
     ],
 )
-def test_kinds(
+def test_the_kind_follows_from_which_paths_are_right(
     tmp_path: Path, base: bool | None, student: bool | None, teacher: bool, kind: str
 ) -> None:
     rows = answers("1", base_joint=base, student_joint=student, base_conditioned=teacher)
@@ -67,7 +67,7 @@ def test_kinds(
     assert case.kind.name == kind
 
 
-def test_kinds_without_a_student_and_without_a_teacher(tmp_path: Path) -> None:
+def test_other_kinds_are_used_without_a_student_or_a_teacher(tmp_path: Path) -> None:
     alone = answers("1", base_joint=False, base_conditioned=True)
     assert choose(results(tmp_path, alone)).cases[0].kind.name == "only step by step"
     untaught = answers("1", base_joint=True, student_joint=False)
@@ -75,7 +75,7 @@ def test_kinds_without_a_student_and_without_a_teacher(tmp_path: Path) -> None:
     assert choose_cases(results(tmp_path, answers("1", base_joint=True))) is None
 
 
-def test_the_choice_does_not_hang_on_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_the_choice_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
     rows = prediction_rows({"a": ["r", "x", "a"], "b": ["r", "y", "b"]}, ("base", "student"), 80)
     shuffled = list(rows)
     random.Random(1).shuffle(shuffled)
@@ -106,22 +106,24 @@ def test_a_sample_that_one_role_did_not_answer_is_no_case(tmp_path: Path) -> Non
     assert [case.sample_id for case in choose(results(tmp_path, rows)).cases] == ["1"]
 
 
-def test_paths_in_reading_order_level_by_level(tmp_path: Path) -> None:
+def test_paths_are_in_reading_order_level_by_level(tmp_path: Path) -> None:
     rows = prediction_rows({"a": ["r", "x%", "a/b"], "b": ["r", "y", "b"]}, ("student", "base"), 4)
     case = choose(results(tmp_path, rows[::-1])).cases[0]
     models = ("base", "student")
-    assert [(w.model, w.paradigm) for w in case.walks] == [
-        (m, p) for m in models for p in PARADIGMS
+    assert [(path.model, path.paradigm) for path in case.paths] == [
+        (model, paradigm) for model in models for paradigm in PARADIGMS
     ]
-    assert all([step.rank for step in walk.steps] == ["order", "species"] for walk in case.walks)
+    ranks = [[level.rank for level in path.levels] for path in case.paths]
+    assert ranks == [["order", "species"]] * 6
     assert list(case.truth) in (["x%", "a/b"], ["y", "b"])
 
 
-def test_unparsed_and_unlabelled_levels_are_neither_right_nor_wrong(tmp_path: Path) -> None:
+def test_unparsed_levels_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     rows = answers("1", base_joint=None, student_joint=True, base_conditioned=True)
-    below = [each | {"level": 2, "truth": None} for each in rows]
+    below = [answer | {"level": 2, "prediction": WRONG} for answer in rows]
     case = choose(results(tmp_path, rows + below)).cases[0]
-    assert [step.state for step in case.walks[0].steps] == ["unparsed", "unparsed"]
-    assert [step.state for step in case.walks[1].steps] == ["right", "unlabelled"]
-    assert list(case.truth) == ["a", ""]
-    assert case.kind.name == "repaired"
+    assert [level.state for level in case.paths[0].levels] == ["unparsed", "wrong"]
+    assert [level.name for level in case.paths[0].levels] == ["", "b"]
+    assert [level.state for level in case.paths[2].levels] == ["right", "wrong"]
+    assert list(case.truth) == ["a", "a"]
+    assert case.kind.name == "teacher wrong"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from evaluations import comparison, read, row, whole_metrics
 
-from sekd.report.headline import Figure, Headline, headline
+from sekd.report.headline import Headline, KeyFigure, make_headline
 
 JOINT = ("student", "joint"), ("base", "joint")
 
@@ -18,15 +19,15 @@ def plain(text: str) -> str:
     return text
 
 
-def figures(found: Headline) -> dict[str, Figure]:
+def figures(found: Headline) -> dict[str, KeyFigure]:
     return {figure.title: figure for figure in found.figures}
 
 
-def of(tmp_path: Path, *rows: dict[str, Any], comparisons: list[Any] | None = None) -> Headline:
-    return headline(read(tmp_path, *rows, comparisons=comparisons))
+def of(tmp_path: Path, *rows: dict[str, Any], comparisons: Sequence[Any] = ()) -> Headline:
+    return make_headline(read(tmp_path, *rows, comparisons=comparisons))
 
 
-def test_gained_kept_lost_and_cost(tmp_path: Path) -> None:
+def test_the_headline_has_four_figures(tmp_path: Path) -> None:
     metrics = whole_metrics()
     found = of(tmp_path, *metrics["rows"], comparisons=metrics["comparisons"])
     assert plain(found.sentence) == (
@@ -35,17 +36,17 @@ def test_gained_kept_lost_and_cost(tmp_path: Path) -> None:
         "worse than the base (40.0 → 20.0 %)."
     )
     gained, kept, lost, cost = found.figures
-    assert (gained.title, gained.value, gained.tone) == ("Gained", "+60.0", "gain")
-    assert plain(gained.proof) == "95 %: +50.0 to +70.0"
-    assert [plain(line) for line in gained.also] == [
+    assert (gained.title, gained.value, gained.verdict) == ("Gained", "+60.0", "gain")
+    assert plain(gained.evidence) == "95 %: +50.0 to +70.0"
+    assert [plain(line) for line in gained.details] == [
         "the student without the image: 15.0 % (12.0-18.0)",
         "from the options alone, knowing the taxonomy: 58.2 %",
     ]
     assert (kept.title, kept.value) == ("Kept", "88")
-    assert plain(kept.proof) == "-10.0 points; 95 %: -16.0 to -4.0"
-    assert (lost.title, plain(lost.value), lost.tone) == ("Lost", "-20.0", "loss")
-    assert plain(cost.says) == "one call for a whole path; its teacher takes 2"
-    assert "152 tokens" in cost.proof
+    assert plain(kept.evidence) == "-10.0 points; 95 %: -16.0 to -4.0"
+    assert (lost.title, plain(lost.value), lost.verdict) == ("Lost", "-20.0", "loss")
+    assert plain(cost.meaning) == "one call for a whole path; its teacher takes 2"
+    assert "152 tokens" in cost.evidence
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ def test_gained_kept_lost_and_cost(tmp_path: Path) -> None:
         ((-2.0, -3.0, -1.0), "less often than the base", "loss"),
     ],
 )
-def test_a_paired_interval_decides(
+def test_the_paired_interval_decides_the_verdict(
     tmp_path: Path, interval: tuple[float, float, float], words: str, tone: str
 ) -> None:
     rows = row("base", hca=50.0), row("student", hca=52.0)
     found = of(tmp_path, *rows, comparisons=[comparison(*JOINT, interval)])
     assert words in plain(found.sentence)
-    assert figures(found)["Gained"].tone == tone
+    assert figures(found)["Gained"].verdict == tone
 
 
 @pytest.mark.parametrize(
@@ -75,12 +76,12 @@ def test_a_paired_interval_decides(
         (30.0, "loss", "intervals do not touch"),
     ],
 )
-def test_without_one_intervals_must_not_touch(
+def test_without_a_paired_interval_the_cells_intervals_must_not_touch(
     tmp_path: Path, student: float, tone: str, proof: str
 ) -> None:
     found = of(tmp_path, row("base", hca=50.0), row("student", hca=student))
     gained = figures(found)["Gained"]
-    assert (gained.tone, gained.proof) == (tone, proof)
+    assert (gained.verdict, gained.evidence) == (tone, proof)
     assert ("not measurably" in found.sentence) == (tone == "noise")
 
 
@@ -93,12 +94,12 @@ def test_a_drop_within_noise_is_no_loss(tmp_path: Path) -> None:
         row("student", "conditioned", 78.0),
     )
     lost = figures(found)["Lost"]
-    assert (plain(lost.value), lost.unit, lost.tone) == ("-2.0", "points, within noise", "noise")
-    assert plain(lost.says).startswith("no clear drop in 1 other cell")
+    assert (plain(lost.value), lost.unit, lost.verdict) == ("-2.0", "points, within noise", "noise")
+    assert plain(lost.meaning).startswith("no clear drop in 1 other cell")
     assert "paid" not in found.sentence
 
 
-def test_nothing_lost(tmp_path: Path) -> None:
+def test_without_a_drop_nothing_is_lost(tmp_path: Path) -> None:
     found = of(
         tmp_path,
         row("base", hca=10.0),
@@ -106,7 +107,9 @@ def test_nothing_lost(tmp_path: Path) -> None:
         row("base", "conditioned", 80.0),
         row("student", "conditioned", 82.0),
     )
-    assert figures(found)["Lost"].says == "no drop in 1 other cell of the student against the base"
+    assert (
+        figures(found)["Lost"].meaning == "no drop in 1 other cell of the student against the base"
+    )
 
 
 def test_the_largest_clear_drop_leads_even_behind_a_larger_unclear_one(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_the_largest_clear_drop_leads_even_behind_a_larger_unclear_one(tmp_path:
     given = [comparison(("student", p), ("base", p), (v, lo, hi)) for p, v, lo, hi in pairs]
     lost = figures(of(tmp_path, *rows, comparisons=given))["Lost"]
     assert plain(lost.value) == "-5.0"
-    assert "step by step" in lost.says
+    assert "step by step" in lost.meaning
 
 
 def test_the_largest_of_several_losses_leads(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_the_largest_of_several_losses_leads(tmp_path: Path) -> None:
     rows += [row("student", p, hca) for p, hca in falls.items()]
     lost = figures(of(tmp_path, *rows))["Lost"]
     assert plain(lost.value) == "-45.0"
-    assert [plain(line) for line in lost.also] == ["birds, conditioned: 90.0 → 80.0 %"]
+    assert [plain(line) for line in lost.details] == ["birds, conditioned: 90.0 → 80.0 %"]
 
 
 def test_a_loss_on_another_dataset_counts(tmp_path: Path) -> None:
@@ -134,24 +137,24 @@ def test_a_loss_on_another_dataset_counts(tmp_path: Path) -> None:
     rows += [row("base", hca=60.0, dataset="food"), row("student", hca=20.0, dataset="food")]
     found = of(tmp_path, *rows)
     assert "on food, it is worse than the base (60.0 → 20.0 %)" in plain(found.sentence)
-    (line,) = figures(found)["Gained"].also
+    (line,) = figures(found)["Gained"].details
     assert plain(line) == "food: 60.0 → 20.0 % (intervals do not touch)"
 
 
-def test_a_base_that_could_not_be_read_is_said(tmp_path: Path) -> None:
+def test_a_caution_names_a_base_with_many_unparsed_replies(tmp_path: Path) -> None:
     unread = {"value": 100.0, "low": 100.0, "high": 100.0}
     found = of(tmp_path, row("base", hca=0.0, parse_failure_rate=unread), row("student"))
     caution = plain(figures(found)["Gained"].caution)
-    assert caution.startswith("100 % of the base's replies could not be read")
+    assert caution.startswith("100 % of the base's replies could not be parsed")
     assert not figures(of(tmp_path, row("base", hca=0.0), row("student")))["Gained"].caution
 
 
-def test_a_teacher_that_is_never_right_leaves_nothing_to_keep(tmp_path: Path) -> None:
+def test_a_teacher_that_is_never_right_has_no_share_to_keep(tmp_path: Path) -> None:
     rows = row("base"), row("student"), row("base", "conditioned", 0.0)
     assert "Kept" not in figures(of(tmp_path, *rows))
 
 
-def test_without_a_student(tmp_path: Path) -> None:
+def test_without_a_student_the_headline_shows_the_base(tmp_path: Path) -> None:
     found = of(tmp_path, row("base", hca=10.0), row("base", "conditioned", 80.0))
     assert plain(found.sentence) == (
         "There is no student in this run: the base alone was measured. On birds it gets 80.0 % of "
@@ -161,5 +164,5 @@ def test_without_a_student(tmp_path: Path) -> None:
     assert figures(found).keys() == {"Step by step", "At once"}
 
 
-def test_with_another_model_alone(tmp_path: Path) -> None:
+def test_without_base_and_student_there_are_no_figures(tmp_path: Path) -> None:
     assert not of(tmp_path, row("mine")).figures

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import HOSTILE, rate, row, whole_metrics, write_run
+from evaluations import DIAGNOSIS, HOSTILE, metrics, rate, row, whole_metrics, write_run
 
-from sekd.analysis.results import Evaluation, StageRecord
+from sekd.analysis.results import Evaluation
+from sekd.data.stage_record import StageRecord
 from sekd.report import PAGE, build_report
 from sekd.report.thumbnails import MAX_SIDE
 
@@ -49,7 +50,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert "</style><script>alert(3)</script>" in elements.text  # the model's path, in the config
 
 
-def test_nothing_comes_from_outside(tmp_path: Path) -> None:
+def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     elements = Elements(page)
     for tag, attributes in elements.tags:
@@ -63,14 +64,14 @@ def test_nothing_comes_from_outside(tmp_path: Path) -> None:
     assert "unsafe" not in policy
 
 
-def test_the_first_screen_says_it_all(tmp_path: Path) -> None:
+def test_the_first_screen_has_the_four_figures(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     top = Elements(page[: page.index("<main>")]).text
     for said in ("Gained", "+60.0", "Kept", "Lost", "\u221220.0", "Cost", "without a human label"):
         assert said in top
 
 
-def test_pictures_are_small_and_inside(tmp_path: Path) -> None:
+def test_images_are_small_and_inside_the_page(tmp_path: Path) -> None:
     pictures = Elements(page_of(write_run(tmp_path))).of("img")
     assert len(pictures) == 24
     for each in pictures:
@@ -78,7 +79,7 @@ def test_pictures_are_small_and_inside(tmp_path: Path) -> None:
         assert (each["src"] or "").startswith("data:image/webp;base64,")
 
 
-def test_a_picture_that_is_gone_or_broken_is_a_placeholder(tmp_path: Path) -> None:
+def test_a_missing_or_broken_image_becomes_a_placeholder(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").write_bytes(b"no picture")
@@ -87,14 +88,14 @@ def test_a_picture_that_is_gone_or_broken_is_a_placeholder(tmp_path: Path) -> No
     assert elements.text.count("cannot be read any more") == 2
 
 
-def test_a_sample_that_left_the_dataset_is_a_placeholder(tmp_path: Path) -> None:
+def test_a_sample_that_left_the_dataset_becomes_a_placeholder(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     table = tmp_path / "images.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     assert Elements(page_of(run)).text.count("not in the dataset any more") == 1
 
 
-def test_a_dataset_that_is_gone_costs_the_pictures_only(tmp_path: Path) -> None:
+def test_a_report_without_the_dataset_has_no_images(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "taxonomy.json").unlink()
     elements = Elements(page_of(run))
@@ -112,44 +113,41 @@ ALL = {
 }  # fmt: skip
 
 
-def without(key: str) -> dict[str, Any]:
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each.pop(key, None)
-    return metrics
+def changed(**changes: Any) -> dict[str, Any]:
+    """The metrics of a whole run, with these changes to every row."""
+    content = whole_metrics()
+    return content | {"rows": [row | changes for row in content["rows"]]}
 
 
 @pytest.mark.parametrize(
-    ("metrics", "missing"),
+    ("content", "missing"),
     [
         (whole_metrics(), set()),
-        (without("cost"), {"cost"}),
-        (without("diagnosis"), {"first-error", "confidence"}),
+        (changed(cost=None), {"cost"}),
+        (changed(diagnosis=DIAGNOSIS), {"confidence"}),
         (whole_metrics() | {"comparisons": []}, {"agreement"}),
-        ({"rows": whole_metrics()["rows"][:6]}, {"controls", "agreement"}),
+        (metrics(*whole_metrics()["rows"][:6]), {"controls", "agreement"}),
     ],
-    ids=["whole", "no cost", "no diagnosis", "no comparisons", "no controls"],
+    ids=["whole", "no cost", "no log-probabilities", "no comparisons", "no controls"],
 )
-def test_what_is_not_there_is_not_shown(
-    tmp_path: Path, metrics: dict[str, Any], missing: set[str]
+def test_sections_without_figures_are_not_shown(
+    tmp_path: Path, content: dict[str, Any], missing: set[str]
 ) -> None:
     run = write_run(tmp_path)
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "metrics.json").write_text(json.dumps(content))
     assert sections(run) == ALL - missing
 
 
-def test_metrics_alone_are_a_report(tmp_path: Path) -> None:
+def test_metrics_alone_are_enough_for_a_report(tmp_path: Path) -> None:
     flat = row(level_accuracy={"1": None}, accuracy_given_parent_correct={}, tice=None)
-    (tmp_path / "metrics.json").write_text(json.dumps({"rows": [flat]}))
-    assert sections(tmp_path) == {"cells", "origin"}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics(flat)))
+    assert sections(tmp_path) == {"cells", "first-error", "origin"}
 
 
-def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
+def test_the_papers_figures_are_shown_apart_and_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each["accuracy_given_parent_correct"] = {"2": rate(75.0), "3": rate(60.0)}
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    content = changed(accuracy_given_parent_correct={"2": rate(75.0), "3": rate(60.0)})
+    (run / "metrics.json").write_text(json.dumps(content))
     page = page_of(run)
     elements = Elements(page)
     papers = [each for each in elements.of("figure") if each["class"] == "paper"]
@@ -158,7 +156,7 @@ def test_the_paper_stands_beside_and_is_named(tmp_path: Path) -> None:
     assert "aria-label=\"Accuracy in percent by level, the paper's own: base" in page
 
 
-def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
+def test_every_drawing_has_its_figures_as_text(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     (drawing,) = re.findall(r'aria-label="(HCA in percent with[^"]*)"', page)
     assert (
@@ -168,28 +166,25 @@ def test_every_drawing_tells_its_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("zero_shot", "said"),
-    [(False, "taught"), (True, "zero-shot: not all of it was taught"), (None, "")],
+    [(False, "taught"), (True, "zero-shot: not all of it was taught")],
 )
-def test_taught_and_other_taxonomies_are_told_apart(
-    tmp_path: Path, zero_shot: bool | None, said: str
+def test_the_page_says_which_taxonomies_were_taught(
+    tmp_path: Path, zero_shot: bool, said: str
 ) -> None:
     run = write_run(tmp_path)
-    metrics = whole_metrics()
-    for each in metrics["rows"]:
-        each["zero_shot"] = zero_shot
-    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "metrics.json").write_text(json.dumps(changed(zero_shot=zero_shot)))
     page = page_of(run)
     assert f"<td>{said}</td></tr>" in page[page.index('id="origin"') :]
-    assert ("birds (zero-shot)" in Elements(page).text) == bool(zero_shot)
+    assert ("birds (zero-shot)" in Elements(page).text) == zero_shot
 
 
-def test_what_it_took_to_teach(tmp_path: Path) -> None:
+def test_the_page_says_how_many_images_were_walked(tmp_path: Path) -> None:
     made = [StageRecord("answers", "f1", {}, 4000, 2), StageRecord("predictions/birds-base", "f2")]
     results = Evaluation.read(write_run(tmp_path), made)
     assert "4,000 images walked once" in build_report(results)[PAGE]
 
 
-def test_tables_in_three_formats(tmp_path: Path) -> None:
+def test_every_table_is_written_in_three_formats(tmp_path: Path) -> None:
     files = build_report(Evaluation.read(write_run(tmp_path)))
     names = ("cells", "differences", "path_metrics", "levels", "first_error", "calibration",
              "confusions", "cost", "controls")  # fmt: skip

@@ -1,19 +1,54 @@
-"""The score of a file of predictions, as values that JSON can hold."""
+"""The score of a file of predictions, cell by cell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sekd.analysis.breakdown import score_nodes, score_subtrees
-from sekd.analysis.diagnosis import compare_paths, only_in
-from sekd.analysis.metrics import Outcomes, score
+from sekd.analysis.bootstrap import compute_metrics
+from sekd.analysis.breakdown import NodeAccuracy, SubtreeMetrics, score_nodes, score_subtrees
+from sekd.analysis.comparison import PairedComparison, compare_paths, ids_only_in
+from sekd.analysis.estimates import Estimate, MetricValues
+from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import Paths
-from sekd.analysis.scoring.resolve import ResolvedCell
+from sekd.analysis.scoring.resolve import ResolvedCell, resolve_predictions
+from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 
 _NUM_LISTED_SAMPLES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorecard:
+    """Everything that is measured of one cell of a file.
+
+    Attributes:
+        names: of the cell, by column; empty where the file has no such column.
+        num_unknown: the number of answers that the taxonomy does not have at their level.
+        comparison: with the cell of another file, if there is one.
+    """
+
+    names: Mapping[str, str]
+    metrics: MetricValues[Estimate]
+    num_unknown: int
+    subtrees: Sequence[SubtreeMetrics]
+    nodes: Sequence[NodeAccuracy]
+    comparison: PairedComparison | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``sekd score --json`` prints of a cell."""
+        content = {
+            **self.names,
+            **self.metrics.to_json(),
+            "num_unknown_predictions": self.num_unknown,
+            "subtrees": [subtree.to_json() for subtree in self.subtrees],
+            "nodes": [node.to_json() for node in self.nodes],
+        }
+        if self.comparison is not None:
+            content["comparison"] = self.comparison.to_json()
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +56,11 @@ class Scoring:
     """How a file is scored.
 
     Attributes:
-        subtree_level: the subtree of each node of this level is scored by itself; None for the
+        subtree_level: level of the nodes whose subtrees are scored by themselves; ``None`` for the
             first level below the root.
-        alpha: weight of the last level in ``dwpa``.
-        num_bootstrap: the number of draws behind each interval.
-        seed: of the draws.
+        alpha: weight of the last level in DWPA.
+        num_bootstrap: number of draws behind each interval.
+        seed: seed of the draws.
     """
 
     subtree_level: int | None = None
@@ -33,42 +68,44 @@ class Scoring:
     num_bootstrap: int = 1000
     seed: int = 0
 
-    def card(self, cell: ResolvedCell) -> dict[str, Any]:
-        """Return the names of a cell and all that is measured of it, as JSON can hold it.
+    def score_cell(self, cell: ResolvedCell, other: ResolvedCell | None = None) -> Scorecard:
+        """Score a cell, and compare it with a cell of another file.
 
         Raises:
-            ConfigError: if no sample has the level of the subtrees.
+            ConfigError: if no sample has the subtrees' level, or ``other`` has not the same
+                samples.
         """
-        paths = cell.paths
-        draws = {"num_bootstrap": self.num_bootstrap, "seed": self.seed}
         level = 1 if self.subtree_level is None else self.subtree_level
+        draws = {"num_bootstrap": self.num_bootstrap, "seed": self.seed}
+        comparison = None if other is None else self._compare(cell.paths, other.paths)
         try:
-            subtrees = score_subtrees(paths, level, alpha=self.alpha, **draws)
+            subtrees = score_subtrees(cell.paths, level, alpha=self.alpha, **draws)
         except ValueError as error:
             raise ConfigError(f"--subtree-level: {error}") from error
-        return {
-            **cell.names,
-            **score(Outcomes.of(paths), alpha=self.alpha, **draws),
-            "num_unknown_predictions": cell.num_unknown,
-            "subtrees": subtrees,
-            "nodes": score_nodes(paths, **draws),
-        }
+        return Scorecard(
+            names=cell.names,
+            metrics=compute_metrics(Outcomes.of(cell.paths), alpha=self.alpha, **draws),
+            num_unknown=cell.num_unknown,
+            subtrees=subtrees,
+            nodes=score_nodes(cell.paths, **draws),
+            comparison=comparison,
+        )
 
-    def comparison(self, paths: Paths, other: Paths) -> dict[str, Any]:
-        """Return the paired differences from ``other``, which must have the same samples.
+    def _compare(self, paths: Paths, other: Paths) -> PairedComparison:
+        """Subtract ``other``, which must have the same samples.
 
         Raises:
-            ConfigError: if the samples differ, naming some that only one of them has.
+            ConfigError: if it has not; the message names some of the missing samples.
         """
-        for argument, missing in (
-            ("PREDICTIONS", only_in(paths, other)),
-            ("OTHER", only_in(other, paths)),
+        for file_name, ids in (
+            ("PREDICTIONS", ids_only_in(paths, other)),
+            ("OTHER", ids_only_in(other, paths)),
         ):
-            if missing:
-                examples = ", ".join(map(repr, missing[:_NUM_LISTED_SAMPLES]))
+            if ids:
+                named = ", ".join(map(repr, ids[:_NUM_LISTED_SAMPLES]))
                 raise ConfigError(
-                    f"--compare: {len(missing):,} samples are in {argument} alone, e.g. "
-                    f"{examples}; differences are taken over the same samples"
+                    f"--compare: {len(ids):,} samples are in {file_name} alone, e.g. {named}; "
+                    "differences are taken over the same samples"
                 )
         try:
             return compare_paths(
@@ -78,12 +115,12 @@ class Scoring:
             raise ConfigError(f"--compare: {error}") from error
 
 
-def counterpart(
+def find_counterpart(
     cell: ResolvedCell, cells: Sequence[ResolvedCell], others: Sequence[ResolvedCell]
 ) -> ResolvedCell:
-    """Return the cell of another file to compare a cell with.
+    """Return the cell of another file to compare with.
 
-    It is the one of the same names or, where both files have a single cell, that single one.
+    It is the cell of the same names, or the only cell where both files have only one.
 
     Raises:
         ConfigError: if there is no such cell.
@@ -93,7 +130,65 @@ def counterpart(
     for other in others:
         if other.names == cell.names:
             return other
+    available = "; ".join(map(str, others))
     raise ConfigError(
-        f"--compare: OTHER has no {cell}, but {'; '.join(map(str, others))}; choose one of each "
-        "file with --only, or name them alike"
+        f"--compare: OTHER has no {cell}, but {available}; choose one of each file with --only, or "
+        "name them alike"
+    )
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """The score of a file of predictions.
+
+    Attributes:
+        taxonomy: what the answers were looked up in.
+        root_is_scored: whether the root counts, as level 0.
+        cards: one per cell: per combination of model, dataset, paradigm and control in the file.
+        warnings: sentences about what was counted but should not be there.
+    """
+
+    taxonomy: Taxonomy
+    root_is_scored: bool
+    cards: Sequence[Scorecard]
+    warnings: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``sekd score --json`` prints: the rows, or the one cell of a file."""
+        contents = [card.to_json() for card in self.cards]
+        content = {"rows": contents} if self.cards[0].names else contents[0]
+        return {"root_is_scored": self.root_is_scored, **content}
+
+
+def score_file(
+    predictions: Path,
+    taxonomy: Taxonomy,
+    scoring: Scoring,
+    *,
+    compare: Path | None = None,
+    only: Mapping[str, str] | None = None,
+    score_root: bool = False,
+) -> FileScore:
+    """Score a file of predictions, and compare it with another one.
+
+    Args:
+        compare: other predictions for the same samples.
+        only: column -> value; other rows of both files are left out.
+        score_root: also score the root, as level 0.
+
+    Raises:
+        ConfigError: if a file cannot be read or resolved, or the two cannot be compared.
+    """
+    files = [
+        resolve_predictions(path, taxonomy, only=only or {}, score_root=score_root)
+        for path in (predictions, compare)
+        if path is not None
+    ]
+    cells = files[0].cells
+    others = [find_counterpart(cell, cells, files[1].cells) if compare else None for cell in cells]
+    return FileScore(
+        taxonomy=taxonomy,
+        root_is_scored=score_root,
+        cards=[scoring.score_cell(*pair) for pair in zip(cells, others, strict=True)],
+        warnings=[warning for file in files for warning in file.warnings],
     )

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sekd.analysis.metrics import Estimate
-from sekd.report.drawings.svg import PHONE, Drawing, shorten
-from sekd.report.formats import number
+from sekd.analysis.estimates import Levels
+from sekd.report.drawings.svg import PHONE_WIDTH, Drawing, shorten
+from sekd.report.formats import format_number
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE - 134, 10.0, 170.0, 206.0
-_LABEL_GAP, _LETTER = 14.0, 6.2
-_SHAPES = {"joint": "circle", "independent": "square", "conditioned": "triangle",
-           "right": "circle", "wrong": "square"}  # fmt: skip
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE_WIDTH - 134, 10.0, 170.0, 206.0
+_LABEL_GAP, _LETTER_WIDTH = 14.0, 6.2
+_SHAPES = {
+    "joint": "circle",
+    "independent": "square",
+    "conditioned": "triangle",
+    "right": "circle",
+    "wrong": "square",
+}
 
 
 @dataclass(frozen=True)
@@ -23,59 +28,74 @@ class Series:
 
     name: str
     style: str
-    points: Mapping[int, Estimate]
+    points: Levels
 
 
-def lines(series: Sequence[Series], names: Mapping[int, str], alt: str) -> Markup:
-    """Lines over the levels that ``names`` names, 0 to 100 percent.
+def draw_lines(series: Sequence[Series], names: Mapping[int, str], alt: str) -> Markup:
+    """Draw lines over the levels that ``names`` names, 0 to 100 percent.
 
     Args:
-        alt: what the chart is of; the figures are added.
+        alt: what the chart shows, for a screen reader; the figures are added.
     """
-    series = [each for each in series if each.points]
-    drawing = Drawing(PHONE, _HEIGHT, f"{alt}. {_tell(series, names)}")
+    series = [line for line in series if line.points]
+    drawing = Drawing(PHONE_WIDTH, _HEIGHT, f"{alt}. {_series_as_text(series, names)}")
     for tick in range(0, 101, 25):
-        drawing.line(_LEFT, _height(tick), _RIGHT, _height(tick), "grid")
-        drawing.text(_LEFT - 7, _height(tick) + 4, f"{tick}", "tick", "end")
+        drawing.line(_LEFT, _rate_y(tick), _RIGHT, _rate_y(tick), "grid")
+        drawing.text(_LEFT - 7, _rate_y(tick) + 4, f"{tick}", "tick", "end")
     gap = (_RIGHT - _LEFT - 16) / max(len(names) - 1, 1)
-    places = {level: _LEFT + 8 + gap * index for index, level in enumerate(names)}
-    room = int(gap / _LETTER)
-    num_lines = 1 if all(len(name) <= room for name in names.values()) else 2
-    for index, (level, name) in enumerate(names.items()):
-        y = _BOTTOM + 17 + 13 * (index % num_lines)  # neighbours that would touch stand below
-        drawing.text(places[level], y, shorten(name, num_lines * room), "tick", "middle")
-    for each in series:
-        style = f"s-{each.style}"
-        at = {level: (places[level], _height(rate.value)) for level, rate in each.points.items()}
-        for level, rate in each.points.items():
-            x = places[level]
-            drawing.line(x, _height(rate.low), x, _height(rate.high), f"whisker {style}")
-        drawing.polyline(list(at.values()), f"course {style}")
-        for level, (x, y) in at.items():
-            tip = f"{each.name}, {names[level]}: {number(each.points[level].value)} %"
-            drawing.mark(_SHAPES.get(each.style, "circle"), x, y, f"dot {style}", tip)
-    _label(drawing, series)
+    level_x = {level: _LEFT + 8 + gap * index for index, level in enumerate(names)}
+    _label_levels(drawing, names, level_x, gap)
+    for line in series:
+        _draw_series(drawing, line, names, level_x)
+    _label_line_ends(drawing, series)
     return drawing.markup()
 
 
-def _label(drawing: Drawing, series: Sequence[Series]) -> None:
-    """Name and last figure behind each line's end, moved apart where lines end together."""
-    ends = {each.name: _height(each.points[max(each.points)].value) for each in series}
+def _label_levels(
+    drawing: Drawing, names: Mapping[int, str], level_x: Mapping[int, float], gap: float
+) -> None:
+    """Write the levels' names below the axis, on two lines if neighbours would touch."""
+    num_letters = int(gap / _LETTER_WIDTH)
+    num_lines = 1 if all(len(name) <= num_letters for name in names.values()) else 2
+    for index, (level, name) in enumerate(names.items()):
+        y = _BOTTOM + 17 + 13 * (index % num_lines)
+        drawing.text(level_x[level], y, shorten(name, num_lines * num_letters), "tick", "middle")
+
+
+def _draw_series(
+    drawing: Drawing, line: Series, names: Mapping[int, str], level_x: Mapping[int, float]
+) -> None:
+    style = f"s-{line.style}"
+    shape = _SHAPES.get(line.style, "circle")
+    for level, rate in line.points.items():
+        x = level_x[level]
+        drawing.line(x, _rate_y(rate.low), x, _rate_y(rate.high), f"whisker {style}")
+    points = [(level_x[level], _rate_y(rate.value)) for level, rate in line.points.items()]
+    drawing.polyline(points, f"course {style}")
+    for (x, y), (level, rate) in zip(points, line.points.items(), strict=True):
+        tip = f"{line.name}, {names[level]}: {format_number(rate.value)} %"
+        drawing.mark(shape, x, y, f"dot {style}", tip)
+
+
+def _label_line_ends(drawing: Drawing, series: Sequence[Series]) -> None:
+    """Write name and last figure behind each line's end, apart where lines end together."""
+    last = {line.name: line.points[max(line.points)].value for line in series}
     y = -_LABEL_GAP
-    for each in sorted(series, key=lambda each: ends[each.name]):
-        y = max(ends[each.name], y + _LABEL_GAP)
-        last = number(each.points[max(each.points)].value)
-        drawing.text(_RIGHT + 10, y + 4, f"{each.name} {last}", f"value s-{each.style}")
+    for line in sorted(series, key=lambda line: _rate_y(last[line.name])):
+        y = max(_rate_y(last[line.name]), y + _LABEL_GAP)
+        label = f"{line.name} {format_number(last[line.name])}"
+        drawing.text(_RIGHT + 10, y + 4, label, f"value s-{line.style}")
 
 
-def _height(value: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * value / 100
+def _rate_y(percent: float) -> float:
+    return _BOTTOM - (_BOTTOM - _TOP) * percent / 100
 
 
-def _tell(series: Sequence[Series], names: Mapping[int, str]) -> str:
-    return " ".join(
-        f"{each.name}: "
-        + ", ".join(f"{names[level]} {number(r.value)}" for level, r in each.points.items())
-        + "."
-        for each in series
-    )
+def _series_as_text(series: Sequence[Series], names: Mapping[int, str]) -> str:
+    sentences = []
+    for line in series:
+        points = (
+            f"{names[level]} {format_number(rate.value)}" for level, rate in line.points.items()
+        )
+        sentences.append(f"{line.name}: {', '.join(points)}.")
+    return " ".join(sentences)

@@ -1,7 +1,7 @@
 """Drawings as inline SVG, escaped by the XML library; colours are CSS classes of ``page.css``.
 
-Text stays text and colours follow the page's theme, which is why these small drawings are not made
-by a plotting library: its SVG has colours and fonts baked in.
+These small drawings are not made by a plotting library, whose SVG has colours and fonts baked in:
+here text stays text, and colours follow the page's theme.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-PHONE = 360.0
-"""Width of most drawings: a phone's column, where their text then has its natural size."""
+PHONE_WIDTH = 360.0
+"""Width of most drawings: that of a phone's column, where their text has its natural size."""
 
 
 class Drawing:
@@ -20,11 +20,10 @@ class Drawing:
 
     Args:
         width, height: in the units of all coordinates, one pixel at natural size.
-        alt: what a person who cannot see it must be told.
+        alt: everything that it shows, as text for a screen reader.
     """
 
     def __init__(self, width: float, height: float, alt: str) -> None:
-        self.width = width
         self._root = ET.Element(
             "svg",
             {
@@ -36,25 +35,25 @@ class Drawing:
         )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
-        """A straight line."""
+        """Draw a straight line."""
         self._add("line", style, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def polyline(self, points: Sequence[tuple[float, float]], style: str) -> None:
-        """A line through points."""
+        """Draw a line through points."""
         self._add("polyline", style).set("points", " ".join(f"{x:.1f},{y:.1f}" for x, y in points))
 
     def rect(
         self, x: float, y: float, width: float, height: float, style: str, tip: str = ""
     ) -> None:
-        """A rectangle; ``tip`` is shown by a mouse that rests on it."""
-        self._tip(self._add("rect", style, x=x, y=y, width=width, height=height), tip)
+        """Draw a rectangle; ``tip`` is shown when the mouse rests on it."""
+        self._add_tip(self._add("rect", style, x=x, y=y, width=width, height=height), tip)
 
     def circle(self, x: float, y: float, r: float, style: str, tip: str = "") -> None:
-        """A dot."""
-        self._tip(self._add("circle", style, cx=x, cy=y, r=r), tip)
+        """Draw a dot."""
+        self._add_tip(self._add("circle", style, cx=x, cy=y, r=r), tip)
 
     def mark(self, shape: str, x: float, y: float, style: str, tip: str = "") -> None:
-        """A dot of one of several shapes, so that no series is told by colour alone."""
+        """Draw a dot of one of several shapes, so that colour alone tells no series apart."""
         r = 4.0
         if shape == "square":
             self.rect(x - r + 0.5, y - r + 0.5, 2 * r - 1, 2 * r - 1, style, tip)
@@ -62,20 +61,20 @@ class Drawing:
             polygon = self._add("polygon", style)
             corners = ((x, y - r - 0.5), (x + r + 0.5, y + r - 0.5), (x - r - 0.5, y + r - 0.5))
             polygon.set("points", " ".join(f"{a:.1f},{b:.1f}" for a, b in corners))
-            self._tip(polygon, tip)
+            self._add_tip(polygon, tip)
         else:
             self.circle(x, y, r, style, tip)
 
     def text(
         self, x: float, y: float, content: str, style: str = "", anchor: str = "start"
     ) -> None:
-        """One line of text on the baseline ``y``."""
+        """Write one line of text on the baseline ``y``."""
         element = self._add("text", style, x=x, y=y)
         element.set("text-anchor", anchor)
         element.text = content
 
     def markup(self) -> Markup:
-        """For a template, which takes it as it is."""
+        """Return the SVG for a template, which does not escape it again."""
         return Markup(ET.tostring(self._root, encoding="unicode"))  # noqa: S704  escaped
 
     def _add(self, tag: str, style: str, **numbers: float) -> ET.Element:
@@ -83,16 +82,16 @@ class Drawing:
         return ET.SubElement(self._root, tag, attributes | {"class": style})
 
     @staticmethod
-    def _tip(element: ET.Element, tip: str) -> None:
+    def _add_tip(element: ET.Element, tip: str) -> None:
         if tip:
             ET.SubElement(element, "title").text = tip
 
 
 def shorten(text: str, length: int) -> str:
-    """At most ``length`` characters, with an ellipsis where some are missing."""
+    """Cut a text to ``length`` characters, with an ellipsis where some are missing."""
     return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def model_style(model: str) -> str:
-    """CSS class of a model's colour; a name of a user's own is no class."""
+    """Return the CSS class of a model's colour; the models of a user share one."""
     return f"m-{model}" if model in ("base", "student") else "m-other"

@@ -1,4 +1,4 @@
-"""Samples and runs as one HTML page that needs nothing beside it."""
+"""Samples and runs as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from sekd.data.images import read_image
 from sekd.errors import SampleError
 from sekd.report.inspect.views import RunView, SampleView
 
-_PIXELS = 480
+_MAX_PIXELS = 480
 
 
-def page(title: str, run: RunView | None, samples: Sequence[SampleView]) -> str:
-    """The page; names and texts of users are escaped, images are inside it, scaled down."""
+def render_inspection(title: str, run: RunView | None, samples: Sequence[SampleView]) -> str:
+    """Render the page; names and texts of users are escaped, scaled-down images are inside it."""
     environment = Environment(loader=PackageLoader("sekd.report.inspect", "."), autoescape=True)
-    pictures = [(sample, _data_uri(Path(sample.image))) for sample in samples]
-    return environment.get_template("page.html").render(title=title, run=run, samples=pictures)
+    with_images = [(sample, _image_as_uri(Path(sample.image))) for sample in samples]
+    return environment.get_template("page.html").render(title=title, run=run, samples=with_images)
 
 
-def _data_uri(path: Path) -> str | None:
-    """``None`` for an image that cannot be read any more."""
+def _image_as_uri(path: Path) -> str | None:
+    """Return ``None`` for an image that cannot be read any more."""
     try:
         image = read_image(path)
     except SampleError:
         return None
-    image.thumbnail((_PIXELS, _PIXELS))
+    image.thumbnail((_MAX_PIXELS, _MAX_PIXELS))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=85)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -4,80 +4,96 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from sekd.report.inspect.views import RunView, SampleView, TurnView
+from sekd.report.table import Column, Table
+from sekd.report.writers import to_terminal
 
-_WIDTH = 24
+_BAR_WIDTH = 24
 
 
-def show_run(run: RunView) -> Iterator[RenderableType]:
-    """One line per level, and samples worth a look."""
-    table = Table(title=f"{run.num_samples} samples elicited", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in (
-        *("level", "answers", "right %", "confidence", "option mass"),
-        *("prompt tokens", "cached"),
-    ):
-        table.add_column(heading, justify="right")
-    for level in run.levels:
-        table.add_row(
-            str(level.level),
-            f"{level.num_answers:,}",
-            "" if level.accuracy is None else f"{100 * level.accuracy:.1f}",
-            f"{level.confidence:.3f}",
-            f"{level.option_mass:.4f}",
-            f"{level.num_prompt_tokens:.0f}",
-            f"{level.num_cached_tokens:.0f}",
-        )
-    yield table
+def render_run(run: RunView) -> Iterator[RenderableType]:
+    """Show one line per level, and the samples to look at first."""
+    yield to_terminal(inspected_levels_table(run))
     yield Text("least confident: " + "  ".join(run.least_confident))
 
 
-def show_sample(sample: SampleView) -> Iterator[RenderableType]:
-    """The dialogue, turn by turn."""
+def inspected_levels_table(run: RunView) -> Table:
+    """Make a table of the answers at each level."""
+    return Table(
+        name="levels",
+        title=f"{run.num_samples} samples elicited",
+        columns=[
+            Column("level", "level"),
+            Column("num_answers", "answers"),
+            Column("accuracy", "right %"),
+            Column("confidence", "confidence", digits=3),
+            Column("option_mass", "option mass", digits=4),
+            Column("num_prompt_tokens", "prompt tokens", digits=0),
+            Column("num_cached_tokens", "cached", digits=0),
+        ],
+        num_names=0,
+        rows=[
+            [
+                level.level,
+                level.num_answers,
+                None if level.accuracy is None else 100 * level.accuracy,
+                level.confidence,
+                level.option_mass,
+                level.num_prompt_tokens,
+                level.num_cached_tokens,
+            ]
+            for level in run.levels
+        ],
+        groups=[len(run.levels)],
+    )
+
+
+def render_sample(sample: SampleView) -> Iterator[RenderableType]:
+    """Show the dialogue, turn by turn."""
     yield Text(f"{sample.sample_id}", style="bold")
     yield Text(sample.image, style="dim")
     for turn in sample.turns:
         yield Text(f"\nlevel {turn.level}: {turn.rank}", style="bold")
         yield Padding(Text(turn.heard.strip(), style="dim"), (0, 2))
         yield Padding(Text(turn.said.strip()), (0, 2))
-        yield Padding(_options(turn), (0, 2))
-        yield Padding(Text("\n".join(_notes(turn))), (0, 2))
+        yield Padding(_option_grid(turn), (0, 2))
+        yield Padding(Text("\n".join(_turn_notes(turn))), (0, 2))
 
 
-def _options(turn: TurnView) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column()
-    table.add_column()
-    table.add_column()
-    table.add_column(min_width=_WIDTH)
+def _option_grid(turn: TurnView) -> RichTable:
+    """Lay out one line per option, with a bar for its probability."""
+    grid = RichTable.grid(padding=(0, 1))
+    grid.add_column()
+    grid.add_column()
+    grid.add_column()
+    grid.add_column(min_width=_BAR_WIDTH)
     for option in turn.options:
         style = "bold" if option.is_answer else ""
-        mark = "✓ right" if option.is_truth else ""
-        table.add_row(
+        grid.add_row(
             Text("▶" if option.is_answer else " ", style="bold"),
             Text(option.letter, style=style),
             Text(option.name, style=style),
-            Text(bar(option.probability), style="cyan"),
+            Text(probability_bar(option.probability), style="cyan"),
             Text(f"{option.probability:.4f}", style=style),
             Text(f"({option.as_shown:.4f} as shown)" if turn.has_orders else "", style="dim"),
-            Text(mark, style="green"),
+            Text("✓ right" if option.is_truth else "", style="green"),
         )
-    return table
+    return grid
 
 
-def bar(share: float) -> str:
-    """A bar of up to 24 cells, to an eighth of a cell."""
-    eighths = round(min(max(share, 0.0), 1.0) * _WIDTH * 8)
+def probability_bar(probability: float) -> str:
+    """Draw a bar of up to 24 characters, to an eighth of a character."""
+    eighths = round(min(max(probability, 0.0), 1.0) * _BAR_WIDTH * 8)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
-def _notes(turn: TurnView) -> Iterator[str]:
+def _turn_notes(turn: TurnView) -> Iterator[str]:
     yield (
         f"confidence {turn.confidence:.3f}, mass of the options {turn.option_mass:.4f}; "
         f"{turn.num_prompt_tokens} prompt tokens, {turn.num_cached_tokens} of them cached"

@@ -1,4 +1,4 @@
-"""What a person is shown of a teacher's shards: of one sample, or of a whole run."""
+"""What a person is shown of a teacher's shards: one sample, or a whole run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OptionView:
-    """One option: probabilities are over the whole vocabulary.
+    """One option; probabilities are over the whole vocabulary.
 
     Attributes:
-        probability: mean over all orders in which the options were shown.
-        as_shown: in the order of the transcript.
+        probability: the mean over all orders in which the options were shown.
+        as_shown: the probability in the order of the transcript.
     """
 
     letter: str
@@ -33,12 +33,13 @@ class TopToken:
 
 @dataclass(frozen=True)
 class TurnView:
-    """One level: what the teacher was told, what it answered, and what was kept of it.
+    """One level: what the teacher was asked, what it answered, and what was stored of it.
 
     Attributes:
-        heard, said: text of the transcript before and from the answer on.
-        top: most probable tokens; empty where the states are not there yet.
-        tail_mass: probability of the tokens beyond those that are stored.
+        heard: text of the transcript before the answer.
+        said: text of the transcript from the answer on.
+        top: most probable tokens; empty if the states are not stored yet.
+        tail_mass: probability of all tokens beyond those that are stored.
         norms: layer -> length of the stored state.
         parity: largest difference of an option's log-probability between engine and state pass.
     """
@@ -73,7 +74,7 @@ class SampleView:
 
     @property
     def confidence(self) -> float:
-        """Of the least confident answer."""
+        """The confidence of the least confident answer."""
         return min(turn.confidence for turn in self.turns)
 
 
@@ -82,7 +83,7 @@ class LevelSummary:
     """All answers at one level of a run.
 
     Attributes:
-        accuracy: share of right ones among those with a label; ``None`` without any.
+        accuracy: share of right answers among those with a label; ``None`` if none has one.
         confidence, option_mass, num_prompt_tokens, num_cached_tokens: means.
     """
 

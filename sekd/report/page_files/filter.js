@@ -2,12 +2,12 @@ const form = document.querySelector("form.filter");
 const cases = [...document.querySelectorAll(".case")];
 function filter() {
   const { dataset, kind } = form.elements;
-  for (const each of cases) {
-    each.hidden =
-      (dataset.value && each.dataset.dataset !== dataset.value) ||
-      (kind.value && each.dataset.kind !== kind.value);
+  for (const element of cases) {
+    element.hidden =
+      (dataset.value && element.dataset.dataset !== dataset.value) ||
+      (kind.value && element.dataset.kind !== kind.value);
   }
-  const shown = cases.filter((each) => !each.hidden).length;
+  const shown = cases.filter((element) => !element.hidden).length;
   form.querySelector("output").value = `${shown} of ${cases.length} images`;
 }
 form.hidden = false;

@@ -1,7 +1,8 @@
 """lmms-eval as a process in an environment of its own; sekd never imports it.
 
-Its facts are those of version 0.7.3: an evaluation that failed may end with exit code 0, so what
-counts is the results file, which is written last but for the samples.
+What is said here of lmms-eval is true of version 0.7.3. There a failed evaluation may end with exit
+code 0. So an evaluation counts as done only if there is a results file, which is written after
+everything else but the samples.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ OWN_MODEL = "transformers"
 _PLUGIN = Path(__file__).parent / "plugin"
 _PATH_ARGUMENT = {"vllm": "model", "vllm_generate": "model", "sglang": "model"}
 _TAKES_REMOTE_CODE = {OWN_MODEL, "vllm", "vllm_generate", "sglang"}
-"""Classes with an argument ``trust_remote_code``; lmms-eval's own have it on by default."""
+"""Classes with an argument ``trust_remote_code``; lmms-eval's own classes set it by default."""
 
-_VERSIONS = """\
+_PRINT_VERSIONS = """\
 import importlib.metadata as m, json
-found = {}
+versions = {}
 for name in ("lmms_eval", "torch", "transformers", "vllm"):
     try:
-        found[name] = m.version(name)
+        versions[name] = m.version(name)
     except m.PackageNotFoundError:
         pass
-print(json.dumps(found))
+print(json.dumps(versions))
 """
-_LINES_KEPT = 400
+_MAX_LINES = 400  # of its output, the last ones
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 _PROGRESS = re.compile(r"\d+%\||\d+it \[|\[\d+:\d+")
@@ -58,8 +59,8 @@ class LmmsEval:
     """An installed lmms-eval.
 
     Attributes:
-        python: of its environment.
-        versions: of lmms_eval, torch, transformers and, if it is there, vllm.
+        python: the interpreter of its environment.
+        versions: of lmms_eval, torch, transformers and, if it is installed, vllm.
     """
 
     python: Path
@@ -67,15 +68,15 @@ class LmmsEval:
 
     @classmethod
     def find(cls, python: Path | None) -> LmmsEval:
-        """The one that ``python``, or else the running Python, can import.
+        """Find the lmms-eval that ``python``, or else the running Python, can import.
 
         Raises:
             ConfigError: if there is none; the message says how to make an environment for it.
         """
         python = python or Path(sys.executable)
         try:
-            asked = [str(python), "-c", _VERSIONS]
-            done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603
+            command = [str(python), "-c", _PRINT_VERSIONS]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
             versions = json.loads(done.stdout)
         except (OSError, subprocess.CalledProcessError, ValueError) as error:
             raise ConfigError(
@@ -106,11 +107,11 @@ class LmmsEval:
 
         Args:
             model: directory of a model that needs no adapter.
-            on_progress: gets each line of a progress bar as it comes; our log gets all lines.
+            on_progress: is called with each line of a progress bar; the log gets all lines.
 
         Raises:
-            ShardError: if it failed; with its last error line.
-            ConfigError: if an argument holds what lmms-eval could not read.
+            ShardError: if it failed; the message has its last error line.
+            ConfigError: if an argument holds a comma, which lmms-eval could not parse.
         """
         with replace_atomically(folder) as temporary:
             temporary.mkdir()
@@ -120,7 +121,7 @@ class LmmsEval:
             code, lines = _stream(command, on_progress)
             results = list(temporary.rglob("*_results.json"))
             if code != 0 or len(results) != 1:
-                raise ShardError(f"lmms-eval {_reason(code)}: {last_error(lines)}")
+                raise ShardError(f"lmms-eval {_describe_exit(code)}: {last_error(lines)}")
             prefix = results[0].name.removesuffix("results.json")
             for path in results[0].parent.glob(f"{prefix}samples_*.jsonl"):
                 name = path.name.removeprefix(f"{prefix}samples_")
@@ -135,7 +136,7 @@ class LmmsEval:
 def arguments(
     task: str, model: Path, spec: BenchmarkSpec, model_spec: ModelSpec, output: Path
 ) -> list[str]:
-    """What stands behind ``python``: the same for base and student but for two directories.
+    """Return the arguments after ``python``: the same for base and student but for two directories.
 
     Raises:
         ConfigError: if a value holds a comma, at which lmms-eval would cut it.
@@ -154,7 +155,7 @@ def arguments(
                 f"benchmark: lmms-eval would cut {name}={value} at the comma; give it another "
                 "name or a link without one"
             )
-    given = {
+    values = {
         "--model": spec.model,
         "--model_args": ",".join(f"{name}={value}" for name, value in model_args.items()),
         "--tasks": task,
@@ -165,20 +166,23 @@ def arguments(
         "--num_fewshot": spec.num_fewshot,
         "--include_path": spec.include_path.absolute() if spec.include_path else None,
     }
-    options = [part for name, value in given.items() if value is not None for part in (name, value)]
-    return ["-m", "lmms_eval", *map(str, options), "--log_samples"]
+    options = ["-m", "lmms_eval"]
+    for name, value in values.items():
+        if value is not None:
+            options += [name, str(value)]
+    return [*options, "--log_samples"]
 
 
 def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Run to the end; returns the exit code and the last lines. Leaves no process behind."""
+    """Run to the end and return the exit code and the last lines; no process is left behind."""
     path = [str(_PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
-        "TQDM_MININTERVAL": "5",  # a bar is a line of our log each time it is drawn
+        "TQDM_MININTERVAL": "5",  # each time that a progress bar is drawn it is a line of our log
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
     }
-    lines: deque[str] = deque(maxlen=_LINES_KEPT)
+    lines: deque[str] = deque(maxlen=_MAX_LINES)
     process = subprocess.Popen(  # noqa: S603
         command,
         env=environment,
@@ -192,8 +196,8 @@ def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int
     )
     try:
         assert process.stdout is not None
-        for printed in process.stdout:
-            line = _COLOURS.sub("", printed).strip()
+        for output in process.stdout:
+            line = _COLOURS.sub("", output).strip()
             if line:
                 lines.append(line)
                 logger.debug("%s", line)
@@ -202,18 +206,18 @@ def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int
         return process.wait(), list(lines)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its workers too, where it started some
+            os.killpg(process.pid, signal.SIGKILL)  # and its workers, if it started some
         process.wait()
 
 
-def _reason(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         return f"was killed by signal {-code}"
     return f"failed with exit code {code}" if code else "wrote no results"
 
 
 def last_error(lines: Iterable[str]) -> str:
-    """The line that says what went wrong: the last exception, else the last that is no progress."""
-    told = [line for line in lines if not _PROGRESS.search(line)]
-    raised = [line for line in told if _EXCEPTION.match(line)]
-    return (raised or told or ["it printed nothing"])[-1][:500]
+    """Return the last line with an exception, or else the last line that is no progress bar."""
+    messages = [line for line in lines if not _PROGRESS.search(line)]
+    exceptions = [line for line in messages if _EXCEPTION.match(line)]
+    return (exceptions or messages or ["it printed nothing"])[-1][:500]

@@ -30,7 +30,8 @@ class TargetTokens:
         weights_N: float32. The letters of a sequence share a weight of 1, and so do its other
             tokens; both are divided by the number of sequences in the micro-batch, so that a
             weighted sum is a mean over sequences.
-        text_weights_N: float32, the same, with one weight of 1 for all tokens of a sequence alike.
+        text_weights_N: float32. All tokens of a sequence share a weight of 1 equally, which is
+            divided by the same number.
     """
 
     rows_N: Tensor

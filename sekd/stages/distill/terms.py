@@ -76,8 +76,8 @@ class Term(ABC):
     """One term of the loss.
 
     Attributes:
-        name: of its weight in ``distill.losses`` and of its column in ``curves.csv``.
-        title, unit: of its panel in ``curves.png``.
+        name: the name of its weight in ``distill.losses`` and of its column in ``curves.csv``.
+        title, unit: the title and the unit of its panel in ``curves.png``.
     """
 
     name: str

@@ -18,6 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments, s
 from sekd.config import DistillSpec, RunConfig
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
+from sekd.io.files import replace_atomically
 from sekd.models import loading
 from sekd.models.batching import Batcher
 from sekd.models.chat import Chat
@@ -162,17 +163,15 @@ def _set_environment(spec: DistillSpec) -> None:
 def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> None:
     """Write the checkpoint's adapter with its model card and curves to the directory ``adapter``.
 
-    The directory is complete as soon as it exists, because it is renamed into place at the end.
+    The directory appears at the end, when it is complete.
     """
-    temporary = adapter.with_name("adapter.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copyfile(checkpoint.path / name, temporary / name)
-    write_curves(checkpoint.history, temporary)
-    card = model_card(config, saved_modules(temporary), checkpoint.history)
-    (temporary / "README.md").write_text(card, encoding="utf-8")
-    temporary.replace(adapter)
+    with replace_atomically(adapter) as temporary:
+        temporary.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(checkpoint.path / name, temporary / name)
+        write_curves(checkpoint.history, temporary)
+        card = model_card(config, saved_modules(temporary), checkpoint.history)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def _training_arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) -> TrainingArguments:

@@ -6,9 +6,11 @@ through its chat template, the rows into files. A :class:`RehearsalEngine` answe
 
 from __future__ import annotations
 
+import math
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +21,7 @@ from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.chat import Chat
+from sekd.pipeline.status import run_status
 from sekd.stages.elicit.answers import AnswersWorker
 
 NUM_PROBED = 32
@@ -48,6 +51,65 @@ class CostEstimate:
     num_prompt_tokens: int
     num_bytes: int
     flops: float
+
+
+@dataclass(frozen=True)
+class ElicitationPlan:
+    """What an elicitation will take.
+
+    Attributes:
+        hours: of all workers together, divided by their number.
+        hours_basis: what the hours follow from, as words that go after them.
+    """
+
+    cost: CostEstimate
+    num_shards: int
+    num_workers: int
+    hours: float
+    hours_basis: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``sekd plan --json`` prints."""
+        return {
+            "num_shards": self.num_shards,
+            **asdict(self.cost),
+            "num_workers": self.num_workers,
+            "hours": self.hours,
+            "hours_basis": self.hours_basis,
+        }
+
+
+def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
+    """Estimate the cost and the duration of an elicitation.
+
+    If both stages have shards that are done, the hours follow from their measured rate.
+
+    Args:
+        tflops: TFLOP/s of one worker; used as long as no rate was measured.
+
+    Raises:
+        ConfigError: as :func:`estimate_cost`.
+    """
+    name, runtime = config.elicit.dataset, config.elicit.runtime
+    cost = estimate_cost(config, Dataset.load(name, config.dataset(name, "elicit.dataset")))
+    rates = {
+        stage.name: stage.rate
+        for stage in run_status(config.run_dir)
+        if stage.name in ("answers", "states") and stage.rate
+    }
+    if len(rates) == 2:
+        seconds = sum(cost.num_samples / rate for rate in rates.values())
+        basis = "at the rate of the shards that are done"
+    else:
+        seconds, basis = cost.flops / (tflops * 1e12), f"at {tflops:g} TFLOP/s a worker (--tflops)"
+    num_workers = 1 if runtime.executor == "inline" else runtime.workers
+    return ElicitationPlan(
+        cost=cost,
+        num_shards=math.ceil(cost.num_samples / runtime.shard_size),
+        num_workers=num_workers,
+        hours=seconds / 3600 / num_workers,
+        hours_basis=basis,
+    )
 
 
 def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:

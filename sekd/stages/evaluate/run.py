@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cells import CellRows
 from sekd.analysis.cost import COST_KEYS, mean_cost
-from sekd.analysis.results import CellResult, Evaluation
-from sekd.analysis.summary import CellRows, solve_options, summarize
+from sekd.analysis.results import Evaluation
+from sekd.analysis.summary import solve_options, summarize
 from sekd.config import RunConfig
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset
@@ -25,26 +27,18 @@ from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_stage
 from sekd.pipeline.stage import Stage
-from sekd.report.formats import to_markdown
-from sekd.report.table import Table
 from sekd.report.tables import cells_table
+from sekd.report.writers import to_markdown
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 from sekd.stages.fingerprints import dataset_fields, hash_images
 
 
 class Evaluated(NamedTuple):
-    """The content of ``metrics.json``, the table of ``metrics.md``, and the cells behind them."""
+    """The content of ``metrics.json``, and the cells that it was made from."""
 
-    content: dict[str, Any]
-    table: Table
-    results: Sequence[CellRows]
-
-    @property
-    def figures(self) -> Evaluation:
-        """The content, cell by cell."""
-        cells = [CellResult.of(row) for row in self.content["rows"]]
-        return Evaluation(run="", cells={cell.key: cell for cell in cells})
+    evaluation: Evaluation
+    cells: Sequence[CellRows]
 
 
 def run_evaluation(
@@ -74,11 +68,13 @@ def run_evaluation(
     if incomplete:
         raise IncompleteError(incomplete)
     manifests = [outcome.manifest for outcome in outcomes if outcome.manifest]
-    results = _finished_cells(cells, manifests)
+    finished = _read_cells(cells, manifests)
     if "taxonomy" in spec.controls:
-        results += [solve_options(dataset, spec.seed) for dataset in datasets]
-    results.sort(key=lambda result: spec.datasets.index(result.names["dataset"]))
-    return _write_results(config, results, folder)
+        finished += [solve_options(dataset, spec.seed) for dataset in datasets]
+    finished.sort(key=lambda cell: spec.datasets.index(cell.key.dataset))
+    evaluation = summarize(finished, spec, _load_distilled_taxonomy(config))
+    _write_evaluation(evaluation, finished, folder)
+    return Evaluated(evaluation, finished)
 
 
 def evaluated_datasets(config: RunConfig) -> list[Dataset]:
@@ -126,12 +122,10 @@ def _run_cells(
     return outcomes
 
 
-def _finished_cells(
-    cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]
-) -> list[CellRows]:
+def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) -> list[CellRows]:
     return [
         CellRows(
-            names=cell.names,
+            key=CellKey(**cell.names),
             taxonomy=cell.dataset.taxonomy,
             rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
             num_quarantined=len(manifest.quarantined),
@@ -141,21 +135,14 @@ def _finished_cells(
     ]
 
 
-def _write_results(config: RunConfig, results: Sequence[CellRows], folder: Location) -> Evaluated:
-    """Summarize the cells, and write the summary, its table and all rows."""
-    train_spec = config.dataset(config.elicit.dataset, "elicit.dataset")
-    distilled = Taxonomy.load(train_spec.taxonomy, level_names=train_spec.level_names)
-    content = summarize(results, config.evaluate, distilled)
-    ranks = {
-        result.names["dataset"]: {
-            node.depth: node.rank for node in result.taxonomy.nodes if node.depth
-        }
-        for result in results
-    }
-    table = cells_table(map(CellResult.of, content["rows"]), ranks)
+def _load_distilled_taxonomy(config: RunConfig) -> Taxonomy:
+    spec = config.dataset(config.elicit.dataset, "elicit.dataset")
+    return Taxonomy.load(spec.taxonomy, level_names=spec.level_names)
+
+
+def _write_evaluation(evaluation: Evaluation, cells: Sequence[CellRows], folder: Location) -> None:
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables([result.rows for result in results]), buffer)
+    pq.write_table(pa.concat_tables([cell.rows for cell in cells]), buffer)
     write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
-    write_atomically(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(folder / "metrics.md", to_markdown(table))
-    return Evaluated(content, table, results)
+    write_atomically(folder / "metrics.json", json.dumps(evaluation.to_json(), indent=1) + "\n")
+    write_atomically(folder / "metrics.md", to_markdown(cells_table(evaluation)))

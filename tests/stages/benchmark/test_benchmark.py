@@ -15,13 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sekd.analysis.benchmark import BenchmarkResults, compare_benchmarks, pair, paired_interval
+from sekd.analysis.benchmark import (
+    BenchmarkRow,
+    BenchmarkScores,
+    compare_benchmarks,
+    pair_scores,
+    paired_interval,
+)
 from sekd.config import BenchmarkSpec, ModelSpec, RunConfig
 from sekd.errors import ConfigError, ShardError
 from sekd.io.hashing import digest
-from sekd.report.benchmark import benchmark_markdown, render_table
-from sekd.stages.benchmark.fields import benchmark_fields
+from sekd.report.benchmark import benchmark_table
+from sekd.report.writers import to_markdown, to_terminal
 from sekd.stages.benchmark.lmms_eval import LmmsEval, arguments, last_error
+from sekd.stages.benchmark.run import benchmark_fields
 
 BENCHMARK = Path(__file__).parents[2] / "benchmark"
 KEY = ("vqa", "acc", "none")
@@ -33,11 +40,11 @@ def results(
     *,
     ids: Sequence[Any] | None = None,
     better: bool | None = True,
-) -> BenchmarkResults:
+) -> BenchmarkScores:
     """One task with one metric, whose samples have these values."""
     ids = range(len(values)) if ids is None else ids
     samples = [{"doc_id": i, "acc": value} for i, value in zip(ids, values, strict=True)]
-    return BenchmarkResults(
+    return BenchmarkScores(
         figures={KEY: figure},
         higher_is_better={("vqa", "acc"): better},
         num_samples={"vqa": len(values)},
@@ -45,7 +52,7 @@ def results(
     )
 
 
-def row(base: BenchmarkResults, student: BenchmarkResults | None) -> dict[str, Any]:
+def row(base: BenchmarkScores, student: BenchmarkScores | None) -> BenchmarkRow:
     (only,) = compare_benchmarks(base, student, num_bootstrap=500, seed=0)
     return only
 
@@ -53,8 +60,8 @@ def row(base: BenchmarkResults, student: BenchmarkResults | None) -> dict[str, A
 # What lmms-eval 0.7.3 wrote for the tiny model and its student on 30 drawn pictures.
 
 
-def recorded(model: str) -> BenchmarkResults:
-    return BenchmarkResults.load(BENCHMARK / "recorded" / model)
+def recorded(model: str) -> BenchmarkScores:
+    return BenchmarkScores.load(BENCHMARK / "recorded" / model)
 
 
 def test_recorded_results_are_read() -> None:
@@ -67,15 +74,15 @@ def test_recorded_results_are_read() -> None:
 
 def test_recorded_results_are_compared() -> None:
     found = row(recorded("base"), recorded("student"))
-    assert (found["base"], found["student"]) == (0.5, pytest.approx(1 / 3))
-    assert found["change"] == pytest.approx(-1 / 6)
-    assert found["low"] < found["change"] < found["high"] < 0
-    assert (found["verdict"], found["no_interval"]) == ("loss", None)
+    assert (found.base, found.student) == (0.5, pytest.approx(1 / 3))
+    assert found.change == pytest.approx(-1 / 6)
+    assert found.low < found.change < found.high < 0
+    assert (found.verdict, found.no_interval) == ("loss", None)
 
 
 def test_the_order_of_the_samples_does_not_matter() -> None:
     base, student = recorded("base"), recorded("student")
-    turned = BenchmarkResults(
+    turned = BenchmarkScores(
         student.figures,
         student.higher_is_better,
         student.num_samples,
@@ -86,23 +93,23 @@ def test_the_order_of_the_samples_does_not_matter() -> None:
 
 def test_the_base_alone_has_no_change() -> None:
     found = row(recorded("base"), None)
-    assert found["base"] == 0.5
-    assert found["student"] is found["change"] is found["low"] is found["no_interval"] is None
+    assert found.base == 0.5
+    assert found.student is found.change is found.low is found.no_interval is None
 
 
 @pytest.mark.parametrize("damage", ["{", '{"results": []}', '{"higher_is_better": {}}'])
 def test_damaged_results_are_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "results.json").write_text(damage)
     with pytest.raises(ShardError, match=r"results\.json: not what lmms-eval writes"):
-        BenchmarkResults.load(tmp_path)
+        BenchmarkScores.load(tmp_path)
 
 
-def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
+def test_entries_that_are_no_figures_are_left_out(tmp_path: Path) -> None:
     entries = {"alias": "vqa", "acc,none": 0.5, "acc_stderr,none": 0.1, "samples": 8}
     entries |= {"acc_stderr_clt,none": 0.1, "submission,none": None, "cider,strict": "N/A"}
     content = {"results": {"vqa": entries, "all": {"alias": "all", "acc,strict": 50.0}}}
     (tmp_path / "results.json").write_text(json.dumps(content))
-    figures = BenchmarkResults.load(tmp_path).figures
+    figures = BenchmarkScores.load(tmp_path).figures
     assert figures == {KEY: 0.5, ("all", "acc", "strict"): 50.0}
 
 
@@ -125,14 +132,14 @@ def test_what_is_no_figure_is_left_out(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_scores_are_found(base: BenchmarkResults, student: BenchmarkResults) -> None:
-    pairing = pair(base, student, KEY)
+def test_scores_are_found(base: BenchmarkScores, student: BenchmarkScores) -> None:
+    pairing = pair_scores(base, student, KEY)
     assert pairing.reason is None
     assert pairing.base is not None
     assert pairing.student is not None
     assert pairing.base.mean() == pytest.approx(base.figures[KEY], abs=0.01)
     assert pairing.student.mean() == pytest.approx(student.figures[KEY], abs=0.01)
-    assert row(base, student)["low"] is not None
+    assert row(base, student).low is not None
 
 
 @pytest.mark.parametrize(
@@ -153,19 +160,19 @@ def test_scores_are_found(base: BenchmarkResults, student: BenchmarkResults) -> 
     ],
 )
 def test_no_interval_has_a_reason(
-    base: BenchmarkResults, student: BenchmarkResults, reason: str
+    base: BenchmarkScores, student: BenchmarkScores, reason: str
 ) -> None:
     found = row(base, student)
-    assert reason in found["no_interval"]
-    assert found["low"] is found["high"] is found["verdict"] is None
-    assert found["change"] == pytest.approx(student.figures[KEY] - base.figures[KEY])
+    assert reason in found.no_interval
+    assert found.low is found.high is found.verdict is None
+    assert found.change == pytest.approx(student.figures[KEY] - base.figures[KEY])
 
 
 def test_a_group_has_a_figure_and_no_samples() -> None:
-    sides = [BenchmarkResults({KEY: figure}, {}, {}, {}) for figure in (0.5, 0.6)]
+    sides = [BenchmarkScores({KEY: figure}, {}, {}, {}) for figure in (0.5, 0.6)]
     found = row(*sides)
-    assert found["no_interval"] == "only the aggregate is known"
-    assert (found["num_samples"], found["higher_is_better"]) == (None, None)
+    assert found.no_interval == "only the aggregate is known"
+    assert (found.num_samples, found.higher_is_better) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +180,13 @@ def test_a_group_has_a_figure_and_no_samples() -> None:
 )
 def test_the_task_says_which_way_is_better(better: bool | None, verdict: str | None) -> None:
     low, high = [0.0] * 20, [1.0] * 20
-    assert row(results(0, low, better=better), results(1, high))["verdict"] == verdict
+    assert row(results(0, low, better=better), results(1, high)).verdict == verdict
 
 
-def test_a_change_that_may_be_none_is_unclear() -> None:
+def test_a_change_whose_interval_holds_zero_is_unclear() -> None:
     found = row(results(0.5, [0, 1] * 5), results(0.5, [1, 0] * 5))
-    assert found["low"] < 0 < found["high"]
-    assert found["verdict"] == "unclear"
+    assert found.low < 0 < found.high
+    assert found.verdict == "unclear"
 
 
 # The interval.
@@ -188,7 +195,7 @@ scores = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=30)
 
 
 @given(base=scores, shift=st.sampled_from([-0.5, 0.0, 0.125]))
-def test_a_change_of_all_samples_alike_is_certain(base: list[float], shift: float) -> None:
+def test_the_same_change_of_all_samples_has_no_spread(base: list[float], shift: float) -> None:
     low, high = paired_interval(np.array(base), np.array(base) + shift, num_bootstrap=20, seed=0)
     assert low == high == pytest.approx(shift)
 
@@ -203,7 +210,7 @@ def test_the_interval_is_inside_the_changes(base: list[float], seed: int, data: 
     assert changes.min() - 1e-9 <= low <= high <= changes.max() + 1e-9
 
 
-def test_the_interval_is_that_of_drawing_samples() -> None:
+def test_the_interval_matches_a_bootstrap_over_samples() -> None:
     rng = np.random.default_rng(0)
     base, student = rng.integers(0, 2, 200), rng.integers(0, 3, 200) > 0
     changes = student.astype(float) - base
@@ -213,7 +220,7 @@ def test_the_interval_is_that_of_drawing_samples() -> None:
     np.testing.assert_allclose(got, expected, atol=0.006)
 
 
-def test_pairing_is_what_narrows_it() -> None:
+def test_pairing_narrows_the_interval() -> None:
     base = np.array([0.0, 1.0] * 50)
     student = base.copy()
     student[:4] = 1.0
@@ -224,20 +231,25 @@ def test_pairing_is_what_narrows_it() -> None:
 # The table.
 
 
-def test_the_table_says_what_there_is() -> None:
+def test_the_table_shows_verdicts_and_reasons() -> None:
     rows = compare_benchmarks(recorded("base"), recorded("student"), num_bootstrap=100, seed=0)
     rows += compare_benchmarks(
         results(40.0, ["a"], better=False), results(30.0, ["b"]), num_bootstrap=9, seed=0
     )
-    header, _, first, second = benchmark_markdown(rows).splitlines()
+    table = benchmark_table(rows)
+    header, alignment, first, second = to_markdown(table).splitlines()
     assert header == "| task | metric | samples | base | student | change | 95 % |  |"
-    assert first.startswith("| drawn_order | accuracy | 30 | 0.5 | 0.3333 | -0.167 | -0.")
+    assert alignment == "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
+    minus = "\u2212"
+    assert first.startswith(
+        f"| drawn\\_order | accuracy | 30 | 0.5 | 0.3333 | {minus}0.167 | {minus}0."
+    )
     assert first.endswith("| loss |")
     assert second == (
-        "| vqa | acc (lower is better) | 1 | 40 | 30 | -10 |  | "
+        f"| vqa | acc (lower is better) | 1 | 40 | 30 | {minus}10 |  | "
         "no interval: not a mean over samples |"
     )
-    assert render_table(rows).row_count == 2
+    assert to_terminal(table).row_count == 2
 
 
 # The process.
@@ -256,15 +268,15 @@ def run(python: Path, task: str, folder: Path, tell: Callable[[str], None]) -> N
     LmmsEval.find(python).run(task, Path("model"), spec, model, folder, tell)
 
 
-def test_a_folder_of_results_is_whole(python: Path, tmp_path: Path) -> None:
+def test_results_and_samples_are_stored_in_one_folder(python: Path, tmp_path: Path) -> None:
     run(python, "vqa", tmp_path / "results", lambda _: None)
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert names == ["results.json", "samples-vqa.jsonl"]
-    assert BenchmarkResults.load(tmp_path / "results").figures == {KEY: 0.5}
+    assert BenchmarkScores.load(tmp_path / "results").figures == {KEY: 0.5}
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_failure_without_an_exit_code_is_one(
+def test_missing_results_are_a_failure_also_with_exit_code_0(
     python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_FAILS", "vqa")
@@ -283,7 +295,7 @@ def test_a_killed_process_is_a_failure(python: Path, tmp_path: Path) -> None:
         run(python, "killed", tmp_path / "results", lambda _: None)
 
 
-def test_a_person_who_stops_it_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
@@ -329,7 +341,7 @@ def test_a_python_without_lmms_eval_says_how_to_get_it(tmp_path: Path) -> None:
         ([], "it printed nothing"),
     ],
 )
-def test_the_last_error_is_told(lines: list[str], expected: str) -> None:
+def test_the_last_error_is_found(lines: list[str], expected: str) -> None:
     assert last_error(lines).startswith(expected)
 
 
@@ -353,7 +365,7 @@ def test_base_and_student_get_the_same_settings() -> None:
     assert model_args(one) == expected
 
 
-def test_other_classes_get_what_they_know() -> None:
+def test_other_model_classes_get_their_own_arguments() -> None:
     model = ModelSpec(path="tiny", processor_args={"max_pixels": 1, "min_pixels": 1})
     vllm = BenchmarkSpec(model="vllm", model_args={"gpu_memory_utilization": 0.5})
     assert model_args(arguments("vqa", Path("/m"), vllm, model, Path("/out"))) == {
@@ -372,7 +384,7 @@ def test_other_classes_get_what_they_know() -> None:
 @pytest.mark.parametrize(
     ("model", "output", "named"), [("/a,b", "/out", "pretrained"), ("/a", "/o,ut", "run_dir")]
 )
-def test_a_comma_would_cut_an_argument(model: str, output: str, named: str) -> None:
+def test_an_argument_with_a_comma_is_refused(model: str, output: str, named: str) -> None:
     with pytest.raises(ConfigError, match=f"would cut {named}="):
         arguments("vqa", Path(model), BenchmarkSpec(), ModelSpec(path="tiny"), Path(output))
 
@@ -380,7 +392,9 @@ def test_a_comma_would_cut_an_argument(model: str, output: str, named: str) -> N
 # The fingerprint.
 
 
-def test_what_changes_the_figures_is_in_the_fingerprint(config: RunConfig, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_everything_that_changes_the_figures(
+    config: RunConfig, tmp_path: Path
+) -> None:
     tasks = tmp_path / "tasks"
     (tasks / "__pycache__").mkdir(parents=True)
     (tasks / "own.yaml").write_text("task: own")

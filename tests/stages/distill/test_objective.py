@@ -12,12 +12,13 @@ from elicited import Elicited, elicit
 from peft import PeftModel
 from torch import Tensor
 
-from sekd.config import DistillSpec
+from sekd.config import DistillSpec, LossWeights
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.collate import MicroBatch
 from sekd.stages.distill.objective import Objective
+from sekd.stages.distill.terms import TERMS
 
 LAYERS = ["block_1", "final_norm"]
 ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "replay": 1.0}
@@ -143,6 +144,11 @@ def test_terms_equal_the_reference_for_every_kind_of_teacher(
         terms = objective(model, batch)
     for name, value in reference_terms(model, batch, spec).items():
         assert terms[name].item() == pytest.approx(value, abs=2e-5, rel=1e-4), name
+
+
+def test_every_weight_has_a_term() -> None:
+    weights = [name for name in LossWeights.model_fields if name != "levels"]
+    assert sorted(weights) == sorted(term.name for term in TERMS)
 
 
 def test_a_fresh_student_equals_the_base(elicited: Elicited) -> None:

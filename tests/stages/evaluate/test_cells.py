@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sekd.analysis.cell_metrics import metrics_row
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cells import CellRows
+from sekd.analysis.summary import measure_cell
 from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
 from sekd.data.controls import CONTROLS
 from sekd.data.predictions import PREDICTIONS, read_predictions, scored_rows
@@ -99,6 +101,11 @@ def test_blind_prompts_hold_no_image_and_no_placeholder(
         assert request.prompt.image_key == ""
 
 
+def scores_of(rows: pa.Table, dataset: Dataset) -> dict[str, Any]:
+    cell = CellRows(CellKey("seen", "base", "joint"), dataset.taxonomy, rows, 0, None)
+    return measure_cell(cell, EvaluateSpec(num_bootstrap=5)).to_json()
+
+
 @pytest.mark.parametrize("paradigm", PARADIGMS)
 def test_answers_by_letter_are_wrong_under_circular(
     run: Any, paradigm: Paradigm, seen: Dataset
@@ -106,7 +113,7 @@ def test_answers_by_letter_are_wrong_under_circular(
     """Each rotation has another node as its answer, which is wrong but can be parsed."""
     rows, _, _ = run(paradigm, "circular", "first")
     assert Counter(rows["rotation"].to_pylist()) == dict.fromkeys(range(4), 48)
-    scores = metrics_row(rows, seen.taxonomy, EvaluateSpec(num_bootstrap=5), {})
+    scores = scores_of(rows, seen)
     assert scores["num_samples"] == 12
     assert scores["por"]["value"] == 0
     assert scores["parse_failure_rate"]["value"] == 0
@@ -119,10 +126,7 @@ def test_answers_by_name_score_the_same_under_circular(
 ) -> None:
     plain, _, _ = run(paradigm, None)
     circular, _, _ = run(paradigm, "circular")
-    spec = EvaluateSpec(num_bootstrap=5)
-    uncontrolled, rotated = (
-        metrics_row(rows, seen.taxonomy, spec, {}) for rows in (plain, circular)
-    )
+    uncontrolled, rotated = (scores_of(rows, seen) for rows in (plain, circular))
     assert 0 < uncontrolled["por"]["value"] < 100
     assert rotated | {"tice": None} == uncontrolled | {"tice": None}
     assert uncontrolled["tice"] is not None

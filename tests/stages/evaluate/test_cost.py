@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from sekd.analysis.cost import mean_cost, relate_to_joint
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cost import MeanCost, RelativeCost, mean_cost, relate_to_joint
 from sekd.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
 from sekd.engines.metering import Cost, metered
 from sekd.errors import SampleError
@@ -70,30 +69,28 @@ def test_an_error_of_the_conversation_is_raised() -> None:
         conversation.throw(SampleError("too long"))
 
 
-def row(model: str, paradigm: str, prefill: float, seconds: float, **more: Any) -> dict[str, Any]:
-    cost = {"prefill_tokens": prefill, "decode_tokens": 10.0, "seconds": seconds}
-    names = {"model": model, "dataset": "d", "paradigm": paradigm, "control": "none"}
-    return {**names, "cost": cost, **more}
+def cost_of(prefill_tokens: float, seconds: float) -> MeanCost:
+    return MeanCost(1.0, prefill_tokens, 0.0, 10.0, seconds)
 
 
 def test_costs_are_in_joint_passes_of_the_same_model() -> None:
-    rows = [
-        row("a", "joint", 90, 2.0),
-        row("a", "conditioned", 290, 1.0),
-        row("a", "joint", 390, 8.0, control="circular"),
-        row("b", "conditioned", 290, 1.0),
-        row("taxonomy", "options", 0, 0, cost=None),
-    ]
-    relate_to_joint(rows)
-    related = [row["cost"]["relative_to_joint"] if row["cost"] else None for row in rows]
-    assert related == [
-        {"tokens": 1.0, "seconds": 1.0},
-        {"tokens": 3.0, "seconds": 0.5},
-        {"tokens": 4.0, "seconds": 4.0},
-        None,
+    costs = {
+        CellKey("d", "a", "joint"): cost_of(90, 2.0),
+        CellKey("d", "a", "conditioned"): cost_of(290, 1.0),
+        CellKey("d", "a", "joint", "circular"): cost_of(390, 8.0),
+        CellKey("d", "b", "conditioned"): cost_of(290, 1.0),
+    }
+    related = relate_to_joint(costs)
+    assert list(related) == list(costs)
+    assert [cost.relative_to_joint for cost in related.values()] == [
+        RelativeCost(1.0, 1.0),
+        RelativeCost(3.0, 0.5),
+        RelativeCost(4.0, 4.0),
         None,
     ]
 
 
 def test_means_are_over_all_shards() -> None:
-    assert mean_cost({"calls": [3, 5], "seconds": [1.0, 0.0]}, 4) == {"calls": 2.0, "seconds": 0.25}
+    stats = {key: [0.0, 0.0] for key in ("prefill_tokens", "cached_tokens", "decode_tokens")}
+    mean = mean_cost({"calls": [3, 5], "seconds": [1.0, 0.0], **stats}, 4)
+    assert mean == MeanCost(2.0, 0.0, 0.0, 0.0, 0.25)

@@ -10,8 +10,8 @@ import pytest
 from command_line import sekd
 
 from sekd.data.toyworld import write_world
-from sekd.report.inspect.page import page
-from sekd.report.inspect.text import bar
+from sekd.report.inspect.page import render_inspection
+from sekd.report.inspect.text import probability_bar
 from sekd.report.inspect.views import OptionView, SampleView, TurnView
 
 NUM_SAMPLES = 8
@@ -114,7 +114,7 @@ def test_a_page_escapes_names_and_marks_a_missing_image() -> None:
         norms={},
         parity=None,
     )
-    text = page("<script>", None, [SampleView("<s>", "/nowhere.png", (turn,))])
+    text = render_inspection("<script>", None, [SampleView("<s>", "/nowhere.png", (turn,))])
     assert "<b>&gull" not in text
     assert "&lt;b&gt;&amp;gull" in text
     assert "<script>" not in text
@@ -125,5 +125,5 @@ def test_a_page_escapes_names_and_marks_a_missing_image() -> None:
     ("share", "blocks"), [(0, ""), (1, "█" * 24), (0.5, "█" * 12), (1 / 48, "▌"), (2, "█" * 24)]
 )
 def test_a_bar_is_proportional_to_its_share(share: float, blocks: str) -> None:
-    assert bar(share) == blocks
+    assert probability_bar(share) == blocks
     assert math.ceil(share * 24) >= len(blocks)

@@ -1,8 +1,8 @@
-"""lmms-eval's model ``transformers``: whatever transformers loads as an image-text-to-text model.
+"""A model class for lmms-eval: any model that transformers loads as an image-text-to-text model.
 
-Imported by lmms-eval in its own environment, never by sekd. lmms-eval brings a class for the same,
-``huggingface``; in 0.7.3 it loads models without their head, and calls their processor with an
-argument that transformers 5 refuses.
+It is imported by lmms-eval in its own environment, never by sekd. lmms-eval has a class of its own
+for such models, ``huggingface``; in 0.7.3 it loads them without their head, and calls their
+processor with an argument that transformers 5 refuses.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 MANIFEST = ModelManifest("transformers", chat_class_path="sekd_lmms_eval.Transformers")
 
-_MAX_NEW_TOKENS = 4096  # where a task does not say; that of lmms-eval's own classes
+_MAX_NEW_TOKENS = 4096  # where a task does not say; the default of lmms-eval's own classes
 
 
 class Transformers(lmms):
-    """Greedy, or as the task says, on all GPUs there are, else on the CPU.
+    """Generates greedily, or as the task says, on all GPUs there are, else on the CPU.
 
     Args:
         pretrained: a directory with a model and its processor.
         dtype: as torch names it.
-        processor_args: JSON of what the processor is loaded with.
-        batch_size: conversations that are answered together.
+        processor_args: JSON of the arguments with which the processor is loaded.
+        batch_size: the number of conversations that are answered together.
     """
 
     is_simple = False
@@ -61,13 +61,13 @@ class Transformers(lmms):
             tokenizer.pad_token = tokenizer.eos_token
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """A reply per request, in their order."""
+        """Return a reply per request, in their order."""
         replies: list[GenerationResult] = []
         with tqdm(total=len(requests), desc="replies") as bar:
             for _, group in groupby(requests, key=lambda request: request.args[2]):
-                alike = list(group)
-                for start in range(0, len(alike), self._batch_size):
-                    batch = alike[start : start + self._batch_size]
+                same_settings = list(group)
+                for start in range(0, len(same_settings), self._batch_size):
+                    batch = same_settings[start : start + self._batch_size]
                     replies += self._reply(batch)
                     bar.update(len(batch))
         return replies
@@ -105,7 +105,7 @@ class Transformers(lmms):
 
 
 def _generation(settings: dict[str, Any]) -> dict[str, Any]:
-    """A task's generation settings in the words of transformers."""
+    """Translate a task's generation settings into those of transformers."""
     temperature = settings.get("temperature") or 0
     sampling = {"temperature": temperature, "top_p": settings.get("top_p")}
     none = {"temperature": None, "top_p": None, "top_k": None}

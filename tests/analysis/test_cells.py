@@ -3,7 +3,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sekd.analysis.cell_metrics import metrics_row, outcomes_of
+from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cells import CellRows
+from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.summary import measure_cell
 from sekd.config import EvaluateSpec
 from sekd.data.predictions import PREDICTION_SCHEMA
 from sekd.data.taxonomy import Taxonomy
@@ -43,8 +46,11 @@ ROWS = table(
 )
 
 
+CELL = CellRows(CellKey("d", "base", "joint"), TREE, ROWS, num_quarantined=0, cost=None)
+
+
 def test_rows_are_joined_by_sample_and_level() -> None:
-    outcomes = outcomes_of(ROWS, TREE)  # samples in order of appearance: 2, 1, 3
+    outcomes = Outcomes.of(CELL.paths)  # samples in order of appearance: 2, 1, 3
     assert outcomes.num_levels.tolist() == [2, 2, 1]
     assert outcomes.correct[:2].tolist() == [[True, False], [True, True]]
     assert outcomes.parsed[:2].all()
@@ -52,9 +58,8 @@ def test_rows_are_joined_by_sample_and_level() -> None:
     assert outcomes.off_tree.tolist() == [True, False, False]
 
 
-def test_one_row_of_metrics() -> None:
-    row = metrics_row(ROWS, TREE, EvaluateSpec(), {"model": "base", "dataset": "d"})
-    assert row["model"] == "base"
-    assert row["num_samples"] == 3
-    assert row["hca"]["value"] == pytest.approx(100 / 3)
-    assert row["parse_failure_rate"]["value"] == pytest.approx(100 / 3)
+def test_a_parse_failure_counts_as_wrong_in_the_metrics_of_a_cell() -> None:
+    metrics = measure_cell(CELL, EvaluateSpec()).to_json()
+    assert metrics["num_samples"] == 3
+    assert metrics["hca"]["value"] == pytest.approx(100 / 3)
+    assert metrics["parse_failure_rate"]["value"] == pytest.approx(100 / 3)

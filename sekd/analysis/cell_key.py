@@ -1,0 +1,43 @@
+"""What names a cell of an evaluation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sekd.config import SOLVER
+from sekd.data.predictions import NO_CONTROL
+
+PARADIGMS = ("joint", "independent", "conditioned")
+
+
+class CellKey(NamedTuple):
+    """One model on one dataset, under one paradigm, and under one control or none."""
+
+    dataset: str
+    model: str
+    paradigm: str
+    control: str = NO_CONTROL
+
+    @property
+    def is_controlled(self) -> bool:
+        """The cell qualifies the cell without a control.
+
+        The solver of the control ``taxonomy`` is a control by itself and qualifies no cell of its
+        own.
+        """
+        return self.control != NO_CONTROL and self.model != SOLVER
+
+    @property
+    def uncontrolled(self) -> CellKey:
+        """The cell that this one qualifies, or itself."""
+        return self._replace(control=NO_CONTROL) if self.is_controlled else self
+
+    def __str__(self) -> str:
+        """Name a cell within its dataset: "student, joint (blind)"."""
+        control = f" ({self.control})" if self.is_controlled else ""
+        return f"{self.model}, {self.paradigm}{control}"
+
+
+def solver_key(dataset: str) -> CellKey:
+    """Return the cell of the solver that sees the options and no image."""
+    return CellKey(dataset, SOLVER, "options", "taxonomy")
