@@ -109,18 +109,18 @@ def test_templates_without_exactly_one_image_are_refused(
         Chat(bpe_processor(template), subject="organism")
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(
-    bpe_processor: Callable[..., Any], questions: list[Question], taxonomy: Taxonomy
+def test_a_template_that_rewrites_earlier_turns_only_adds_to_the_dialogue(
+    bpe_processor: Callable[..., Any], questions: list[Question]
 ) -> None:
-    """Templates that drop a model's thoughts when the next turn begins do so."""
+    """Templates that drop a model's reasoning when the next turn begins rewrite earlier turns."""
     template = (
         "{{ messages | length }}<image>{% for m in messages %}{{ m['content'][-1]['text'] }}"
         "<|im_end|>{% endfor %}"
     )
     chat = Chat(bpe_processor(template), subject="organism")
     turn = chat.first_turn(questions[0], [])
-    with pytest.raises(ConfigError, match="rewrites earlier turns"):
-        chat.next_turn(turn, 0, questions[1])
+    following = chat.next_turn(turn, 0, questions[1])
+    assert following.token_ids[: len(turn.token_ids)] == turn.token_ids
 
 
 def test_letters_of_several_tokens_are_refused(bpe_processor: Callable[..., Any]) -> None:
