@@ -76,4 +76,4 @@ def test_the_baseline_of_unlabelled_images_names_the_first(elicited: Path, tmp_p
     assert sekd("elicit", config).exit_code == 0
     result = sekd("distill", config, *TRUTH)
     assert result.exit_code != 0
-    assert "distill.labels: truth, but its true node is None and no option" in result.output
+    assert "distill.labels is truth, but its true node is None, which is no option" in result.output
