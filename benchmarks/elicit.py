@@ -128,8 +128,8 @@ def ask_questions(folder: Path, way: str) -> dict[str, Any]:
     engine = open_way(way, config, chat)
     samples = list(dataset.samples)
 
-    def walks(some: list[Any]) -> Iterator[Conversation[SampleAnswers]]:
-        for prepared in prepare_samples(dataset, some):
+    def walks(selected: list[Any]) -> Iterator[Conversation[SampleAnswers]]:
+        for prepared in prepare_samples(dataset, selected):
             assert isinstance(prepared, PreparedSample)
             yield walk(chat, dataset, prepared, config.elicit)
 
@@ -148,8 +148,8 @@ def ask_questions(folder: Path, way: str) -> dict[str, Any]:
         for answers in walked
     }
     joint = sum(
-        len(chat.joint_prompt([level.question for level in each.levels], dataset.taxonomy.root))
-        for each in walked
+        len(chat.joint_prompt([level.question for level in answers.levels], dataset.taxonomy.root))
+        for answers in walked
     )
     engine.close()
     return {

@@ -1,4 +1,4 @@
-"""The library: each command of ``sekd`` as a function with a typed result.
+"""The library: what the commands of ``sekd`` compute, as functions with typed results.
 
     >>> from sekd import api
     >>> api.elicit("my.yaml")

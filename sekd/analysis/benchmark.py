@@ -1,4 +1,4 @@
-"""What lmms-eval wrote, and what changed from base to student.
+"""Read the figures of lmms-eval, and compare base and student.
 
 lmms-eval gives a figure per metric and a line per sample, but does not say how the figure follows
 from the samples: a metric may be a mean over samples, a sum over categories, or a judgement of the

@@ -1,4 +1,4 @@
-"""Where a model is right: metrics per subtree, accuracy per node, which node is taken for which."""
+"""Measure each part of a taxonomy: metrics per subtree, accuracy per node, confusions of nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a model is of its answers, against how often they are right."""
+"""Compare the confidence of a model's answers with how often they are right."""
 
 from __future__ import annotations
 

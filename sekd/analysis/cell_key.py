@@ -1,4 +1,4 @@
-"""What names a cell of an evaluation."""
+"""The key of a cell of an evaluation: dataset, model, paradigm and control."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Agreement:
 
     @property
     def mcnemar(self) -> McNemarTest:
-        """Whether a and b are right equally often."""
+        """Test whether a and b are right equally often."""
         return mcnemar_test(self.only_a, self.only_b)
 
     def to_json(self) -> dict[str, Any]:

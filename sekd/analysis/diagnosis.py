@@ -1,4 +1,4 @@
-"""Why a score is what it is: where paths break, which node is taken for which, how sure it is."""
+"""Explain a score: where paths break, which nodes are confused, and how confident the model is."""
 
 from __future__ import annotations
 

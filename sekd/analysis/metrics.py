@@ -32,7 +32,7 @@ SampleValues: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PathFlags:
-    """What the formulas know of N samples with up to L levels.
+    """The input of the formulas: N samples with up to L levels.
 
     Attributes:
         correct: bool[N, L]: the level is right; False past a sample's last level.

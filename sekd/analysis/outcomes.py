@@ -1,4 +1,4 @@
-"""What the metrics are computed from: which levels of which samples are right."""
+"""The input of the metrics: which levels of which samples are right."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class Evaluation:
         return list(dict.fromkeys(key.model for key in self.cells))
 
     def is_zero_shot(self, dataset: str) -> bool:
-        """Whether the student was not taught all nodes of the dataset."""
+        """Tell whether the dataset has nodes that the student was not taught."""
         return any(cell.is_zero_shot for key, cell in self.cells.items() if key.dataset == dataset)
 
     def title(self, dataset: str) -> str:

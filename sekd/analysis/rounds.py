@@ -1,4 +1,4 @@
-"""What each round of teaching gained, and whether that is more than noise."""
+"""Measure the gain of each round, and whether it is more than noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the rows of finished cells to the results of an evaluation."""
+"""Compute the results of an evaluation from the rows of its finished cells."""
 
 from __future__ import annotations
 

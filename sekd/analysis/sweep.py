@@ -126,7 +126,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep comes to.
+    """The result of a sweep.
 
     Attributes:
         evaluation: of the base and the students that could be trained.

@@ -1,4 +1,4 @@
-"""What several commands print: tables, and what is left of stages that are not finished."""
+"""Print tables, and the shards that are left of stages that are not finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sections of the config share: their base class and the types of their values."""
+"""The base class of all config sections, and the types of their values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
-"""Names of the models that every evaluation includes."""
+"""Names that no model of the config may have: they are those of the config's own model, of its
+finished student, and of the solver of the ``taxonomy`` control."""
 
 
 def _parse_run_dir(value: object) -> Location:

@@ -107,6 +107,7 @@ class DistillSpec(Section):
     """Whose answers are learned: the teacher's, or the labels of the images. ``truth`` is the
     baseline of plain fine-tuning on labelled images; it allows no soft and no feature term."""
     losses: LossWeights = LossWeights()
+    """Weights of the loss terms."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Temperature of the soft term: it divides the logits of both models, and its square multiplies
     the loss. Raise it to give unlikely tokens more weight. A value other than 1 needs the states of
@@ -129,6 +130,7 @@ class DistillSpec(Section):
     Samples with any answer below it are left out. Raise it if the teacher often guesses. Not given
     by the paper."""
     lora: LoraSpec = LoraSpec()
+    """The adapter that is trained."""
     initial_adapter: Path | None = None
     """Directory of an adapter to continue from, instead of a new one. Its settings must be those of
     ``lora``."""
@@ -147,6 +149,7 @@ class DistillSpec(Section):
     """Seed of everything random: the adapter's first weights, dropout, the order of sequences and
     options, and the choice of replayed samples. Change it to measure the spread between runs."""
     runtime: DistillRuntime = DistillRuntime()
+    """How training is carried out."""
 
     @model_validator(mode="after")
     def _has_signals_of_its_labels(self) -> Self:

@@ -1,4 +1,4 @@
-"""How a stage with shards is carried out; no setting here changes a number."""
+"""Settings of how a stage with shards is run; none of them changes a result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sekd.config.base import Positive, Section
 
 
 class ShardRuntime(Section):
-    """How a stage with shards is carried out."""
+    """Settings of how a stage with shards is run."""
 
     shard_size: Positive = 256
     """Number of samples in a shard, which is processed, stored and tried again as a whole. Smaller

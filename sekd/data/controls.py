@@ -17,7 +17,7 @@ from sekd.data.samples import Dataset
 
 
 class ControlCondition:
-    """What a control changes. The methods of this base class change nothing.
+    """A control changes what the model is shown. The methods of this base class change nothing.
 
     Attributes:
         name: in the config, in the column ``control`` and in tables.

@@ -129,7 +129,7 @@ class TeacherSample:
 
 @dataclass(frozen=True)
 class StateRow:
-    """What the state pass stores of one answer, a row of :data:`STATE_ROW_SCHEMA`.
+    """The state pass's record of one answer: a row of :data:`STATE_ROW_SCHEMA`.
 
     Attributes:
         row: of the tensors in the shard's safetensors file.

@@ -1,4 +1,4 @@
-"""What a run keeps of a stage that ran, for the report."""
+"""The record of one stage of a run, for the report."""
 
 from __future__ import annotations
 

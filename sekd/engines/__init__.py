@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """Where an engine is, and what it needs.
+    """The module of an engine, and what it needs.
 
     Attributes:
         module: module with the engine's class; only it imports the engine's library.

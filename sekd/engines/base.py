@@ -1,4 +1,4 @@
-"""What engines are asked, what they answer, and the protocol of every engine.
+"""The requests and replies of engines, and the protocol of every engine.
 
 A *conversation* is a generator of requests about one image: it yields the requests that it wants
 answered, is sent their responses, and so on until it returns. An engine drives many conversations

@@ -1,4 +1,4 @@
-"""Where a run lives: in a directory of this machine, or on a remote store given by its URL."""
+"""The place of a run: a directory of this machine, or a URL of a remote store."""
 
 from __future__ import annotations
 

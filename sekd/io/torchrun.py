@@ -1,4 +1,4 @@
-"""Which process of a torchrun this is, known before torch is imported."""
+"""Tell the first process of torchrun from the others, before torch is imported."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class DialogueTurn:
 
 
 class _LetterTokens(NamedTuple):
-    """How the tokenizer writes a text that ends with an answer letter.
+    """The token ids of a text that ends with an answer letter.
 
     Attributes:
         prefix_ids: tokens of the text before the letter.

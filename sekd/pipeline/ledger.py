@@ -38,7 +38,7 @@ _AttemptNumbers: TypeAlias = dict[str, set[int]]
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """Where a shard stands.
+    """The state of a shard.
 
     Attributes:
         num_attempts: number of the last attempt, 0 if there was none.

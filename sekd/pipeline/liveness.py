@@ -1,4 +1,4 @@
-"""Whether the process behind an unfinished attempt still lives.
+"""Find out whether the process behind an unfinished attempt is still alive.
 
 On one machine the operating system is asked. Of another machine's process only its heartbeat is
 seen: it is believed dead when the heartbeat has not changed for :data:`LOST_AFTER_SECONDS` of the

@@ -29,7 +29,7 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a stage ended.
+    """The end of a run of a stage.
 
     Attributes:
         manifest: manifest of the finished stage, ``None`` if shards are left.

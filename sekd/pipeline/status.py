@@ -1,4 +1,4 @@
-"""How a run stands, derived from its records alone, without loading a model."""
+"""Derive the status of a run from its records, without loading a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StageStatus:
-    """How one stage stands.
+    """The status of one stage.
 
     Attributes:
         shards: number of shards in each status.

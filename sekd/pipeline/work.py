@@ -1,4 +1,4 @@
-"""What one worker does with one shard under every executor: claim, process, commit."""
+"""Claim, process and commit one shard, in the same way under every executor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a shard.
+    """An event in the life of a shard.
 
     Attributes:
         kind: ``taken`` if another runner has claimed the attempt already.
@@ -76,7 +76,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Job:
-    """What an executor needs to process a stage's shards, in this process or in another one.
+    """Everything that an executor needs to process a stage's shards, in this process or another.
 
     Attributes:
         shard_timeout: seconds after which an attempt is given up; ``None`` for never.

@@ -30,7 +30,7 @@ def build_report(evaluation: Evaluation) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where the files of a report are."""
+    """The paths of a report's files."""
 
     page: Location
     tables: Sequence[Location]

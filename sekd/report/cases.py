@@ -51,7 +51,7 @@ class CaseKind:
     teacher: bool | None = None
 
     def includes(self, is_right: Mapping[str, bool]) -> bool:
-        """Whether paths, by their role, are right and wrong as in this kind."""
+        """Tell whether paths, by their role, are right and wrong as in this kind."""
         expected = {"base": self.base, "student": self.student, "teacher": self.teacher}
         return all(
             expected[role] is None or expected[role] == right for role, right in is_right.items()
@@ -136,7 +136,7 @@ class CaseLevel:
 
 @dataclass(frozen=True)
 class CasePath:
-    """What one model answered in one paradigm."""
+    """The answers of one model in one paradigm."""
 
     model: str
     paradigm: str

@@ -1,4 +1,4 @@
-"""How cells differ in HCA, and whether that is more than noise.
+"""Compare the HCA of cells, and tell differences from noise.
 
 A difference counts only where its paired 95 % interval leaves zero out; without a paired
 comparison, only where the two cells' own intervals do not touch. Everything else is within noise,
@@ -54,7 +54,7 @@ class Change:
 
     @property
     def verdict(self) -> ChangeVerdict:
-        """Whether it is more than noise, and in which direction."""
+        """Tell whether the change is more than noise, and its direction."""
         if self.paired:
             is_gain, is_loss = self.paired.low > 0, self.paired.high < 0
         else:

@@ -1,4 +1,4 @@
-"""How a run was made, from its config and its stages' records."""
+"""Describe how a run was made, from its config and the records of its stages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EvaluatedDataset:
 
 @dataclass(frozen=True)
 class RunProvenance:
-    """How a run was made, ready to be listed.
+    """The provenance of a run, ready to be listed.
 
     Attributes:
         facts: title -> text.

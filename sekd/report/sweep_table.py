@@ -45,7 +45,7 @@ def sweep_table(sweep: SweepResult) -> Table:
 
 
 def has_single_seeds(rows: Sequence[SweepRow]) -> bool:
-    """Whether no variant has several seeds, so that intervals are over images, not over seeds."""
+    """Tell whether every variant has one seed, so that intervals are over images, not seeds."""
     return all(len(row.hca) <= 1 for row in rows)
 
 

@@ -80,7 +80,7 @@ class Table:
         return keys.index("control") if "control" in keys else None
 
     def is_left_aligned(self, index: int) -> bool:
-        """Whether a column holds names or other text."""
+        """Tell whether a column holds names or other text."""
         return index < self.num_names or self.columns[index].is_text
 
     def without_empty_columns(self) -> Table:

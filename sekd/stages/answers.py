@@ -1,4 +1,4 @@
-"""What a model answered, before it becomes rows on disk.
+"""The answers of a model, before they become rows on disk.
 
 Elicitation and all paradigms of evaluation give a :class:`SampleAnswers` for each sample, with a
 :class:`LevelAnswer` for each question.
@@ -20,7 +20,7 @@ from sekd.models.chat import DialogueTurn, TokenIds, Transcript
 
 @dataclass(frozen=True)
 class LetterPosition:
-    """Where the letter of an answer is in a free reply.
+    """The place of an answer's letter in a free reply.
 
     Attributes:
         prefix_ids: all tokens before the letter, those of the prompt included.

@@ -8,6 +8,7 @@ import pytest
 from fakes import Fake
 
 from sekd.io.files import remove, write_atomically
+from sekd.pipeline import garbage
 from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.names import attempt_of_data_folder
 from sekd.pipeline.plan import Plan
@@ -34,10 +35,10 @@ def stage(tmp_path: Path) -> Stage:
 def garbage_names(stage: Stage) -> dict[str, int]:
     """Name -> bytes, of each piece of garbage; data folders go by the name of their attempt."""
     names = {}
-    for garbage in find_garbage(stage.directory):
-        name = garbage.path.name
-        is_data_folder = garbage.path.parent == stage.ledger.data
-        names[attempt_of_data_folder(name) if is_data_folder else name] = garbage.num_bytes
+    for found in find_garbage(stage.directory):
+        name = found.path.name
+        is_data_folder = found.path.parent == stage.ledger.data
+        names[attempt_of_data_folder(name) if is_data_folder else name] = found.num_bytes
     return names
 
 
@@ -65,9 +66,18 @@ def test_temporary_files_and_unused_plans_are_garbage(stage: Stage) -> None:
     assert garbage_names(stage).keys() == {"00002-001", temporary, "plan-0f.parquet"}
 
 
+def test_a_temporary_file_that_grows_is_being_written(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stage.directory / "attempts" / ".00002-002.end.json.0f.tmp"
+    path.write_text("{")
+    monkeypatch.setattr(garbage.time, "sleep", lambda seconds: path.write_text('{"shard": 2'))
+    assert garbage_names(stage).keys() == {"00002-001"}
+
+
 def test_a_run_without_its_garbage_is_sound_and_goes_on(stage: Stage) -> None:
-    for garbage in list(find_garbage(stage.directory)):
-        remove(garbage.path)
+    for found in list(find_garbage(stage.directory)):
+        remove(found.path)
     assert not list(find_garbage(stage.directory))
     assert not list(verify_stage(stage.directory))
     outcome = run(stage.directory.parent, Fake())

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sekd.pipeline import progress
-from sekd.pipeline.progress import show_progress
+from sekd.pipeline.progress import show_activity, show_progress
 
 
 class Clock:
@@ -76,3 +76,25 @@ def test_a_terminal_shows_a_bar(
     frame = next(line for line in screen.getvalue().splitlines() if "3/4" in line)
     assert all(text in frame for text in ("answers", "/s", "1 shards failed"))
     assert not caplog.messages
+
+
+def test_activity_is_logged_every_ten_seconds(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with show_activity("benchmark") as show:
+        for step in range(25):
+            clock.now += 1
+            show(f"step {step}")
+    assert caplog.messages == ["benchmark: step 10", "benchmark: step 21"]
+
+
+def test_a_terminal_shows_activity_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, color_system=None, width=40)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    with show_activity("benchmark") as show:
+        show("x" * 100)
+        console.print("above")
+    rows = [row for row in screen.getvalue().splitlines() if "xx" in row]
+    assert rows
+    assert all(row.count("x") == 36 - len("benchmark: ") for row in rows)

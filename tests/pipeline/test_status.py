@@ -10,7 +10,7 @@ from fakes import Fake
 from sekd.io.records import DamagedFileError
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
-from sekd.pipeline.stage import Stage
+from sekd.pipeline.stage import Stage, open_directory
 from sekd.pipeline.status import run_status, stage_directories, stage_roots
 
 IDS = [f"sample {i}" for i in range(12)]  # three shards of four
@@ -37,7 +37,8 @@ def test_a_stage_stands_where_its_records_say(tmp_path: Path) -> None:
     ]
     assert log.is_file()
     assert not status.is_complete
-    assert status.rate is not None
+    records = [state.record for state in stage.states() if state.status == "done"]
+    assert status.rate == pytest.approx(8 / sum(record["seconds"] for record in records if record))
     assert status.seconds_left == pytest.approx(4 / status.rate)
     run_stage(stage, Fake(), max_attempts=2)
     (after,) = run_status(tmp_path)
@@ -58,6 +59,12 @@ def test_the_newest_directory_is_shown_with_its_changes(tmp_path: Path) -> None:
     (status,) = run_status(tmp_path)
     assert status.directory == str(newer.directory)
     assert status.changes == ["spec: 1 -> 2"]
+
+
+def test_nothing_is_planned_before_the_plan_is_stored(tmp_path: Path) -> None:
+    open_directory(tmp_path / "answers", {"spec": 1})
+    (status,) = run_status(tmp_path)
+    assert (status.shards, status.num_planned) == ({}, 0)
 
 
 def test_every_cell_of_an_evaluation_is_a_stage(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fakes import Fake
 
+from sekd.data.shards import Shard, ShardResult
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
@@ -84,6 +87,55 @@ def test_the_next_run_repairs_only_the_damaged_shard(root: Path, kind: str) -> N
     assert outcome.manifest is not None
     assert outcome.manifest.hashes() == before.hashes()
     assert not list(verify_stage(directory))
+
+
+def safetensors(num_bytes: int) -> bytes:
+    """A file whose header describes one tensor of eight bytes, with that many bytes of data."""
+    tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "block_0": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(num_bytes)
+
+
+@dataclass(frozen=True)
+class WorkerOfBytes:
+    """Writes the same bytes for each shard."""
+
+    name: str
+    content: bytes
+
+    def __call__(self) -> WorkerOfBytes:
+        return self
+
+    def process(self, shard: Shard, folder: Path, advance: object) -> ShardResult:
+        (folder / self.name).write_bytes(self.content)
+        return ShardResult({"states": folder / self.name}, len(shard.sample_ids))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("states.safetensors", safetensors(8), None),
+        ("states.safetensors", safetensors(7), "its tensors end elsewhere than the file"),
+        ("states.safetensors", b"no header", "does not open: "),
+        ("answers.parquet", b"PAR1", "does not open: "),
+        ("notes.txt", b"\xff", None),
+    ],
+)
+def test_a_file_that_was_committed_but_cannot_be_opened_is_damaged(
+    tmp_path: Path, name: str, content: bytes, reason: str | None
+) -> None:
+    stage = Stage.open(tmp_path / "states", {"spec": 1}, lambda: Plan.split(IDS, len(IDS)))
+    run_stage(stage, WorkerOfBytes(name, content), max_attempts=1)
+    damages = list(verify_stage(stage.directory))
+    if reason is None:
+        assert damages == []
+    else:
+        assert Path(damages[0].path).name == name
+        assert damages[0].reason.startswith(reason)
+        assert stage.ledger.revoked() == {(0, 1)}
 
 
 def test_a_revoked_attempt_is_not_verified_again(root: Path) -> None:

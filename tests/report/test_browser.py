@@ -67,7 +67,7 @@ def driver(screenshots: ModuleType, report: Path) -> Iterator[Any]:
 def test_nothing_is_wider_than_the_screen_and_no_error_is_logged(
     driver: Any, screenshots: ModuleType, report: Path, size: str, scheme: str
 ) -> None:
-    screenshots.look(driver, getattr(screenshots, size), scheme)
+    screenshots.set_screen(driver, getattr(screenshots, size), scheme)
     driver.get(report.as_uri())
     width = driver.execute_script("return document.documentElement.scrollWidth")
     assert width <= getattr(screenshots, size)[0]
@@ -81,7 +81,7 @@ def test_nothing_is_wider_than_the_screen_and_no_error_is_logged(
 def test_the_key_figures_are_on_the_first_screen(
     driver: Any, screenshots: ModuleType, report: Path, size: str
 ) -> None:
-    screenshots.look(driver, getattr(screenshots, size), "light")
+    screenshots.set_screen(driver, getattr(screenshots, size), "light")
     driver.get(report.as_uri())
     bottoms = driver.execute_script(
         "return [...document.querySelectorAll('.figure .number')]"
@@ -139,7 +139,7 @@ def test_screenshots_for_the_documentation_are_taken(
 ) -> None:
     result = CliRunner().invoke(screenshots.main, [str(report), str(tmp_path / "images")])
     assert result.exit_code == 0, result.output
-    pictures = {path.stem: path for path in (tmp_path / "images").glob("*.png")}
-    assert pictures.keys() == {"desktop-light", "desktop-dark", "phone", "gallery"}
-    assert Image.open(pictures["desktop-light"]).size == screenshots.DESKTOP
-    assert all(path.stat().st_size < 300_000 for path in pictures.values())
+    images = {path.stem: path for path in (tmp_path / "images").glob("*.png")}
+    assert images.keys() == {"desktop-light", "desktop-dark", "phone", "gallery"}
+    assert Image.open(images["desktop-light"]).size == screenshots.DESKTOP
+    assert all(path.stat().st_size < 300_000 for path in images.values())

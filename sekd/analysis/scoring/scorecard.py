@@ -53,7 +53,7 @@ class Scorecard:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How a file is scored.
+    """The settings with which a file is scored.
 
     Attributes:
         subtree_level: level of the nodes whose subtrees are scored by themselves; ``None`` for the

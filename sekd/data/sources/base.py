@@ -1,4 +1,4 @@
-"""What every source of samples gives: rows, in the order of the dataset."""
+"""The protocol of every source of samples: it yields rows in the order of the dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares of a whole, a bar each."""
+"""Draw shares of a whole, with one bar for each whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is shown of a teacher's shards: one sample, or a whole run."""
+"""The views of a teacher's shards that a person is shown: one sample, or a whole run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TurnView:
 
     @property
     def has_orders(self) -> bool:
-        """Whether the options were shown in several orders."""
+        """Tell whether the options were shown in several orders."""
         return any(option.probability != option.as_shown for option in self.options)
 
 

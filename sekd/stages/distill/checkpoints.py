@@ -22,7 +22,7 @@ class Checkpoint:
 
     @property
     def is_final(self) -> bool:
-        """Whether the training has taken its last step."""
+        """Tell whether the training has taken its last step."""
         return bool(self.state["global_step"] >= self.state["max_steps"])
 
     @property

@@ -71,7 +71,7 @@ prompt."""
 
 @dataclass(frozen=True)
 class _Item:
-    """What one example is built from.
+    """The source of one example.
 
     Attributes:
         shard: index of the shard.

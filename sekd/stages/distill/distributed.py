@@ -31,11 +31,11 @@ def destroy_process_group() -> None:
 
 
 def uses_fsdp() -> bool:
-    """Whether ``accelerate launch --use_fsdp`` asks to shard the weights over the processes."""
+    """Tell whether ``accelerate launch --use_fsdp`` asks to shard the weights over processes."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def any_rank(conditions: Sequence[bool]) -> list[bool]:
-    """For each condition, return whether it holds in any process. Every process must call this."""
+    """Return, for each condition, whether it holds in any process. Every process must call this."""
     counts = torch.tensor(conditions, dtype=torch.int64, device=PartialState().device)
     return [bool(count) for count in reduce(counts, reduction="sum").tolist()]

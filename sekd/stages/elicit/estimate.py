@@ -55,7 +55,7 @@ class CostEstimate:
 
 @dataclass(frozen=True)
 class ElicitationPlan:
-    """What an elicitation will take.
+    """The estimated cost and duration of an elicitation.
 
     Attributes:
         hours: of all workers together, divided by their number.

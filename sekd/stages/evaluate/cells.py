@@ -56,7 +56,7 @@ class EvaluationCell:
 
     @property
     def condition(self) -> ControlCondition:
-        """What the control changes, which is nothing without one."""
+        """The control's condition; it changes nothing if there is no control."""
         return ControlCondition() if self.control is None else CONTROLS[self.control]
 
     @property
