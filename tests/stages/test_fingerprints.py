@@ -246,8 +246,8 @@ PINNED = {
 
 def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed digest means that every finished run of a user would be run again."""
-    processor = SimpleNamespace(chat_template="{{ messages }}")
-    monkeypatch.setattr(loading, "load_processor", lambda _: processor)
+    chat = SimpleNamespace(template_source="{{ messages }}", added_around_turns={})
+    monkeypatch.setattr(stage_fingerprints, "load_chat", lambda *_, **__: chat)
     monkeypatch.setattr(loading, "model_identity", lambda _: {"weights": "1"})
     monkeypatch.setattr(engines.metadata, "version", lambda _: "1.0")
     monkeypatch.chdir(tmp_path)  # so that paths in the config are the same everywhere
