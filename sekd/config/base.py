@@ -33,7 +33,14 @@ Paradigm = Literal["joint", "independent", "conditioned"]
 prompt and lets the model write freely, ``independent`` asks one question per prompt, and
 ``conditioned`` asks one question after another, with the earlier answers as context."""
 Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
-"""An evaluation that is repeated with one thing changed: see ``evaluate.controls``."""
+"""An ablation: each cell of the evaluation is repeated with one thing changed.
+
+- ``blind`` shows no image.
+- ``shuffled`` shows the options in another order.
+- ``circular`` shows the options in every rotation, and an answer is right only if it is right in
+  all of them. It asks as many times as there are options.
+- ``siblings`` takes wrong options from the children of the same parent.
+- ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options."""
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"

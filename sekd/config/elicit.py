@@ -68,7 +68,7 @@ class ElicitSpec(Section):
     """Decoder states to store: ``block_<i>`` is the output of block i (from 0), ``middle`` that of
     the block half way up, and ``final_norm`` the input of the ``lm_head``, which gives the exact
     soft targets. Not given by the paper."""
-    states_engine: EngineName = "transformers"
+    states_engine: Literal["transformers", "vllm"] = "transformers"
     """Library that runs the pass which computes the states: ``transformers`` for any layer and
     model; ``vllm`` is faster, but only for ``layers: [final_norm]`` and models that it can pool."""
     state_dtype: StateDType = "bfloat16"

@@ -76,15 +76,7 @@ class EvaluateSpec(Section):
     context."""
     controls: tuple[Control, ...] = ("taxonomy", "blind")
     """Ablations: each cell is repeated to see what its score owes to things other than the image.
-
-    - ``blind`` shows no image.
-    - ``shuffled`` shows the options in another order.
-    - ``circular`` shows the options in every rotation, and an answer is right only if it is right
-      in all of them. It asks as many times as there are options.
-    - ``siblings`` takes wrong options from the children of the same parent.
-    - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options.
-
-    Not given by the paper."""
+    The choices are those of :data:`sekd.config.Control`. Not given by the paper."""
     control_limit: Positive | None = 500
     """Number of samples of each dataset, from its beginning, that are asked under a control;
     ``null`` takes all. The ``taxonomy`` control always takes all."""
