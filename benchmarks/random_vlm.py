@@ -22,6 +22,14 @@ NUM_IMAGE_TOKENS = (IMAGE_SIZE // 28) ** 2
 HIDDEN_SIZE = 384
 VOCABULARY, SMALL_VOCABULARY = 151_936, 32_768
 IM_END = "<|im_end|>"
+SPECIAL_TOKENS = [
+    "<|im_start|>",
+    IM_END,
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 
 
 def write_world(folder: Path, num_images: int, image_size: int = IMAGE_SIZE) -> None:
@@ -57,10 +65,7 @@ def write_world(folder: Path, num_images: int, image_size: int = IMAGE_SIZE) -> 
         write_model(folder / f"model-{size}", names, size, image_size)
 
 
-def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int) -> None:
-    """Write a random model and its processor; ``names`` train the tokenizer."""
-    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-    special += ["<|image_pad|>", "<|video_pad|>"]
+def train_tokenizer(names: list[str]) -> hf.PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -70,10 +75,17 @@ def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         corpus,
-        trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet),
+        trainers.BpeTrainer(
+            vocab_size=1500, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet
+        ),
     )
-    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=IM_END, pad_token=IM_END)
-    ids = tokenizer.convert_tokens_to_ids(special)
+    return hf.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=IM_END, pad_token=IM_END)
+
+
+def write_model(folder: Path, names: list[str], vocabulary: int, image_size: int) -> None:
+    """Write a random model and its processor; ``names`` train the tokenizer."""
+    tokenizer = train_tokenizer(names)
+    ids = tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS)
     config = hf.Qwen2_5_VLConfig(
         text_config={
             "hidden_size": HIDDEN_SIZE,

@@ -1,10 +1,15 @@
-"""Runs the command line in this process."""
+"""Runs the command line in this process, and reads the answers that it stored."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
 from click.testing import CliRunner, Result
 
 from sekd.cli import main
+from sekd.config import load_config
 
 
 def sekd(*arguments: object) -> Result:
@@ -14,3 +19,15 @@ def sekd(*arguments: object) -> Result:
     it is a fault of its own, and is raised here.
     """
     return CliRunner(catch_exceptions=False).invoke(main, [str(argument) for argument in arguments])
+
+
+def answers_of(config_file: Path) -> dict[tuple[str, int], str]:
+    """(sample, level) -> node answered, over the one finished directory of answers."""
+    run_dir = load_config(config_file).run_dir
+    (manifest,) = run_dir.glob("answers/*/manifest.json")
+    entries = [
+        entry for shard in json.loads(manifest.read_text())["shards"] for entry in shard["files"]
+    ]
+    paths = [manifest.parent / entry["path"] for entry in entries if entry["role"] == "answers"]
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    return {(row["sample_id"], row["level"]): row["answer"] for row in rows}

@@ -1,36 +1,20 @@
-"""Files of predictions: two layouts, three formats, names or ids, and every fault by its line."""
+"""Files of predictions: two layouts, three formats, names or ids."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prediction_files import only_cell, read, shown, write
 
-from sekd.analysis.paths import NOT_PARSED, UNKNOWN
-from sekd.analysis.scoring.resolve import (
-    ResolvedCell,
-    ResolvedPredictions,
-    resolve_predictions,
-)
+from sekd.analysis.scoring.resolve import resolve_predictions
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 
-TREE = Taxonomy.from_paths(
-    {
-        "a": ["r", "x", "a"],
-        "b": ["r", "x", "b"],
-        "c": ["r", "y", "c"],
-        "a of y": ["r", "y", "a"],
-        "z": ["r", "z"],
-    }
-)
 ROWS = [
     ("1", 1, "x", "x"),
     ("1", 2, "a", "c"),
@@ -39,51 +23,6 @@ ROWS = [
     ("3", 1, "z", "x"),
 ]
 PATHS = {"1": ("r/x r/x/a", "r/x r/y/c"), "2": ("r/y r/y/a", "r/y -"), "3": ("r/z", "r/x")}
-
-
-def shown(cell: ResolvedCell) -> dict[str, tuple[str, str]]:
-    """Sample -> its right and its predicted path; "-" is not parsed, "?" unknown."""
-
-    def ids(numbers: Sequence[int]) -> str:
-        names = {NOT_PARSED: "-", UNKNOWN: "?"}
-        return " ".join(names.get(n) or cell.paths.nodes.nodes[n].id for n in numbers)
-
-    paths = cell.paths
-    rows = zip(paths.truth.tolist(), paths.prediction.tolist(), paths.num_levels, strict=True)
-    return {
-        sample: (ids(truth[:length]), ids(prediction[:length]))
-        for sample, (truth, prediction, length) in zip(
-            paths.sample_ids.to_pylist(), rows, strict=True
-        )
-    }
-
-
-def write(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    if path.suffix == ".csv":
-        lines = [",".join(names)]
-        lines += [
-            ",".join(
-                '"' + str("" if cell is None else cell).replace('"', '""') + '"' for cell in row
-            )
-            for row in rows
-        ]
-        path.write_text("\n".join(lines), encoding="utf-8")
-    elif path.suffix == ".jsonl":
-        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
-        path.write_text("\n".join(lines), encoding="utf-8")
-    else:
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        pq.write_table(pa.table(columns), path)
-    return path
-
-
-def read(path: Path, **options: Any) -> ResolvedPredictions:
-    return resolve_predictions(path, TREE, **options)
-
-
-def only_cell(path: Path, **options: Any) -> dict[str, tuple[str, str]]:
-    (cell,) = read(path, **options).cells
-    return shown(cell)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -238,75 +177,6 @@ def test_the_root_is_scored_on_request(tmp_path: Path) -> None:
         resolve_predictions(path, rootless, score_root=True)
 
 
-FAULTS = {
-    "rows without a sample_id: 1 (line 2)": [("", 1, "z", "z")],
-    f"0 (the root) to 2: 3 (line 2: level '3'; line 3: level 'two'; line 4: level '{10**20}')": [
-        ("1", 3, "z", "z"),
-        ("1", "two", "z", "z"),
-        ("1", 10**20, "z", "z"),
-    ],
-    "rows of samples without a truth: 1 (line 2)": [("1", 1, "", "z")],
-    "that give a sample's level again: 1 (line 3: sample '1', level 1)": [
-        ("1", 1, "z", "z"),
-        ("1", 1, "z", "x"),
-    ],
-    "not in taxonomy at their level: 2 (line 2: 'zz' at level 1; did you mean 'z'?; line 3": [
-        ("1", 1, "zz", "z"),
-        ("2", 1, "gnu", "z"),
-    ],
-    "lack a level: 2 (line 2: sample '1' has no truth at level 1; line 3": [
-        ("1", 2, "a", "a"),
-        ("2", 2, "b", "a"),
-    ],
-    "a level up: 1 (line 3: 'c' at level 2 is not below 'x' at level 1)": [
-        ("1", 1, "x", "x"),
-        ("1", 2, "c", "c"),
-    ],
-    "that end above a leaf: 1 (line 2: sample '1' ends with 'x' at level 1)": [("1", 1, "x", "x")],
-}
-
-
-def test_a_sample_of_the_root_alone_lacks_a_level(tmp_path: Path) -> None:
-    names = ["sample_id", "level", "truth", "prediction"]
-    path = write(tmp_path / "p.csv", names, [("1", 0, "r", "r"), ("2", 1, "z", "z")])
-    with pytest.raises(ConfigError, match=r"\(line 2: sample '1' has no truth at level 1\)"):
-        read(path)
-
-
-@pytest.mark.parametrize("message", FAULTS)
-def test_faults_that_leave_no_score_are_refused(tmp_path: Path, message: str) -> None:
-    names = ["sample_id", "level", "truth", "prediction"]
-    with pytest.raises(ConfigError) as raised:
-        read(write(tmp_path / "p.csv", names, FAULTS[message]))
-    assert message in str(raised.value)
-    assert str(raised.value).count(" (line ") == 1  # and nothing else is made of it
-
-
-def test_all_kinds_of_faults_are_listed_at_once(tmp_path: Path) -> None:
-    rows = [
-        (f"{kind}{row[0]}", *row[1:]) for kind, rows in enumerate(FAULTS.values()) for row in rows
-    ]
-    names = ["sample_id", "level", "truth", "prediction"]
-    with pytest.raises(ConfigError) as raised:
-        read(write(tmp_path / "p.csv", names, rows))
-    assert str(raised.value).count(" (line ") == len(FAULTS) - 1  # every sample has an id now
-
-
-def test_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
-    bad = 'sample_id,level,truth,prediction\n\n"a\nb",1,z,z\n\n2,1,gnu,z\n'
-    (tmp_path / "p.csv").write_text(bad, encoding="utf-8-sig")
-    with pytest.raises(ConfigError, match=r"\(line 6: 'gnu'"):
-        read(tmp_path / "p.csv")
-    good = {"sample_id": "1", "truth": ["z"], "prediction": None}
-    lines = ["", json.dumps(good), "", json.dumps(good | {"sample_id": "2", "truth": ["gnu"]})]
-    (tmp_path / "p.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"\(line 4: 'gnu'"):
-        read(tmp_path / "p.jsonl")
-    path = write(tmp_path / "p.parquet", list(good), [("1", ["z"], ["z"]), ("2", ["gnu"], ["z"])])
-    with pytest.raises(ConfigError, match=r"\(row 2: 'gnu'"):
-        read(path)
-
-
 def test_a_line_break_in_a_cell_is_no_new_row(tmp_path: Path) -> None:
     """Arrow reads a CSV in blocks of a megabyte, which must not end inside a cell."""
     ids = [f"image\n{i}\nof a {'long' * 20} name" for i in range(20_000)]
@@ -329,53 +199,6 @@ def test_jsonl_columns_may_be_of_two_kinds(tmp_path: Path) -> None:
         "02": ("r/x r/x/b", "r/x r/x/b"),
         "2024-01-01": ("r/x r/x/b", "- -"),
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("p.txt", "", "p.txt: predictions are .csv, .jsonl or .parquet"),
-        ("p.csv", "", "no column 'sample_id'"),
-        ("p.csv", "sample_id,truth\n1,z\n", "no column 'prediction'"),
-        ("p.csv", "sample_id,truth,prediction\n", "no row of predictions"),
-        ("p.csv", "sample_id,truth,prediction", "no row of predictions"),
-        ("p.csv", "truth,truth\n", "line 1: two columns of one name"),
-        ("p.csv", "sample_id,truth,prediction\n1,z,z\n2,z\n", "line 3: 2 cells under 3 columns"),
-        ("p.jsonl", "", "no column 'sample_id'"),
-        ("p.jsonl", '{"sample_id": 1}\n{', "line 2: not JSON"),
-        ("p.jsonl", "[]", "line 1: expected an object, got list"),
-        (
-            "p.jsonl",
-            '{"sample_id": 1, "prediction": "z", "truth": {"a": 1}}',
-            'line 1: truth is {"a": 1}; give a text or a list',
-        ),
-        ("p.parquet", "PAR", "not a Parquet file"),
-        (
-            "p.jsonl",
-            '{"sample_id": 1, "level": 1, "truth": ["z"], "prediction": ["z"]}',
-            "truth is a list in a table with a column level",
-        ),
-        (
-            "p.csv",
-            "sample_id,truth,prediction\n1,z,z\n1,z,z\n",
-            r"that give a sample again: 1 \(line 3: sample '1'\)",
-        ),
-        (
-            "p.csv",
-            "sample_id,truth,prediction\n1,gnu,z\n",
-            "'gnu' at level 1; a path is a list of names or of node ids, such a list as JSON",
-        ),
-    ],
-)
-def test_files_that_cannot_be_read_are_refused(
-    tmp_path: Path, name: str, text: str, message: str
-) -> None:
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=message):
-        read(path)
-    with pytest.raises(ConfigError, match=r"no such file|predictions are"):
-        read(tmp_path / f"absent-{name}")
 
 
 LEAVES = st.sampled_from(["r/x/a", "r/x/b", "r/y/c", "r/y/a", "r/z"])
