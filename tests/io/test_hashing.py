@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.io.hashing import canonical_json, digest, hash_directory, hash_file
@@ -32,6 +32,7 @@ def reversed_keys(value: Any) -> Any:
     return [reversed_keys(item) for item in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(value=JSON)
 def test_canonical_json_does_not_depend_on_the_order_of_keys_and_loses_nothing(value: Any) -> None:
     text = canonical_json(value)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.io.records import DamagedFileError, hash_in_record, read_record, seal, unseal
@@ -20,6 +20,7 @@ CONTENTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(content=CONTENTS)
 def test_content_is_read_back(content: dict[str, object]) -> None:
     record = seal(content)
@@ -27,6 +28,7 @@ def test_content_is_read_back(content: dict[str, object]) -> None:
     assert record.count(b"\n") == 1
 
 
+@settings(deadline=None)
 @given(content=CONTENTS, data=st.data())
 def test_a_changed_byte_and_a_cut_are_noticed(
     content: dict[str, object], data: st.DataObject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.io.hashing import digest
@@ -51,6 +51,7 @@ FIELDS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(old=FIELDS, new=FIELDS)
 def test_differences_are_found_exactly_if_the_hashes_differ(
     old: dict[str, Any], new: dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.pipeline.names import (
@@ -24,6 +24,7 @@ def test_names_are_pinned() -> None:
     assert log_name(17, 2) == "00017-002.jsonl"
 
 
+@settings(deadline=None)
 @given(shard=st.integers(0), number=st.integers(1), kind=st.sampled_from(get_args(RecordKind)))
 def test_names_are_read_back(shard: int, number: int, kind: RecordKind) -> None:
     assert parse_record_name(record_name(shard, number, kind)) == (shard, number, kind)

@@ -31,6 +31,7 @@ def test_the_last_shard_may_be_shorter(num_samples: int, shard_size: int, sizes:
     assert (len(plan), plan.num_samples) == (len(sizes), num_samples)
 
 
+@settings(deadline=None)
 @given(ids=IDS, shard_size=st.integers(1, 9))
 def test_every_sample_is_in_one_shard_in_order(ids: list[str], shard_size: int) -> None:
     plan = Plan.split(ids, shard_size)
@@ -38,6 +39,7 @@ def test_every_sample_is_in_one_shard_in_order(ids: list[str], shard_size: int) 
     assert all(len(shard.sample_ids) == shard_size for shard in plan.shards[:-1])
 
 
+@settings(deadline=None)
 @given(ids=IDS, shard_size=st.integers(1, 4), data=st.data())
 def test_without_keeps_indices_and_order(
     ids: list[str], shard_size: int, data: st.DataObject
