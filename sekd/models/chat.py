@@ -23,9 +23,9 @@ from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 from sekd.models import prompts
-from sekd.models.encoding import Span, TextEncoder, TokenIds
+from sekd.models.encoding import EncodedText, Span, TextEncoder, TokenIds, common_length
 from sekd.models.loading import load_processor
-from sekd.models.template import ChatTemplate
+from sekd.models.template import TODAY, ChatTemplate
 
 __all__ = ["Chat", "DialogueTurn", "TokenIds", "Transcript", "load_chat"]
 
@@ -146,10 +146,12 @@ class Chat:
     @property
     def added_around_turns(self) -> dict[str, Any]:
         """What is put around the turns beside the template's own generation prompt, as JSON."""
+        date = {"date": TODAY.date().isoformat()} if self._template.writes_date else {}
         return {
             "prefix_ids": list(self.prefix_ids),
             "forced_start": self._template.forced_start,
             "answer_lead": self._template.answer_lead,
+            **date,
         }
 
     @property
@@ -225,7 +227,7 @@ class Chat:
         suffix = prompts.answer_suffix(node) if self._has_names else ""
         letter = len(turn.text + self._template.answer_lead)
         text = turn.text + self._template.answer_lead + LETTERS[answer] + suffix
-        words = (letter, len(text) + _common_length(self._template.end, behind))
+        words = (letter, len(text) + common_length(self._template.end, behind))
         answers = (*turn.answers, _Answer(letter, words, self.letter_ids[answer]))
         return text + behind, answers
 
@@ -285,11 +287,14 @@ class Chat:
         spans = [answer.words for answer in answers]
         letters = [(answer.letter, answer.letter + 1) for answer in answers]
         encoded = self._encoder.encode_with_places(text, _borders([*spans, *letters], text))
-        positions = tuple(encoded.index_of(answer.letter) for answer in answers)
-        for answer, position in zip(answers, positions, strict=True):
-            if encoded.token_ids[position] != answer.letter_id:
-                raise self._merged(text[answer.letter - 8 : answer.letter + 8])
+        positions = tuple(self._letter_place(encoded, answer, text) for answer in answers)
         return Transcript(encoded.token_ids, positions, encoded.is_within(spans))
+
+    def _letter_place(self, encoded: EncodedText, answer: _Answer, text: str) -> int:
+        position = encoded.index_of(answer.letter)
+        if position is None or encoded.token_ids[position] != answer.letter_id:
+            raise self._merged(text[answer.letter - 8 : answer.letter + 8])
+        return position
 
     def _letter_ids(self, before: str) -> TokenIds:
         """Find the token of each of the 26 letters behind a text.
@@ -329,12 +334,6 @@ class Chat:
             f"{self.name}: the tokenizer merges an answer's letter with the text around it "
             f"({text!r}), so the answer is no token of its own"
         )
-
-
-def _common_length(one: str, other: str) -> int:
-    """Number of characters at the start that two texts share."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _borders(spans: Iterable[Span], text: str) -> list[int]:

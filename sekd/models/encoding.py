@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sekd.errors import ConfigError
-
 TokenIds = tuple[int, ...]
 Span = tuple[int, int]
 """Start and end (exclusive) of a part of a text, in characters."""
@@ -31,16 +29,12 @@ class EncodedText:
     starts: tuple[int, ...]
     ends: tuple[int, ...]
 
-    def index_of(self, character: int) -> int:
-        """Return the index of the token that holds a character of the text.
-
-        Raises:
-            LookupError: if no token does.
-        """
+    def index_of(self, character: int) -> int | None:
+        """Return the index of the first token that holds a character of the text, if any does."""
         for index, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             if start <= character < end:
                 return index
-        raise LookupError(f"no token holds character {character}")
+        return None
 
     def is_within(self, spans: Sequence[Span]) -> tuple[bool, ...]:
         """Return for every token whether its last character lies in one of the spans."""
@@ -79,40 +73,45 @@ class TextEncoder:
         """Encode a whole text, and say which characters each token stands for.
 
         Args:
-            borders: the characters between which parts of the text begin and end. A tokenizer
-                without offsets (one that is written in Python) is asked at these borders only, and
-                its tokens are known by the part that they lie in.
-
-        Raises:
-            ConfigError: if such a tokenizer has a token that crosses a border.
+            borders: the characters between which parts of the text begin and end. The tokens of a
+                tokenizer without offsets (one that is written in Python) are known by the part that
+                they lie in. One that crosses a border counts with the part behind the border.
         """
-        if self._has_offsets:
-            encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            starts, ends = zip(*encoded["offset_mapping"], strict=True)
-            token_ids = tuple(encoded["input_ids"])
-        else:
-            token_ids = self.encode_part(text)
-            starts, ends = self._places_by_prefix(text, token_ids, borders)
+        token_ids, starts, ends = self._places(text, borders)
         prefix_ids = self._prefix_of(text)
         nowhere = (0,) * len(prefix_ids)
         return EncodedText((*prefix_ids, *token_ids), (*nowhere, *starts), (*nowhere, *ends))
 
+    def _places(
+        self, text: str, borders: Sequence[int]
+    ) -> tuple[TokenIds, tuple[int, ...], tuple[int, ...]]:
+        """Return a text's token ids, and the first and last (exclusive) character of each."""
+        if not self._has_offsets:
+            token_ids = self.encode_part(text)
+            return token_ids, *self._places_by_prefix(text, token_ids, borders)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts = tuple(start for start, _ in encoded["offset_mapping"])
+        ends = tuple(end for _, end in encoded["offset_mapping"])
+        return tuple(encoded["input_ids"]), starts, ends
+
     def _places_by_prefix(
         self, text: str, token_ids: TokenIds, borders: Sequence[int]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Find the part of each token: text up to a border has the same tokens up to there.
+
+        Text that is cut at a border may end in another token ("▁▁" for "▁" and "▁A"), so the text
+        up to the character behind it is looked at, too.
+        """
         starts: list[int] = []
         ends: list[int] = []
-        before, last = 0, 0
+        last = 0
         for border in sorted({*borders, len(text)} - {0}):
-            part = self.encode_part(text[:border])
-            if token_ids[: len(part)] != part:
-                raise ConfigError(
-                    f"the tokenizer writes one token across {text[border - 8 : border + 8]!r}, so "
-                    "the tokens of an answer cannot be told from those around it"
-                )
-            starts += [last] * (len(part) - before)
-            ends += [border] * (len(part) - before)
-            before, last = len(part), border
+            before = common_length(self.encode_part(text[:border]), token_ids)
+            behind = common_length(self.encode_part(text[: border + 1]), token_ids)
+            num_tokens = max(before, behind - 1) - len(starts)
+            starts += [last] * num_tokens
+            ends += [border] * num_tokens
+            last = border
         return tuple(starts), tuple(ends)
 
     def _prefix_of(self, text: str) -> TokenIds:
@@ -127,3 +126,9 @@ class TextEncoder:
             if whole[start : start + len(alone)] == alone:
                 return whole[:start]
         return ()
+
+
+def common_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Return how many items two sequences share at their start."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

