@@ -17,6 +17,12 @@ from gallery_templates import turn
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from sekd.data.questions import Question
+from sekd.data.taxonomy import Taxonomy
+from sekd.models.chat import Chat
+from sekd.models.prompts import single_question
+from sekd.models.template import TODAY
+
 MAX_MEGABYTES = 5
 
 
@@ -30,9 +36,12 @@ def save(family: Family, folder: Path, layout: Layout = "chat_template.jinja") -
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_family_loads_and_sees_its_image(family: Family, tmp_path: Path) -> None:
-    folder = save(family, tmp_path)
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(request.param, tmp_path_factory.mktemp(request.param.name))
+
+
+def test_a_family_loads_and_sees_its_image(folder: Path) -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) < MAX_MEGABYTES * 1e6
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
@@ -51,6 +60,31 @@ def test_a_family_loads_and_sees_its_image(family: Family, tmp_path: Path) -> No
             logits.append(model(**inputs).logits[0, -1])
     assert torch.isfinite(torch.stack(logits)).all()
     assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("with_image", [True, False], ids=["image", "blind"])
+def test_a_familys_processor_carries_a_dialogue(
+    folder: Path, questions: list[Question], taxonomy: Taxonomy, with_image: bool
+) -> None:
+    """The prompt is what transformers renders; the dialogue goes on from it."""
+    processor = AutoProcessor.from_pretrained(folder)
+    chat = Chat(processor, subject="organism", with_image=with_image)
+    message = turn("user", single_question(questions[0], [], "organism"), image=with_image)
+    rendered = processor.apply_chat_template(
+        [message], tokenize=False, add_generation_prompt=True, strftime_now=TODAY.strftime
+    )
+    first = chat.first_turn(questions[0], [])
+    assert first.text.startswith(rendered.rstrip(" "))
+    following = chat.next_turn(first, 1, questions[1])
+    assert following.token_ids[: len(first.token_ids)] == first.token_ids
+    transcript = chat.close(following, 0)
+    assert [transcript.token_ids[place] for place in transcript.positions] == [
+        chat.letter_ids[1],
+        chat.letter_ids[0],
+    ]
+    joint = chat.joint_transcript(questions, [0, 1, 0], taxonomy.root)
+    prompt = chat.joint_prompt(questions, taxonomy.root)
+    assert joint.token_ids[: len(prompt)] == prompt
 
 
 @pytest.mark.parametrize(
