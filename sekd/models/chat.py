@@ -13,6 +13,7 @@ when it is closed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,7 +97,8 @@ class Chat:
 
     Raises:
         ConfigError: if the model has no chat template, the template does not show exactly one image
-            placeholder, or the tokenizer does not write each letter as one token.
+            placeholder, the tokenizer does not write each letter as one token, or the subject holds
+            a special token.
 
     Attributes:
         image_prefix_text: the rendered text from the start to the image placeholder, which is the
@@ -137,6 +139,7 @@ class Chat:
         self.end_ids = self._encoder.encode_part(self._template.end) if self._template.end else ()
         self.stop_id = self._find_stop()
         self._joint_letter_ids: dict[str, TokenIds] = {}
+        self.refuse_special_tokens(subject, "the subject")
 
     @property
     def template_source(self) -> str:
@@ -180,13 +183,24 @@ class Chat:
                 special token.
         """
         for node in taxonomy.nodes:
-            for text in (node.name, node.rank):
-                token = next((token for token in self._special_tokens if token in text), None)
-                if token is not None:
-                    raise ConfigError(
-                        f"{taxonomy.source}: the name {text!r} holds {token!r}, which is a special "
-                        f"token of {self.name} and no text; write it in another way"
-                    )
+            self.refuse_special_tokens(node.name, f"{taxonomy.source}: the name")
+            self.refuse_special_tokens(node.rank, f"{taxonomy.source}: the rank")
+
+    def refuse_special_tokens(self, text: str, place: str) -> None:
+        """Refuse a text with the image placeholder or a special token in it.
+
+        Args:
+            place: where the text comes from, for the message.
+
+        Raises:
+            ConfigError: naming the token and the place.
+        """
+        found = self._special_tokens.search(text)
+        if found:
+            raise ConfigError(
+                f"{place} {text!r} holds {found[0]!r}, which is a special token of {self.name} and "
+                "no text; write it in another way"
+            )
 
     # The teacher's dialogue
 
@@ -324,10 +338,14 @@ class Chat:
         return int(ends[0] if ends else eos_id)
 
     @cached_property
-    def _special_tokens(self) -> Iterable[str]:
+    def _special_tokens(self) -> re.Pattern[str]:
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        special = [str(token) for token in added if getattr(token, "special", True)]
-        return [self._template.image_token, *self.tokenizer.all_special_tokens, *special]
+        tokens = {
+            self._template.image_token,
+            *self.tokenizer.all_special_tokens,
+            *(str(token) for token in added if getattr(token, "special", True)),
+        }
+        return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 
     def _merged(self, text: str) -> ConfigError:
         return ConfigError(

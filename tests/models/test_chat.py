@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -128,3 +129,20 @@ def test_letters_of_several_tokens_are_refused(bpe_processor: Callable[..., Any]
     processor.tokenizer.add_tokens(["\nA"])
     with pytest.raises(ConfigError, match="as one token of its own"):
         Chat(processor, subject="organism")
+
+
+@pytest.mark.parametrize("text", ["a <image> bird", "<|im_end|>", "x<fake_token_around_image>"])
+def test_texts_with_special_tokens_are_refused_by_name(
+    bpe_processor: Callable[..., Any], text: str
+) -> None:
+    taxonomy = Taxonomy.from_paths({"gull": ["animalia", text]}, source="t.json")
+    chat = Chat(bpe_processor(), subject="organism")
+    with pytest.raises(ConfigError, match=rf"t.json: the name .*{re.escape(text)}.* special token"):
+        chat.refuse_special_names(taxonomy)
+    with pytest.raises(ConfigError, match=r"the subject .* special token"):
+        Chat(bpe_processor(), subject=text)
+
+
+def test_a_name_in_angle_brackets_is_text(bpe_processor: Callable[..., Any]) -> None:
+    chat = Chat(bpe_processor(), subject="organism")
+    chat.refuse_special_tokens("Gull <juvenile>", "the name")

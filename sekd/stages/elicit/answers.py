@@ -80,6 +80,8 @@ class AnswersWorker:
         self._dataset = dataset
         self._chat = load_chat(config.model, subject=dataset.spec.subject, answer=spec.answer)
         self._chat.refuse_special_names(dataset.taxonomy)
+        for prompt in spec.plain.prompts:
+            self._chat.refuse_special_tokens(prompt, "elicit.plain.prompts:")
         self._engine = engine or open_engine(
             spec.engine,
             config.model,
