@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import warnings
-from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sekd.data.image_refs import ImageRef
 from sekd.errors import SampleError
-from sekd.io.hashing import hash_file
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(ref: ImageRef) -> Image.Image:
     """Read a whole image as RGB, turned upright by its EXIF orientation.
 
     Raises:
@@ -21,32 +22,32 @@ def read_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(ref.read_bytes())) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such image") from error
+    except SampleError:
+        raise
     except UnidentifiedImageError as error:
-        raise SampleError(f"{path}: not an image") from error
+        raise SampleError(f"{ref}: not an image") from error
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
-        raise SampleError(f"{path}: cannot be read: {error}") from error
+        raise SampleError(f"{ref}: cannot be read: {error}") from error
 
 
-def read_unchanged(path: Path, sha256: str) -> Image.Image:
+def read_unchanged(ref: ImageRef, sha256: str) -> Image.Image:
     """Read an image with :func:`read_image` if its file still has this hash.
 
     Raises:
         SampleError: as :func:`read_image` does, and if the file was changed.
     """
-    if image_sha256(path) != sha256:
-        raise SampleError(f"{path}: not the image that the teacher saw; run sekd elicit again")
-    return read_image(path)
+    if image_sha256(ref) != sha256:
+        raise SampleError(f"{ref}: not the image that the teacher saw; run sekd elicit again")
+    return read_image(ref)
 
 
-def image_sha256(path: Path) -> str | None:
-    """Return the hex SHA-256 of the file, or ``None`` if it cannot be read."""
+def image_sha256(ref: ImageRef) -> str | None:
+    """Return the hex SHA-256 of the image's bytes, or ``None`` if it cannot be read."""
     try:
-        return hash_file(path)
-    except OSError:
+        return hashlib.sha256(ref.read_bytes()).hexdigest()
+    except SampleError:
         return None
 
 

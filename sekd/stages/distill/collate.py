@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sekd.data.image_refs import ImageRef
 from sekd.data.images import read_unchanged
 from sekd.errors import FatalError
 from sekd.models.batching import Batch, Batcher
@@ -157,7 +157,10 @@ class DistillCollator:
         samples = [example.sample for example in examples]
         batch = self._batcher(
             [example.transcript.token_ids for example in examples],
-            [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],
+            [
+                read_unchanged(ImageRef.parse(sample.image), sample.image_sha256)
+                for sample in samples
+            ],
             [sample.image_sha256 for sample in samples],
         )
         targets = _stack_targets(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import RunConfig
+from sekd.data.image_refs import ImageRef
 from sekd.data.images import read_unchanged
 from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
@@ -45,7 +45,7 @@ class TranscriptRow:
             SampleError: if the image is missing or was changed.
         """
         sample = self.sample
-        image = read_unchanged(Path(sample.image), sample.image_sha256)
+        image = read_unchanged(ImageRef.parse(sample.image), sample.image_sha256)
         return Prompt(self.token_ids, image, sample.image_sha256)
 
 
