@@ -21,6 +21,7 @@ import os
 import re
 import stat
 import threading
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,6 +103,15 @@ class ImageRef:
             raise SampleError(f"{self}: cannot be read: {error}") from error
 
 
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
 def _leaves(path: str) -> bool:
     """Tell whether a relative path leaves the folder where it starts; links are not followed."""
     return not path.startswith("/") and os.path.normpath(path).split("/", 1)[0] == ".."
@@ -114,11 +124,28 @@ def _read_file(path: Path, place: str) -> bytes:
 
 def _open_regular(path: Path) -> io.BufferedReader:
     """Open a file, and refuse a pipe or a device, whose reading might never end."""
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError("not a regular file")
-    return file
+    # Without O_NONBLOCK, opening a FIFO waits for somebody who writes to it.
+    descriptor = os.open(existing_path(str(path)), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a special file")
+        raise ValueError(f"{kind}, not a regular file")
+    return open(descriptor, "rb")  # noqa: PTH123
+
+
+def existing_path(path: str) -> str:
+    """Return the path in the Unicode form in which it exists, or as it is.
+
+    Names with accents change their form where they are copied from or to a Mac.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    for form in ("NFC", "NFD"):
+        other = unicodedata.normalize(form, path)
+        if os.path.lexists(other):
+            return other
+    return path
 
 
 def _read_span(path: Path, place: str) -> bytes:

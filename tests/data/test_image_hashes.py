@@ -91,6 +91,16 @@ def test_hashes_from_before_an_interruption_are_cached(samples: Samples) -> None
 
 def test_a_damaged_cache_is_ignored(samples: Samples) -> None:
     expected = compute(samples)
-    (memory,) = cache_directory().glob("images/*.parquet")
+    (memory,) = cache_directory().glob("image-hashes/*.parquet")
     memory.write_bytes(memory.read_bytes()[:100])
     assert compute(samples) == expected
+
+
+def test_a_fifo_among_the_images_has_no_hash(samples: Samples) -> None:
+    path = Path(str(samples[0].image))
+    path.unlink()
+    os.mkfifo(path)
+    hashes = ImageHashes(samples)
+    assert hashes.num_unknown == len(samples) - 2  # one is missing
+    hashes.compute(lambda _: None)
+    assert next(iter(hashes)) is None

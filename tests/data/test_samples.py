@@ -66,6 +66,18 @@ def test_images_have_the_leaf_of_their_folder(tmp_path: Path) -> None:
     assert list(found) == sorted(found)
 
 
+def test_files_that_are_no_images_are_counted_by_their_suffix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "steak/a.JXL", "steak/b.heic", "steak/c.jfif", "steak/notes.txt", "steak/d.eps")
+    touch(tmp_path, "list.TXT", "steak/Thumbs.db", "steak/._a.png", "steak/desktop.ini", "steak/x")
+    assert sorted(load_folder(tmp_path)) == ["steak/a.JXL", "steak/b.heic", "steak/c.jfif"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: skipped 4 files that are no images: 2 with .txt, 1 with .eps, "
+        "1 with no suffix"
+    ]
+
+
 def test_folder_of_a_leaf_may_be_a_link(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.png", "images/Steak/2.png")
     (tmp_path / "images/Pizza").symlink_to(tmp_path / "elsewhere", target_is_directory=True)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader
 
 from sekd.data.image_refs import ImageRef
-from sekd.data.images import read_image
+from sekd.data.images import Reading, read_image
 from sekd.errors import SampleError
 from sekd.report.inspect.views import RunView, SampleView
 
 _MAX_PIXELS = 480
+_AS_THUMBNAIL = Reading(pixel_limit=sys.maxsize, used_pixels=lambda: _MAX_PIXELS**2)
+"""The teacher was shown the image before, within the limit of its dataset."""
 
 
 def render_inspection(title: str, run: RunView | None, samples: Sequence[SampleView]) -> str:
@@ -26,7 +29,7 @@ def render_inspection(title: str, run: RunView | None, samples: Sequence[SampleV
 def _image_as_uri(ref: ImageRef) -> str | None:
     """Return ``None`` for an image that cannot be read any more."""
     try:
-        image = read_image(ref)
+        image = read_image(ref, _AS_THUMBNAIL)
     except SampleError:
         return None
     image.thumbnail((_MAX_PIXELS, _MAX_PIXELS))
