@@ -14,7 +14,7 @@ from sekd.config.base import (
     StateDType,
 )
 from sekd.config.benchmark import BenchmarkSpec
-from sekd.config.dataset import DatasetSpec
+from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
@@ -26,6 +26,7 @@ from sekd.config.sweep import SweepSpec
 
 __all__ = [
     "BASE",
+    "PIXEL_LIMIT",
     "SOLVER",
     "STUDENT",
     "AnswerForm",

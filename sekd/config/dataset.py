@@ -7,7 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sekd.config.base import Section
+from sekd.config.base import Positive, Section
+
+PIXEL_LIMIT = 89_478_485
+"""Default of ``pixel_limit``: what pillow warns of, a quarter of a gigabyte in 8-bit RGB."""
 
 
 class DatasetSpec(Section):
@@ -36,6 +39,9 @@ class DatasetSpec(Section):
     """Prefix that is removed from a table's image paths first (paths of another machine)."""
     split: str | None = None
     """Take only the rows of a table whose ``split`` column has this value."""
+    pixel_limit: Positive = Field(default=PIXEL_LIMIT, exclude_if=lambda n: n == PIXEL_LIMIT)
+    """Number of pixels above which an image is set aside: a small file may unpack to gigabytes.
+    Raise it for images that are meant to be so large."""
     distractors: Literal["random", "siblings", "walk"] = "random"
     """Wrong options: any of the level, children of the same parent first, or (no label needed) all
     children of the node that was answered one level up. A benchmark row that brings its own options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sekd.data.image_refs import ImageRef, existing_path
 from sekd.data.images import image_sha256
 from sekd.data.samples import Samples
 from sekd.io.files import replace_atomically
@@ -45,7 +47,7 @@ class ImageHashes:
     def __init__(self, samples: Samples) -> None:
         root = samples.root.resolve()
         self._samples = samples
-        self._path = cache_directory() / "images" / f"{digest(str(root))[:16]}.parquet"
+        self._path = cache_directory() / "image-hashes" / f"{digest(str(root))[:16]}.parquet"
         self._known = _read_cache(self._path)
         self._stamps_N4 = _stamps(root, samples.images)
         exists_N = self._stamps_N4[:, 0] >= 0
@@ -71,8 +73,8 @@ class ImageHashes:
         try:
             with ThreadPoolExecutor() as threads:  # hashing and reading release the GIL
                 for rows in np.array_split(self._unknown, len(self._unknown) // 1024 + 1):
-                    paths = [self._samples.root / self._samples.images[i].as_py() for i in rows]
-                    self._hashes[rows] = list(threads.map(image_sha256, paths))
+                    refs = [self._samples[i].image for i in rows.tolist()]
+                    self._hashes[rows] = list(threads.map(image_sha256, refs))
                     num_hashed += len(rows)
                     advance(len(rows))
         finally:
@@ -108,11 +110,15 @@ def _stamps(root: Path, images: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the stamp of each file, int64[N, 4] as in ``_STAMP``; -1 where there is no file."""
     stamps_N4 = np.full((len(images), len(_STAMP)), -1)
     for row, name in enumerate(_iterate_texts(images)):
+        path = name if "://" not in name else str(ImageRef.parse(name, root).path)
+        path = path if path.startswith("/") else f"{root}/{path}"
         try:
-            stat = os.stat(f"{root}/{name}" if not name.startswith("/") else name)  # noqa: PTH116
-        except OSError:
+            status = os.stat(existing_path(path))  # noqa: PTH116  a Path for each takes time
+        except (OSError, ValueError):  # a path with a NUL is a ValueError
             continue
-        stamps_N4[row] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+        if not stat.S_ISREG(status.st_mode):  # reading a FIFO would wait for ever
+            continue
+        stamps_N4[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
     return stamps_N4
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sekd.config import DatasetSpec
+from sekd.data.image_refs import ImageRef
 from sekd.data.questions import Question, given_questions, labelled_questions
 from sekd.data.sources import files_of, source_of
 from sekd.data.sources.base import Choices, Rows, Source
@@ -29,13 +30,13 @@ class Sample:
 
     Attributes:
         id: unique in its dataset: the image's path as the source names it, or a column's value.
-        image: path of the image file, which may turn out to be missing when it is read.
+        image: where the image is, which may turn out to be missing when it is read.
         leaf: the right leaf, ``None`` without a label.
         choices: option names per level below the root, where a benchmark's row brings its own.
     """
 
     id: str
-    image: Path
+    image: ImageRef
     leaf: Node | None
     choices: Choices | None = None
 
@@ -50,7 +51,7 @@ class Samples(Sequence[Sample]):
     Attributes:
         root: where relative paths of images start.
         ids: texts.
-        images: paths as texts, relative to ``root`` or absolute.
+        images: texts that :meth:`ImageRef.parse` reads; paths are relative to ``root`` or absolute.
         leaves: ids of nodes, null without a label.
         choices: as in :class:`Sample`; ``None`` if no sample brings its own options.
     """
@@ -106,7 +107,7 @@ class Samples(Sequence[Sample]):
         leaf = self.leaves[index].as_py()
         return Sample(
             self.ids[index].as_py(),
-            self.root / self.images[index].as_py(),
+            ImageRef.parse(self.images[index].as_py(), self.root),
             None if leaf is None else self.taxonomy[leaf],
             None if self.choices is None else self.choices[index],
         )
@@ -135,7 +136,7 @@ class Samples(Sequence[Sample]):
         columns = (column.to_pylist() for column in (self.ids, self.images, self.leaves))
         for sample_id, image, leaf, options in zip(*columns, choices, strict=True):
             node = None if leaf is None else self.taxonomy[leaf]
-            yield Sample(sample_id, self.root / image, node, options)
+            yield Sample(sample_id, ImageRef.parse(image, self.root), node, options)
 
 
 @dataclass(frozen=True)

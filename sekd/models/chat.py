@@ -25,6 +25,7 @@ from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 from sekd.models import prompts
 from sekd.models.encoding import EncodedText, Span, TextEncoder, TokenIds, common_length
+from sekd.models.image_size import UsedPixels
 from sekd.models.loading import load_processor
 from sekd.models.template import TODAY, ChatTemplate
 
@@ -101,6 +102,7 @@ class Chat:
             a special token.
 
     Attributes:
+        used_pixels: returns the largest number of pixels that the processor makes of an image.
         image_prefix_text: the rendered text from the start to the image placeholder, which is the
             part that an engine expands; empty without an image.
         image_prefix_ids: token ids of ``image_prefix_text``.
@@ -123,6 +125,7 @@ class Chat:
         self.tokenizer = processor.tokenizer
         self.subject = subject
         self.with_image = with_image
+        self.used_pixels = UsedPixels(processor)
         self._has_names = answer == "letter_and_name"
         self._template = ChatTemplate(processor, arguments=template_args, with_image=with_image)
         self._encoder = TextEncoder(self.tokenizer)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sekd.config import RunConfig
-from sekd.data.images import read_image
+from sekd.data.images import Reading, read_image
 from sekd.data.samples import Dataset, Sample
 from sekd.errors import ConfigError, SampleError
 from sekd.report.cases import Case
@@ -20,6 +21,8 @@ MAX_SIDE = 256
 """Pixels of the longer side; a smaller image keeps its size."""
 MAX_BYTES = 3_000_000
 """Limit for all thumbnails together, before they are encoded as text."""
+_AS_THUMBNAIL = Reading(pixel_limit=sys.maxsize, used_pixels=lambda: MAX_SIDE**2)
+"""A model was shown the image before, within the limit of its dataset."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _load_samples(
 
 def _make_thumbnail(sample: Sample) -> Thumbnail:
     try:
-        image = read_image(sample.image)
+        image = read_image(sample.image, _AS_THUMBNAIL)
     except SampleError as error:
         logger.warning("%s: shown without its image: %s", sample.id, error)
         return Thumbnail(reason="cannot be read any more")

@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Condition
+from typing import Self
 
 from PIL import Image
 
-from sekd.data.images import image_sha256, read_image
+from sekd.data.images import Reading, read_and_hash
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset, Sample, questions_of
 from sekd.data.shards import Quarantined
@@ -22,6 +24,8 @@ from sekd.errors import SampleError
 
 _NUM_AHEAD = 16
 """Number of samples that are prepared while the engine works on earlier ones."""
+_BYTES_AHEAD = 256_000_000
+"""Bytes of the images that are decoded ahead: four photographs of 16 megapixels."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +50,96 @@ class PreparedSample:
 
 
 def prepare_samples(
-    dataset: Dataset, samples: Iterable[Sample]
+    dataset: Dataset,
+    samples: Iterable[Sample],
+    used_pixels: Callable[[], int | None] | None = None,
 ) -> Iterator[PreparedSample | Quarantined]:
-    """Prepare samples in their order, on threads that work ahead of the reader."""
-    with ThreadPoolExecutor() as threads:
+    """Prepare samples in their order, on threads that work ahead of the reader.
+
+    Args:
+        used_pixels: returns the largest number of pixels that the model's processor makes of an
+            image; see :class:`~sekd.data.images.Reading`.
+    """
+    with ThreadPoolExecutor() as threads, _DecodedAhead(_BYTES_AHEAD) as ahead:
         pending: deque[Future[PreparedSample | Quarantined]] = deque()
-        for sample in samples:
-            pending.append(threads.submit(_prepare_sample, dataset, sample))
+        for place, sample in enumerate(samples):
+            slot = ahead.slot(place)
+            pending.append(threads.submit(_prepare_sample, dataset, sample, slot, used_pixels))
             if len(pending) > _NUM_AHEAD:
                 yield pending.popleft().result()
+                ahead.release()
         while pending:
             yield pending.popleft().result()
+            ahead.release()
 
 
-def _prepare_sample(dataset: Dataset, sample: Sample) -> PreparedSample | Quarantined:
+class _DecodedAhead:
+    """Bounds the bytes of the images that are decoded ahead of the reader.
+
+    Images get their memory in the order of the samples, so the one that the reader waits for is
+    never behind a later one. A single image may be larger than the limit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = Condition()
+        self._next_place = 0
+        self._held: deque[int] = deque()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let all threads go on, because no reader is left that would make room."""
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def slot(self, place: int) -> Callable[[int], None]:
+        """Return a function that waits until this many bytes may be used for that sample.
+
+        Only its first call counts.
+        """
+
+        def reserve(num_bytes: int) -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._has_room(place, num_bytes))
+                if self._next_place == place:
+                    self._next_place += 1
+                    self._held.append(num_bytes)
+                    self._changed.notify_all()
+
+        return reserve
+
+    def release(self) -> None:
+        """Free the bytes of the first sample that has not been released."""
+        with self._changed:
+            if self._held:
+                self._held.popleft()
+            self._changed.notify_all()
+
+    def _has_room(self, place: int, num_bytes: int) -> bool:
+        if self._is_open or place < self._next_place:
+            return True
+        is_next = place == self._next_place
+        return is_next and (not self._held or sum(self._held) + num_bytes <= self._limit)
+
+
+def _prepare_sample(
+    dataset: Dataset,
+    sample: Sample,
+    reserve: Callable[[int], None],
+    used_pixels: Callable[[], int | None] | None,
+) -> PreparedSample | Quarantined:
+    reading = Reading(dataset.spec.pixel_limit, used_pixels, reserve)
     try:
-        image, image_key = read_image(sample.image), image_sha256(sample.image)
-        if image_key is None:
-            raise SampleError(f"{sample.image}: cannot be read")
+        image, image_key = read_and_hash(sample.image, reading)
         return PreparedSample(sample, image, image_key, questions_of(dataset, sample))
     except SampleError as error:
         return Quarantined(sample.id, str(error), error.level)
+    finally:
+        reserve(0)  # let the next sample have its turn, also where nothing was decoded
 
 
 def run_conversations(

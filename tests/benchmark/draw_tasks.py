@@ -68,7 +68,7 @@ def write_tasks(config_file: Path, folder: Path) -> None:
             questions = questions_of(dataset, sample)
             assert questions is not None
             question, right = ask(number, questions, dataset.taxonomy.root)
-            image = {"bytes": Path(sample.image).read_bytes(), "path": None}
+            image = {"bytes": sample.image.read_bytes(), "path": None}
             rows.append({"image": image, "question": question, "answer": right})
         path = folder.absolute() / f"{task}.parquet"
         table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())

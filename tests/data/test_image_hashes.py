@@ -44,7 +44,7 @@ def compute(samples: Samples) -> tuple[int, list[str | None]]:
 
 
 def test_hashes_are_those_of_the_files_which_are_read_once(samples: Samples) -> None:
-    paths = [sample.image for sample in samples]
+    paths = [sample.image.path for sample in samples]
     expected = [hash_file(path) if path.exists() else None for path in paths]
     assert compute(samples) == (6, expected)
     assert compute(samples) == (0, expected)
@@ -53,16 +53,16 @@ def test_hashes_are_those_of_the_files_which_are_read_once(samples: Samples) -> 
 
 def test_only_changed_images_are_read_again(samples: Samples) -> None:
     compute(samples)
-    samples[1].image.write_bytes(b"1.PNG")  # as many bytes as before
-    stat = samples[1].image.stat()
-    os.utime(samples[1].image, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10))
-    samples[5].image.write_bytes(b"found")
-    samples[0].image.unlink()
+    samples[1].image.path.write_bytes(b"1.PNG")  # as many bytes as before
+    stat = samples[1].image.path.stat()
+    os.utime(samples[1].image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10))
+    samples[5].image.path.write_bytes(b"found")
+    samples[0].image.path.unlink()
     changed = compute(samples)
     assert changed[0] == 2
     assert changed[1][0] is None
-    assert changed[1][1] == hash_file(samples[1].image)
-    assert changed[1][5] == hash_file(samples[5].image)
+    assert changed[1][1] == hash_file(samples[1].image.path)
+    assert changed[1][5] == hash_file(samples[5].image.path)
     assert compute(samples) == (0, changed[1])
 
 
@@ -91,6 +91,16 @@ def test_hashes_from_before_an_interruption_are_cached(samples: Samples) -> None
 
 def test_a_damaged_cache_is_ignored(samples: Samples) -> None:
     expected = compute(samples)
-    (memory,) = cache_directory().glob("images/*.parquet")
+    (memory,) = cache_directory().glob("image-hashes/*.parquet")
     memory.write_bytes(memory.read_bytes()[:100])
     assert compute(samples) == expected
+
+
+def test_a_fifo_among_the_images_has_no_hash(samples: Samples) -> None:
+    path = Path(str(samples[0].image))
+    path.unlink()
+    os.mkfifo(path)
+    hashes = ImageHashes(samples)
+    assert hashes.num_unknown == len(samples) - 2  # one is missing
+    hashes.compute(lambda _: None)
+    assert next(iter(hashes)) is None

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sekd.config import DatasetSpec
+from sekd.data.image_refs import ImageRef
 from sekd.data.samples import (
     Dataset,
     Sample,
@@ -45,7 +46,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def load_folder(folder: Path, taxonomy: Taxonomy = FOOD) -> dict[str, str | None]:
     samples = load_samples(DatasetSpec(taxonomy=Path("food.json"), images=folder), taxonomy)
-    assert all(sample.image == folder / sample.id for sample in samples)
+    assert all(sample.image == ImageRef(folder / sample.id) for sample in samples)
     return {sample.id: sample.leaf.name if sample.leaf else None for sample in samples}
 
 
@@ -63,6 +64,18 @@ def test_images_have_the_leaf_of_their_folder(tmp_path: Path) -> None:
         "steak/day/two/c.tif": "Steak",
     }
     assert list(found) == sorted(found)
+
+
+def test_files_that_are_no_images_are_counted_by_their_suffix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "steak/a.JXL", "steak/b.heic", "steak/c.jfif", "steak/notes.txt", "steak/d.eps")
+    touch(tmp_path, "list.TXT", "steak/Thumbs.db", "steak/._a.png", "steak/desktop.ini", "steak/x")
+    assert sorted(load_folder(tmp_path)) == ["steak/a.JXL", "steak/b.heic", "steak/c.jfif"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: skipped 4 files that are no images: 2 with .txt, 1 with .eps, "
+        "1 with no suffix"
+    ]
 
 
 def test_folder_of_a_leaf_may_be_a_link(tmp_path: Path) -> None:
@@ -153,12 +166,12 @@ def test_settings_choose_the_columns_and_paths_of_a_table(tmp_path: Path, suffix
     rows[3]["dish"] = pie.id
     write_table(table, rows)
     assert load_table(table, **settings) == [
-        Sample("b/1.jpg", tmp_path / "b/1.jpg", pizza),
-        Sample("missing.jpg", tmp_path / "missing.jpg", None),
-        Sample("/abs/a.jpg", Path("/abs/a.jpg"), pie),
+        Sample("b/1.jpg", ImageRef(tmp_path / "b/1.jpg"), pizza),
+        Sample("missing.jpg", ImageRef(tmp_path / "missing.jpg"), None),
+        Sample("/abs/a.jpg", ImageRef(Path("/abs/a.jpg")), pie),
     ]
     first, *_ = load_table(table, **settings, image_root=Path("there"), id_column="key")
-    assert first == Sample("7", Path("there/b/1.jpg"), pizza)
+    assert first == Sample("7", ImageRef(Path("there/b/1.jpg")), pizza)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +185,14 @@ def test_byte_order_marks_and_spaces_around_cells_are_dropped(
     tmp_path: Path, name: str, text: str
 ) -> None:
     (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
-    assert load_table(tmp_path / name) == [Sample("a.jpg", tmp_path / "a.jpg", FOOD.leaf("Pizza"))]
+    assert load_table(tmp_path / name) == [
+        Sample("a.jpg", ImageRef(tmp_path / "a.jpg"), FOOD.leaf("Pizza"))
+    ]
 
 
 def test_table_without_label_column_is_unlabelled(tmp_path: Path) -> None:
     (sample,) = load_table(write_table(tmp_path / "t.csv", [{"image": "a.jpg"}]))
-    assert sample == Sample("a.jpg", tmp_path / "a.jpg", None)
+    assert sample == Sample("a.jpg", ImageRef(tmp_path / "a.jpg"), None)
 
 
 @each_format

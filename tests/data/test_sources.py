@@ -10,6 +10,7 @@ import pytest
 
 from sekd.config import DatasetSpec
 from sekd.data import sources
+from sekd.data.image_refs import ImageRef
 from sekd.data.samples import Dataset, Sample, load_samples
 from sekd.data.sources import SOURCES, source_of
 from sekd.data.sources.base import Rows
@@ -97,8 +98,8 @@ def test_a_registered_layout_is_read_like_the_others(
     listed = DatasetSpec(taxonomy=tmp_path / "t.csv", images=tmp_path, layout="listed")
     dataset = Dataset.load("birds", listed)
     assert list(dataset.samples) == [
-        Sample("2.png", tmp_path / "files/2.png", dataset.taxonomy["bird/robin"]),
-        Sample("1.png", tmp_path / "files/1.png", dataset.taxonomy["bird/crow"]),
+        Sample("2.png", ImageRef(tmp_path / "files/2.png"), dataset.taxonomy["bird/robin"]),
+        Sample("1.png", ImageRef(tmp_path / "files/1.png"), dataset.taxonomy["bird/crow"]),
     ]
     (tmp_path / "list.txt").write_text("robin 2.png\ncrow 2.png\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"line 2: the sample id '2.png' .* that of .*line 1"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from sekd.data import images
+from sekd.data.image_refs import ImageRef
 from sekd.data.samples import Dataset, Sample
 from sekd.data.shards import Quarantined
 from sekd.engines import Answer, Ask, Conversation, ask
 from sekd.errors import SampleError
+from sekd.stages import prepare
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 
@@ -44,7 +50,7 @@ def samples(seen: Dataset) -> list[Sample]:
         for number in range(4)
         for sample in seen.samples[:10]
     ]
-    samples[3] = replace(samples[3], image=Path("nowhere.png"))
+    samples[3] = replace(samples[3], image=ImageRef(Path("nowhere.png")))
     return samples
 
 
@@ -75,3 +81,36 @@ def test_every_sample_has_one_outcome(seen: Dataset, samples: list[Sample]) -> N
     expected[3] = Quarantined(samples[3].id, "nowhere.png: no such image")
     expected[5] = Quarantined(samples[5].id, "too long", level=2)
     assert outcomes == expected
+
+
+def test_the_bytes_of_images_that_wait_for_the_reader_are_bounded(
+    seen: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 56 x 56 pixels each, two fit; larger ones are decoded one by one."""
+    decoded: list[str] = []
+    to_rgb = images._to_rgb
+
+    def count(image: Image.Image) -> Image.Image:
+        decoded.append("image")
+        return to_rgb(image)
+
+    monkeypatch.setattr(images, "_to_rgb", count)
+    for limit, num_ahead in ((2 * 4 * 56 * 56, 2), (1, 1)):
+        monkeypatch.setattr(prepare, "_BYTES_AHEAD", limit)
+        decoded.clear()
+        for number, outcome in enumerate(prepare_samples(seen, samples), start=1):
+            if isinstance(outcome, PreparedSample):
+                time.sleep(0.01)
+                num_seen = number - (number > 3)  # the fourth sample has no image
+                assert len(decoded) <= num_seen + num_ahead
+        assert len(decoded) == len(samples) - 1
+
+
+def test_a_reader_may_leave_while_images_wait_for_memory(
+    seen: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_BYTES_AHEAD", 1)
+    outcomes = prepare_samples(seen, samples)
+    assert isinstance(next(outcomes), PreparedSample)
+    outcomes.close()  # it would wait for ever for threads that nobody lets go on
+    assert threading.active_count() < 16

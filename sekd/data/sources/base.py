@@ -20,8 +20,8 @@ class Rows:
 
     Attributes:
         ids: of the samples.
-        images: paths, relative to the source's root or absolute; ``None`` where each sample's id
-            is the path of its image.
+        images: texts that :meth:`sekd.data.image_refs.ImageRef.parse` reads, such as paths relative
+            to the source's root; ``None`` where each sample's id is the path of its image.
         leaves: the right leaves, ``None`` for a row without a label.
         choices: the options of rows that bring their own; ``None`` if no row does.
         numbers: what :meth:`Source.place` takes to name a row.

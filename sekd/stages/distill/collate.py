@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sekd.data.images import read_unchanged
+from sekd.data.image_refs import ImageRef
+from sekd.data.images import Reading, read_unchanged
 from sekd.errors import FatalError
 from sekd.models.batching import Batch, Batcher
 from sekd.stages.distill.dataset import Example, JointExample, ReplayExample
@@ -128,11 +128,18 @@ class DistillCollator:
     Args:
         level_weights: relative weight of each level's letter in a joint prompt, from the first
             level on. Levels beyond the last weight have weight 1.
+        reading: how the teacher's images were read.
     """
 
-    def __init__(self, batcher: Batcher, level_weights: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        level_weights: Sequence[float] = (),
+        reading: Reading = Reading(),  # noqa: B008  it is frozen
+    ) -> None:
         self._batcher = batcher
         self._level_weights = level_weights
+        self._reading = reading
 
     def __call__(self, examples: Sequence[Example]) -> MicroBatch:
         """Build one micro-batch.
@@ -157,7 +164,10 @@ class DistillCollator:
         samples = [example.sample for example in examples]
         batch = self._batcher(
             [example.transcript.token_ids for example in examples],
-            [read_unchanged(Path(sample.image), sample.image_sha256) for sample in samples],
+            [
+                read_unchanged(ImageRef.parse(sample.image), sample.image_sha256, self._reading)
+                for sample in samples
+            ],
             [sample.image_sha256 for sample in samples],
         )
         targets = _stack_targets(

@@ -16,6 +16,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
 from sekd.config import DistillSpec, RunConfig
+from sekd.data.images import Reading
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
@@ -127,7 +128,9 @@ def _fit(
     trainer = DistillTrainer(
         Objective(model, config.model, spec, dataset.layers),
         dataset,
-        DistillCollator(batcher, spec.losses.levels),
+        DistillCollator(
+            batcher, spec.losses.levels, Reading(dataset_spec.pixel_limit, chat.used_pixels)
+        ),
         spec.global_batch,
         model=model,
         args=args,

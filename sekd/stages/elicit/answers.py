@@ -97,7 +97,7 @@ class AnswersWorker:
         quarantined: list[Quarantined] = []
         done: dict[str, TeacherSample] = {}
         samples = self._dataset.samples.named(shard.sample_ids)
-        prepared_samples = prepare_samples(self._dataset, samples)
+        prepared_samples = prepare_samples(self._dataset, samples, self._chat.used_pixels)
         for outcome in run_conversations(self._engine, prepared_samples, self._teach):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +16,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import RunConfig
-from sekd.data.images import read_unchanged
+from sekd.data.image_refs import ImageRef
+from sekd.data.images import Reading, read_unchanged
 from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
 from sekd.errors import ConfigError
@@ -26,6 +26,7 @@ from sekd.models.batching import Batcher, to_device
 from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
+from sekd.models.image_size import UsedPixels
 
 # Shapes: N answers of a batch, L tokens of a row, D hidden size.
 
@@ -38,14 +39,14 @@ class TranscriptRow:
     token_ids: TokenIds
     answers: tuple[TeacherAnswer, ...]
 
-    def prompt(self) -> Prompt:
-        """Join the token ids with the image that the teacher saw.
+    def prompt(self, reading: Reading) -> Prompt:
+        """Join the token ids with the image that the teacher saw, read as the teacher's was.
 
         Raises:
             SampleError: if the image is missing or was changed.
         """
         sample = self.sample
-        image = read_unchanged(Path(sample.image), sample.image_sha256)
+        image = read_unchanged(ImageRef.parse(sample.image), sample.image_sha256, reading)
         return Prompt(self.token_ids, image, sample.image_sha256)
 
 
@@ -76,6 +77,7 @@ class HookExtractor:
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
         chat = load_chat(config.model, subject=dataset.subject)
+        self._reading = Reading(dataset.pixel_limit, chat.used_pixels)
         base = loading.load_model(config.model)
         self._lm_head = base.get_output_embeddings()
         self.head = LMHead(base)
@@ -90,7 +92,7 @@ class HookExtractor:
     @torch.inference_mode()
     def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:
         """See :class:`StateExtractor`."""
-        prompts = [row.prompt() for row in rows]
+        prompts = [row.prompt(self._reading) for row in rows]
         batch = self._batcher(
             [prompt.token_ids for prompt in prompts],
             [prompt.image for prompt in prompts],
@@ -127,6 +129,9 @@ class VllmExtractor:
                 f"elicit.layers: vLLM gives {FINAL_NORM} alone, not {', '.join(spec.layers)}; set "
                 f"layers: [{FINAL_NORM}], or states_engine: transformers"
             )
+        dataset = config.dataset(spec.dataset, "elicit.dataset")
+        used_pixels = UsedPixels(loading.load_processor(config.model))
+        self._reading = Reading(dataset.pixel_limit, used_pixels)
         # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read.
         self.head = LMHead(loading.load_model(config.model, "cpu"))
         loading.free_memory()
@@ -138,7 +143,7 @@ class VllmExtractor:
 
     def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:
         """See :class:`StateExtractor`."""
-        encoded = self._encoder.encode([row.prompt() for row in rows])
+        encoded = self._encoder.encode([row.prompt(self._reading) for row in rows])
         states = []
         for row, states_LD in zip(rows, encoded, strict=True):
             shift = len(states_LD) - len(row.token_ids)  # the image placeholder was expanded

@@ -215,7 +215,8 @@ class CellWorker:
         converse: Callable[[PreparedSample], Conversation[Result]],
     ) -> Iterator[Result | Quarantined]:
         dataset = self._cell.dataset
-        prepared_samples = prepare_samples(dataset, dataset.samples.named(sample_ids))
+        samples = dataset.samples.named(sample_ids)
+        prepared_samples = prepare_samples(dataset, samples, self._chat.used_pixels)
         return run_conversations(self._engine, prepared_samples, converse)
 
     def _variants(self, prepared: PreparedSample) -> list[PreparedSample]:

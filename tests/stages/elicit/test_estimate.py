@@ -58,7 +58,7 @@ def test_a_probe_is_extrapolated_to_all_samples(
 
 def test_unusable_images_are_counted(config: RunConfig, tmp_path: Path) -> None:
     dataset = load_dataset(config)
-    rows = [f"{sample.image.resolve()},{sample.leaf.name}" for sample in dataset.samples]
+    rows = [f"{sample.image.path.resolve()},{sample.leaf.name}" for sample in dataset.samples]
     rows[3] = f"gone.png,{dataset.samples[3].leaf.name}"
     table = tmp_path / "t.csv"
     spec = dataset.spec.model_copy(update={"images": None, "table": table})
