@@ -72,7 +72,7 @@ class ImageRef:
             return cls.unusable(f"no image is named by {scheme}://", path)
         if root is None or scheme == UNUSABLE:
             return cls(Path(path), scheme, place)
-        if ".." in path and _leaves(path):
+        if ".." in path and _leaves_root(path):
             why = f"its path leaves {root}, where image paths start; see image_root, image_prefix"
             return cls.unusable(why, path)
         return cls(root / path, scheme, place)
@@ -112,7 +112,7 @@ _KINDS = (
 )
 
 
-def _leaves(path: str) -> bool:
+def _leaves_root(path: str) -> bool:
     """Tell whether a relative path leaves the folder where it starts; links are not followed."""
     return not path.startswith("/") and os.path.normpath(path).split("/", 1)[0] == ".."
 

@@ -395,7 +395,7 @@ def test_published_cub_annotations_load_with_their_options() -> None:
     with table.open(encoding="utf-8") as file:
         for sample, row in zip(dataset.samples, map(json.loads, file), strict=True):
             assert row["image"] == spec.image_prefix + sample.id
-            assert sample.image == Path("images") / sample.id
+            assert sample.image.path == Path("images") / sample.id
             questions = questions_of(dataset, sample)
             assert questions is not None
             assert [question.rank for question in questions] == list(spec.level_names)
