@@ -41,7 +41,7 @@ from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
 from sekd.models import loading
-from sekd.models.batching import Batcher
+from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import Chat
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.collate import DistillCollator
@@ -144,10 +144,9 @@ def measure_steps(folder: Path, objective_name: str, num_steps: int = 3) -> dict
     """Measure training steps on one batch; also return the terms of the first step."""
     config = load_config(folder)
     chat, dataset = load_dataset(folder, config)
-    batch = DistillCollator(Batcher(chat, with_token_types=True))(
-        [dataset[i] for i in range(BATCH)]
-    )
     student = load_student(config).train()
+    arguments = forward_arguments(student.get_base_model())
+    batch = DistillCollator(Batcher(chat, arguments))([dataset[i] for i in range(BATCH)])
     objective = (
         FullLogits(student, config)
         if objective_name == "full"
@@ -282,7 +281,7 @@ def compare_text_loss(folder: Path, num_samples: int = 3) -> dict[str, Any]:
     chat, dataset = load_dataset(folder, config)
     trainer = open_trl(folder, config, dataset, chat, Clock())
     student = trainer.model.eval()
-    collate = DistillCollator(Batcher(chat, with_token_types=True))
+    collate = DistillCollator(Batcher(chat, forward_arguments(student.get_base_model())))
     objective = Objective(student, config.model, config.distill, dataset.layers)
     differences, is_same = [], True
     with torch.no_grad():

@@ -39,7 +39,7 @@ from sekd.data.shards import Shard
 from sekd.engines import Answer, Conversation, Engine, open_engine
 from sekd.engines.driver import run_one_by_one
 from sekd.models import loading
-from sekd.models.batching import Batcher, to_device
+from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import Chat
 from sekd.stages.answers import SampleAnswers
 from sekd.stages.elicit.answers import AnswersWorker
@@ -86,7 +86,8 @@ class GenerateEngine:
 
     def _answer(self, request: Any) -> Answer:
         prompt = request.prompt
-        batcher = Batcher(self._chat, with_token_types=True)  # a new one has no cached image
+        # A new batcher has no cached image.
+        batcher = Batcher(self._chat, forward_arguments(self._model))
         batch = batcher([prompt.token_ids], [prompt.image], [prompt.image_key])
         output = self._model.generate(
             **batch.inputs,

@@ -7,8 +7,10 @@ from functools import partial
 from itertools import count
 from typing import Generic
 
-from sekd.engines.base import Conversation, Request, Response, Result
+from sekd.engines.base import Ask, Conversation, Prompt, Request, Response, Result, ask
 from sekd.errors import SampleError
+from sekd.models.chat import Chat
+from sekd.models.plain import plain_prompt
 
 _conversation_ids = count()
 
@@ -51,6 +53,13 @@ class ActiveConversation(Generic[Result]):
             self.requests = ()
             self.is_done = True
             self.result = end.value
+
+
+def plain_conversation(chat: Chat) -> Conversation[None]:
+    """Ask twice about the plain picture; the second prompt continues the first."""
+    token_ids, image, image_key = plain_prompt(chat)
+    for prompt_ids in (token_ids[:-1], token_ids):
+        yield from ask([Ask(Prompt(prompt_ids, image, image_key), chat.letter_ids[:2])])
 
 
 def run_one_by_one(

@@ -22,7 +22,7 @@ class RehearsalEngine:
     name, version = "rehearsal", ""
 
     def __init__(self, chat: Chat) -> None:
-        self._batcher = Batcher(chat, with_token_types=False)
+        self._batcher = Batcher(chat)
         self._num_cached_tokens = 0
         self._rng = np.random.default_rng(0)
 

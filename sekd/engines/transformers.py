@@ -24,7 +24,7 @@ from sekd.engines.base import (
     Write,
     eos_token_ids,
 )
-from sekd.engines.driver import ActiveConversation
+from sekd.engines.driver import ActiveConversation, plain_conversation
 from sekd.engines.kv_cache import (
     ConversationPrompt,
     PrefixKVCache,
@@ -32,9 +32,10 @@ from sekd.engines.kv_cache import (
     supports_prefix_reuse,
 )
 from sekd.errors import ConfigError, SampleError
-from sekd.models.batching import AdaptiveBatchSize, Batcher, to_device
+from sekd.models.batching import AdaptiveBatchSize, Batcher, forward_arguments, to_device
 from sekd.models.hooks import logits_at
-from sekd.models.loading import forward_accepts, free_memory, load_model
+from sekd.models.loading import free_memory, load_model
+from sekd.models.refusals import find_refused
 
 _POOL_BATCHES = 4
 """The number of batches over which conversations are sorted by length."""
@@ -63,8 +64,7 @@ class TransformersEngine:
         base = load_model(options.model)
         self._base = base
         self._lm_head = base.get_output_embeddings()
-        with_token_types = forward_accepts(base, "mm_token_type_ids")
-        self._batcher = Batcher(self._chat, with_token_types=with_token_types)
+        self._batcher = Batcher(self._chat, forward_arguments(base))
         self._eos_ids = eos_token_ids(base.generation_config.eos_token_id)
         self._supports_prefix_reuse = supports_prefix_reuse(base)
         self._model: Any = base
@@ -98,7 +98,13 @@ class TransformersEngine:
             outcome = None
             if num_rows <= self._batch_size.size or len(batch) == 1:
                 respond = partial(self._respond, batch, cache)
-                outcome = self._batch_size.attempt(respond, num_rows)
+                try:
+                    outcome = self._batch_size.attempt(respond, num_rows)
+                except Exception as error:  # noqa: BLE001  whose fault it is shows below
+                    self._fail_refused(batch, cache, error)
+                    yield from _results_of_ended(batch)
+                    batch = _not_done(batch)
+                    continue
             if outcome is not None:
                 responses, cache = outcome
                 for conversation, its_responses in zip(batch, responses, strict=True):
@@ -113,6 +119,34 @@ class TransformersEngine:
                 return
             yield from _results_of_ended(batch)
             batch = _not_done(batch)
+
+    def _fail_refused(
+        self,
+        batch: Sequence[ActiveConversation[Any]],
+        cache: PrefixKVCache | None,
+        error: Exception,
+    ) -> None:
+        """Fail the conversations of a batch whose requests the model does not take.
+
+        Raises:
+            Exception: as :func:`~sekd.models.refusals.find_refused`.
+        """
+        refused = find_refused(
+            batch,
+            error,
+            run=lambda conversation: self._respond([conversation], cache),
+            run_plain=self._run_plain,
+        )
+        for index, its_error in refused.items():
+            batch[index].fail(its_error)
+
+    def _run_plain(self) -> None:
+        """Answer two turns about the plain picture, the second with the cache of the first."""
+        active = ActiveConversation(plain_conversation(self._chat))
+        cache: PrefixKVCache | None = None
+        while not active.is_done:
+            (responses,), cache = self._respond([active], cache)
+            active.answer(responses)
 
     @torch.inference_mode()
     def _respond(

@@ -30,6 +30,8 @@ from sekd.engines.base import (
 from sekd.engines.driver import ActiveConversation
 from sekd.errors import ConfigError, FatalError, SampleError, in_one_line
 from sekd.models.loading import free_memory, model_directory
+from sekd.models.plain import plain_prompt
+from sekd.models.refusals import is_out_of_memory
 
 # With one process per engine vLLM starts in a fraction of the time and shuts down cleanly.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -98,6 +100,8 @@ class VllmEngine:
         cache = config.cache_config
         self._num_cache_tokens = (cache.num_gpu_blocks or 0) * cache.block_size
         self._longest_request: int | None = None
+        self._chat = options.chat
+        self._takes_plain_prompt = False
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""
@@ -174,22 +178,42 @@ class VllmEngine:
 
         Raises:
             SampleError: if vLLM does not take one of them.
+            FatalError: if it does not take the plain picture either.
         """
         request_ids: list[str] = []
         for request in requests:
             try:
-                (internal_id,) = self._llm.enqueue(
-                    _vllm_prompt(request.prompt),
-                    _sampling_params(request),
-                    lora_request=self._lora,
-                    use_tqdm=False,
-                )
-            except (ValueError, TypeError, VLLMClientError) as error:
+                request_ids.append(self._enqueue_one(request))
+            except Exception as error:  # the model's processor raises most kinds
                 self._llm.llm_engine.abort_request(request_ids)
-                raise SampleError(f"vLLM does not take this prompt: {_reason_of(error)}") from error
-            # Outputs have the id without its random suffix.
-            request_ids.append(internal_id.rpartition("-")[0])
+                raise self._refusal(error) from error
         return request_ids
+
+    def _enqueue_one(self, request: Request) -> str:
+        (internal_id,) = self._llm.enqueue(
+            _vllm_prompt(request.prompt),
+            _sampling_params(request),
+            lora_request=self._lora,
+            use_tqdm=False,
+        )
+        # Outputs have the id without its random suffix.
+        return internal_id.rpartition("-")[0]
+
+    def _refusal(self, error: BaseException) -> BaseException:
+        """Return what it means that vLLM does not take a prompt."""
+        if is_out_of_memory(error):
+            return error
+        if not self._takes_plain_prompt:
+            try:
+                plain = Ask(Prompt(*plain_prompt(self._chat)), self._chat.letter_ids[:1])
+                self._llm.llm_engine.abort_request([self._enqueue_one(plain)])
+            except Exception as plain_error:  # noqa: BLE001  it is returned
+                reason = _reason_of(plain_error)
+                return FatalError(f"vLLM does not take a prompt with a plain picture: {reason}")
+            self._takes_plain_prompt = True
+        while error.__cause__ is not None:  # vLLM wraps what the model's processor raised
+            error = error.__cause__
+        return SampleError(f"vLLM does not take this prompt: {_reason_of(error)}")
 
     def _finished_outputs(self) -> list[Any]:
         try:
@@ -236,6 +260,7 @@ class VllmEncoder:
 
         Raises:
             FatalError: if the engine is broken.
+            Exception: what the model's processor raised for one of the prompts; the engine works.
         """
         try:
             outputs = self._llm.encode(
@@ -246,6 +271,10 @@ class VllmEncoder:
                 use_tqdm=False,
             )
         except Exception as error:
+            # Where a prompt is not taken, vLLM aborts those that it took before.
+            if not self._llm.llm_engine.has_unfinished_requests():
+                self._llm.reset_mm_cache()  # it counts the images of aborted prompts as known
+                raise
             raise FatalError(f"the vLLM engine died: {_reason_of(error)}") from error
         return [output.outputs.data for output in outputs]
 
@@ -330,7 +359,7 @@ def _sampling_params(request: Request) -> SamplingParams:
     )
 
 
-def _reason_of(error: Exception) -> str:
+def _reason_of(error: BaseException) -> str:
     return in_one_line(error, limit=300)
 
 

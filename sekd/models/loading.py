@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import re
 from importlib import metadata
 from pathlib import Path
@@ -186,11 +185,6 @@ def free_memory() -> None:
     gc.collect()  # models hold reference cycles
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def forward_accepts(model: nn.Module, argument: str) -> bool:
-    """Return whether the model's ``forward`` has a parameter of that name."""
-    return argument in inspect.signature(model.forward).parameters
 
 
 def decoder_blocks(model: PreTrainedModel, path: str | None = None) -> tuple[str, nn.ModuleList]:

@@ -20,7 +20,7 @@ from sekd.data.samples import Dataset, Sample, questions_of
 from sekd.data.shards import Quarantined
 from sekd.engines import Conversation, Engine, Prompt
 from sekd.engines.base import Result
-from sekd.errors import SampleError
+from sekd.errors import SampleError, ShardError
 
 _NUM_AHEAD = 16
 """Number of samples that are prepared while the engine works on earlier ones."""
@@ -140,6 +140,26 @@ def _prepare_sample(
         return Quarantined(sample.id, str(error), error.level)
     finally:
         reserve(0)  # let the next sample have its turn, also where nothing was decoded
+
+
+def check_num_quarantined(
+    quarantined: Sequence[Quarantined], num_samples: int, limit: float
+) -> None:
+    """Fail a shard in which too many samples cannot be used.
+
+    Args:
+        limit: largest fraction of the samples (``elicit.max_quarantined``).
+
+    Raises:
+        ShardError: naming the first of them.
+    """
+    if len(quarantined) > limit * num_samples:
+        first = quarantined[0]
+        raise ShardError(
+            f"{len(quarantined)} of {num_samples} samples cannot be used, more than "
+            f"elicit.max_quarantined {limit:g} allows; the first is {first.sample_id}: "
+            f"{first.reason}"
+        )
 
 
 def run_conversations(

@@ -12,7 +12,7 @@ from PIL import Image
 from sekd.config import ModelSpec
 from sekd.engines import Answer, Ask, Conversation, EngineOptions, Prompt, ask
 from sekd.engines.transformers import TransformersEngine
-from sekd.errors import SampleError
+from sekd.errors import FatalError, SampleError
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
 
@@ -89,7 +89,7 @@ def test_a_prompt_that_does_not_fit_alone_fails_its_own_conversation(
     assert all("56x56 pixels does not fit into memory" in error for error in outcomes.values())
 
 
-def test_an_error_that_is_not_about_memory_is_raised(
+def test_a_model_that_fails_on_the_plain_picture_stops_the_run(
     spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=4))
@@ -98,7 +98,7 @@ def test_an_error_that_is_not_about_memory_is_raised(
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(engine._model, "forward", broken)
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with pytest.raises(FatalError, match=r"on a plain picture, too: RuntimeError: mat1 and mat2"):
         run(engine, chat)
 
 

@@ -20,6 +20,7 @@ from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import StatesWorker
 
 NUM_SAMPLES = 4
+IDEFICS3_ARGUMENTS = ("input_ids", "attention_mask", "pixel_values", "pixel_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Elicited:
     def collate(
         self, examples: Sequence[Example], level_weights: Sequence[float] = ()
     ) -> MicroBatch:
-        batcher = Batcher(self.chat, with_token_types=False)
+        batcher = Batcher(self.chat, IDEFICS3_ARGUMENTS)
         return DistillCollator(batcher, level_weights)(examples)
 
 

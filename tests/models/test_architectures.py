@@ -40,10 +40,10 @@ from sekd.engines import (
     write,
 )
 from sekd.errors import ConfigError
-from sekd.models.batching import Batcher, to_device
+from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import Chat
 from sekd.models.hooks import logits_at
-from sekd.models.loading import forward_accepts, load_model, load_processor
+from sekd.models.loading import load_model, load_processor
 from sekd.models.merge import merged_model
 from sekd.stages.distill.adapter import adapted_modules, add_adapter
 from sekd.stages.distill.collate import DistillCollator, MicroBatch
@@ -203,8 +203,8 @@ def elicited_batch(
 ) -> ElicitedBatch:
     """Signals of the family's model as a teacher, and a batch of joint and replay examples."""
     elicited = elicit(world, tmp_path_factory.mktemp("signals"), f"model.path={spec.path}")
-    with_types = forward_accepts(load_model(spec), "mm_token_type_ids")
-    collate = DistillCollator(Batcher(elicited.chat, with_token_types=with_types))
+    batcher = Batcher(elicited.chat, forward_arguments(load_model(spec)))
+    collate = DistillCollator(batcher)
     return elicited, collate(list(elicited.dataset(replay=0.5)))
 
 
@@ -282,12 +282,12 @@ def test_inputs_equal_those_of_the_processor_for_the_whole_text(
     """Compare our ids with an expanded image prefix to one processor call with all the text."""
     processor = load_processor(spec)
     chat, model = Chat(processor, subject="organism"), load_model(spec)
-    with_types = forward_accepts(model, "mm_token_type_ids")
-    batcher = Batcher(chat, with_token_types=with_types)
+    arguments = forward_arguments(model)
+    batcher = Batcher(chat, arguments)
     for number, image in enumerate(draw_images()):
         turn = chat.first_turn(questions[0], [taxonomy.root])
         batch = batcher([turn.token_ids], [image], [str(number)])
-        types = {"return_mm_token_type_ids": True} if with_types else {}
+        types = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in arguments else {}
         whole = processor(text=[turn.text], images=[image], return_tensors="pt", **types)
         assert batch.inputs["input_ids"].tolist() == whole["input_ids"].tolist()
         with torch.inference_mode():

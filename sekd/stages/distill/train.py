@@ -21,7 +21,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
 from sekd.models import loading
-from sekd.models.batching import Batcher
+from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.stages.distill import distributed
 from sekd.stages.distill.adapter import add_adapter, saved_modules
@@ -123,7 +123,7 @@ def _fit(
     device = "cpu" if distributed.uses_fsdp() else None
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
     dataset = DistillDataset(shards, taxonomy, chat, spec)
-    batcher = Batcher(chat, with_token_types=loading.forward_accepts(base, "mm_token_type_ids"))
+    batcher = Batcher(chat, forward_arguments(base))
     model = add_adapter(base, spec, config.model.decoder_blocks)
     trainer = DistillTrainer(
         Objective(model, config.model, spec, dataset.layers),

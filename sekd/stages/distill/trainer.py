@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
 
@@ -16,11 +18,14 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.data import Sampler
 from transformers import Trainer
 
-from sekd.errors import FatalError, SekdError
+from sekd.errors import ConfigError, FatalError, SekdError
+from sekd.models.batching import ImageRefusedError
 from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.dataset import DistillDataset
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.terms import TERMS
+
+logger = logging.getLogger(__name__)
 
 _MEGABATCH = 50
 """The number of global batches whose sequences are sorted by length together."""
@@ -66,23 +71,79 @@ class LengthGroupedSampler(Sampler[int]):
                 yield from sorted(batch, key=lambda index: self._is_replay[index])
 
 
+@dataclass(frozen=True)
+class BuiltBatch:
+    """A micro-batch, and the samples that were set aside for it.
+
+    Attributes:
+        batch: an error of sekd where the micro-batch could not be built. PyTorch passes an
+            exception on from a worker as text only, so :meth:`DistillTrainer.compute_loss` raises
+            it.
+        set_aside: sample id -> why the model's processor does not take its image.
+    """
+
+    batch: MicroBatch | SekdError
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+
+
 class MicroBatchBuilder:
     """The DataLoader's ``collate_fn``: builds a micro-batch from the indices of its examples.
 
-    PyTorch passes an exception on from a worker as text only. An error of sekd is therefore
-    returned in place of the micro-batch, and :meth:`DistillTrainer.compute_loss` raises it.
+    An example whose image the model's processor does not take is replaced by the next one of its
+    kind, so that all micro-batches keep their size.
     """
 
     def __init__(self, dataset: DistillDataset, collate: DistillCollator) -> None:
         self._dataset = dataset
         self._collate = collate
+        self._is_replay = dataset.is_replay
+        self._refused: dict[int, str] = {}
 
-    def __call__(self, indices: Sequence[int]) -> dict[str, MicroBatch | SekdError]:
+    def __call__(self, indices: Sequence[int]) -> dict[str, BuiltBatch]:
         """Build one micro-batch as the ``inputs`` of ``compute_loss``."""
         try:
-            return {"batch": self._collate([self._dataset[index] for index in indices])}
+            return {"built": self._build(indices)}
         except SekdError as error:
-            return {"batch": error}
+            return {"built": BuiltBatch(error)}
+
+    def _build(self, indices: Sequence[int]) -> BuiltBatch:
+        try:
+            return BuiltBatch(self._collate([self._dataset[index] for index in indices]))
+        except Exception:
+            usable = [index for index in indices if self._is_usable(index)]
+            if len(usable) == len(indices):
+                raise
+        set_aside = {
+            self._dataset[index].sample.sample_id: self._refused[index]
+            for index in indices
+            if index in self._refused
+        }
+        indices = [self._usable_from(index) for index in indices]
+        return BuiltBatch(self._collate([self._dataset[index] for index in indices]), set_aside)
+
+    def _usable_from(self, index: int) -> int:
+        """Return the first example of the same kind, from this one on, whose image is taken."""
+        num_examples = len(self._is_replay)
+        for candidate in (other % num_examples for other in range(index, index + num_examples)):
+            if self._is_replay[candidate] == self._is_replay[index] and self._is_usable(candidate):
+                return candidate
+        raise ConfigError(
+            f"the model's processor takes no image of the training set; the last: "
+            f"{self._refused[index]}"
+        )
+
+    def _is_usable(self, index: int) -> bool:
+        """Collate an example alone, if that was not done before.
+
+        Raises:
+            Exception: any error but that the model's processor does not take its image.
+        """
+        if index not in self._refused:
+            try:
+                self._collate([self._dataset[index]])
+            except ImageRefusedError as error:
+                self._refused[index] = str(error)
+        return index not in self._refused
 
 
 class DistillTrainer(Trainer):
@@ -110,6 +171,7 @@ class DistillTrainer(Trainer):
         self._term_sums: dict[str, float] = defaultdict(float)
         self._num_sequences: dict[str, int] = defaultdict(int)
         self._step_sample_ids: list[str] = []
+        self._set_aside: set[str] = set()
         # The terms are means over sequences, so the Trainer has to average the micro-batches.
         self.model_accepts_loss_kwargs = False
 
@@ -129,9 +191,13 @@ class DistillTrainer(Trainer):
             SekdError: if the micro-batch could not be built.
             FatalError: if the loss is not finite or has exploded; the message names the samples.
         """
-        batch: MicroBatch | SekdError = inputs["batch"]
+        built: BuiltBatch = inputs["built"]
+        batch = built.batch
         if isinstance(batch, SekdError):
             raise batch
+        for sample_id in built.set_aside.keys() - self._set_aside:
+            logger.warning("%s is not trained on: %s", sample_id, built.set_aside[sample_id])
+        self._set_aside |= built.set_aside.keys()
         self._step_sample_ids += batch.sample_ids
         terms = self._objective(model, batch)
         loss = self._objective.weighted(terms)

@@ -13,12 +13,16 @@ from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.engines import Conversation, Engine, engine_version, open_engine
-from sekd.errors import ShardError
 from sekd.models import loading
 from sekd.models.chat import Transcript, load_chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.fingerprints import dataset_fields, model_fields
-from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
+from sekd.stages.prepare import (
+    PreparedSample,
+    check_num_quarantined,
+    prepare_samples,
+    run_conversations,
+)
 from sekd.stages.walk import reply_plainly, walk
 
 ANSWERS_VERSION = 2
@@ -104,7 +108,7 @@ class AnswersWorker:
             else:
                 done[outcome.sample_id] = outcome
             advance(1)
-        _limit_quarantine(quarantined, len(samples), self._spec.max_quarantined)
+        check_num_quarantined(quarantined, len(samples), self._spec.max_quarantined)
         in_order = [done[sample.id] for sample in samples if sample.id in done]
         files = signals.write_samples(in_order, folder)
         reopened = signals.TeacherShard(files[signals.TRANSCRIPTS], files[signals.ANSWERS])
@@ -176,14 +180,4 @@ class AnswersWorker:
             num_prompt_tokens=answer.num_prompt_tokens,
             num_cached_tokens=answer.num_cached_tokens,
             truth=question.truth.id if question.truth else None,
-        )
-
-
-def _limit_quarantine(quarantined: list[Quarantined], num_samples: int, limit: float) -> None:
-    if len(quarantined) > limit * num_samples:
-        first = quarantined[0]
-        raise ShardError(
-            f"{len(quarantined)} of {num_samples} samples cannot be used, more than "
-            f"elicit.max_quarantined {limit:g} allows; the first is {first.sample_id}: "
-            f"{first.reason}"
         )

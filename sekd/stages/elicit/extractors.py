@@ -22,11 +22,11 @@ from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
 from sekd.errors import ConfigError
 from sekd.models import loading
-from sekd.models.batching import Batcher, to_device
+from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
-from sekd.models.image_size import UsedPixels
+from sekd.models.plain import plain_prompt
 
 # Shapes: N answers of a batch, L tokens of a row, D hidden size.
 
@@ -66,6 +66,10 @@ class StateExtractor(Protocol):
         """
         ...
 
+    def run_plain(self) -> None:
+        """Run the plain picture through the model, to see whether it works at all."""
+        ...
+
     def close(self) -> None:
         """Free the model."""
         ...
@@ -76,14 +80,12 @@ class HookExtractor:
 
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-        chat = load_chat(config.model, subject=dataset.subject)
-        self._reading = Reading(dataset.pixel_limit, chat.used_pixels)
+        self._chat = load_chat(config.model, subject=dataset.subject)
+        self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
         base = loading.load_model(config.model)
         self._lm_head = base.get_output_embeddings()
         self.head = LMHead(base)
-        self._batcher = Batcher(
-            chat, with_token_types=loading.forward_accepts(base, "mm_token_type_ids")
-        )
+        self._batcher = Batcher(self._chat, forward_arguments(base))
         self._blocks = layer_modules(base, config.elicit.layers, config.model, "elicit.layers")
         self._model: Any = base
         if config.elicit.adapter is not None:  # not merged, because the engines do not merge it
@@ -111,6 +113,13 @@ class HookExtractor:
             self._model(**to_device(batch.inputs, self._model), use_cache=False)
         return states | final
 
+    @torch.inference_mode()
+    def run_plain(self) -> None:
+        """See :class:`StateExtractor`."""
+        token_ids, image, image_key = plain_prompt(self._chat)
+        batch = self._batcher([token_ids], [image], [image_key])
+        self._model(**to_device(batch.inputs, self._model), use_cache=False)
+
     def close(self) -> None:
         """Free the model."""
         del self._model, self._lm_head, self.head, self._blocks
@@ -123,15 +132,14 @@ class VllmExtractor:
     def __init__(self, config: RunConfig) -> None:
         from sekd.engines.vllm import VllmEncoder
 
-        spec = config.elicit
+        spec, dataset = config.elicit, config.dataset(config.elicit.dataset, "elicit.dataset")
         if spec.layers != (FINAL_NORM,):
             raise ConfigError(
                 f"elicit.layers: vLLM gives {FINAL_NORM} alone, not {', '.join(spec.layers)}; set "
                 f"layers: [{FINAL_NORM}], or states_engine: transformers"
             )
-        dataset = config.dataset(spec.dataset, "elicit.dataset")
-        used_pixels = UsedPixels(loading.load_processor(config.model))
-        self._reading = Reading(dataset.pixel_limit, used_pixels)
+        self._chat = load_chat(config.model, subject=dataset.subject)
+        self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
         # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read.
         self.head = LMHead(loading.load_model(config.model, "cpu"))
         loading.free_memory()
@@ -149,6 +157,10 @@ class VllmExtractor:
             shift = len(states_LD) - len(row.token_ids)  # the image placeholder was expanded
             states += [states_LD[answer.position + shift - 1] for answer in row.answers]
         return {FINAL_NORM: torch.stack(states)}
+
+    def run_plain(self) -> None:
+        """See :class:`StateExtractor`."""
+        self._encoder.encode([Prompt(*plain_prompt(self._chat))])
 
     def close(self) -> None:
         """Free the model."""

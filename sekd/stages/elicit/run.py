@@ -28,13 +28,13 @@ class Elicited:
 
     @property
     def num_samples(self) -> int:
-        """Number of samples with answers; quarantined ones are not counted."""
-        return self.answers.num_samples
+        """Number of samples with answers and states; quarantined ones are not counted."""
+        return self.states.num_samples
 
     @property
     def num_quarantined(self) -> int:
-        """Number of samples that have no answers."""
-        return len(self.answers.quarantined)
+        """Number of samples that have no answers, or no states."""
+        return len(self.answers.quarantined) + len(self.states.quarantined)
 
     @property
     def num_answers(self) -> int:

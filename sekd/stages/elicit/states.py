@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ from sekd.data import signals
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
 from sekd.engines import engine_version
-from sekd.errors import ShardError
+from sekd.errors import SampleError, ShardError
 from sekd.models import loading
 from sekd.models.batching import AdaptiveBatchSize
 from sekd.models.hooks import FINAL_NORM
+from sekd.models.refusals import find_refused
 from sekd.models.states import StateFile, pack_states, write_states
 from sekd.stages.elicit.answers import answers_spec
 from sekd.stages.elicit.extractors import StateExtractor, TranscriptRow, open_extractor
 from sekd.stages.elicit.parity import ParityGate
+from sekd.stages.prepare import check_num_quarantined
 
 STATES_VERSION = 2
 """Part of the fingerprint: raise it when the same input would give other states."""
@@ -112,6 +115,7 @@ class StatesWorker:
         samples = list(signals.TeacherShard(*self._answers[shard.index]))
         extracted, quarantined = self._extract_all(samples, advance)
         done = [sample for sample in samples if sample.sample_id not in quarantined]
+        check_num_quarantined([*quarantined.values()], len(samples), self._spec.max_quarantined)
         if not done:
             raise ShardError(f"no sample is left: {next(iter(quarantined.values())).reason}")
         answers = [answer for sample in done for answer in sample.answers]
@@ -143,31 +147,52 @@ class StatesWorker:
     def _extract_all(
         self, samples: Sequence[TeacherSample], advance: Callable[[int], None]
     ) -> tuple[dict[tuple[str, int], _AnswerStates], dict[str, Quarantined]]:
-        """Return states by (sample id, level), and the samples that are too large, by their id."""
+        """Return states by (sample id, level), and the samples that cannot be used, by their id."""
         extracted: dict[tuple[str, int], _AnswerStates] = {}
         quarantined: dict[str, Quarantined] = {}
         rows = longest_first(samples)
         num_rows_left = Counter(row.sample.sample_id for row in rows)
-        while rows:
-            batch = rows[: self._batch.size]
-            answer_states = self._batch.attempt(partial(self._extract, batch), len(batch))
-            if answer_states is None and len(batch) > 1:
-                continue  # the batch size has been halved
-            rows = rows[len(batch) :]
-            for states in answer_states or ():
-                extracted[states.answer.sample_id, states.answer.level] = states
-            for row in batch:
-                sample_id = row.sample.sample_id
-                if answer_states is None:
-                    reason = f"{len(row.token_ids)} tokens do not fit into memory even alone"
-                    quarantined[sample_id] = Quarantined(sample_id, reason)
-                num_rows_left[sample_id] -= 1
-                if num_rows_left[sample_id] == 0:
-                    advance(1)
+        for row, outcome in self._outcomes(rows):
+            sample_id = row.sample.sample_id
+            if isinstance(outcome, SampleError):
+                quarantined.setdefault(sample_id, Quarantined(sample_id, str(outcome)))
+            else:
+                for states in outcome:
+                    extracted[sample_id, states.answer.level] = states
+            num_rows_left[sample_id] -= 1
+            if num_rows_left[sample_id] == 0:
+                advance(1)
         return extracted, quarantined
 
-    def _extract(self, rows: Sequence[TranscriptRow]) -> list[_AnswerStates]:
-        """Run one batch; the result is in the order of the rows and of their answers."""
+    def _outcomes(
+        self, rows: Sequence[TranscriptRow]
+    ) -> Iterator[tuple[TranscriptRow, list[_AnswerStates] | SampleError]]:
+        """Run all rows in batches; yields each row with its states or why it cannot be used."""
+        while rows:
+            batch = rows[: self._batch.size]
+            try:
+                states = self._batch.attempt(partial(self._extract, batch), len(batch))
+            except Exception as error:  # noqa: BLE001  whose fault it is shows below
+                refused = find_refused(
+                    batch,
+                    error,
+                    run=lambda row: self._extract([row]),
+                    run_plain=self._extractor.run_plain,
+                )
+                for index, reason in refused.items():
+                    yield batch[index], reason
+                rows = [row for index, row in enumerate(rows) if index not in refused]
+                continue
+            if states is None and len(batch) > 1:
+                continue  # the batch size has been halved
+            rows = rows[len(batch) :]
+            if states is None:
+                yield batch[0], _too_large(batch[0])
+            else:
+                yield from zip(batch, states, strict=True)
+
+    def _extract(self, rows: Sequence[TranscriptRow]) -> list[list[_AnswerStates]]:
+        """Run one batch; returns for each row the states of its answers, in their order."""
         states = self._extractor.run(rows)
         answers = [answer for row in rows for answer in row.answers]
         distributions = self._extractor.head.distributions(
@@ -178,7 +203,7 @@ class StatesWorker:
         if FINAL_NORM not in self._spec.layers:
             del states[FINAL_NORM]
         on_cpu = {layer: states_ND.cpu() for layer, states_ND in states.items()}
-        return [
+        in_order = iter(
             _AnswerStates(
                 answer,
                 {layer: states_ND[index] for layer, states_ND in on_cpu.items()},
@@ -187,7 +212,8 @@ class StatesWorker:
                 top_logprobs=distributions.top_logprobs_NK[index].numpy(),
             )
             for index, answer in enumerate(answers)
-        ]
+        )
+        return [list(islice(in_order, len(row.answers))) for row in rows]
 
     def _restored_logprobs(
         self, stored: Mapping[str, Tensor], answers: Sequence[TeacherAnswer]
@@ -212,6 +238,10 @@ def longest_first(samples: Sequence[TeacherSample]) -> list[TranscriptRow]:
             if answers:
                 rows.append(TranscriptRow(sample, transcript.token_ids, answers))
     return sorted(rows, key=lambda row: row.answers[-1].num_prompt_tokens, reverse=True)
+
+
+def _too_large(row: TranscriptRow) -> SampleError:
+    return SampleError(f"{len(row.token_ids)} tokens do not fit into memory even alone")
 
 
 def _read_back(path: Path, num_rows: int) -> Iterator[tuple[str, Tensor]]:

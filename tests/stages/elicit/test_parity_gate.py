@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.shards import Shard, ShardResult
-from sekd.errors import SampleError, ShardError
+from sekd.errors import ShardError
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
 from sekd.models.states import pack_states
@@ -119,9 +119,9 @@ def test_another_checkpoint_fails_the_shard(
         run_states(config.model_copy(update={"model": model_spec}), answered, shard)
 
 
-def test_a_changed_image_raises(
+def test_images_that_were_changed_fail_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sekd.data.images.image_sha256", lambda _: "0" * 64)
-    with pytest.raises(SampleError, match="not the image that the teacher saw"):
+    with pytest.raises(ShardError, match=r"7 of 7 samples .*not the image that the teacher saw"):
         run_states(config, answered, shard)

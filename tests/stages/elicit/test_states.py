@@ -172,7 +172,7 @@ def test_a_sample_that_is_too_large_alone_is_quarantined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = (answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS])
-    worker = StatesWorker(config, {0: files})
+    worker = StatesWorker(with_elicit(config, max_quarantined=0.2), {0: files})
     forward = worker._extractor._model.forward
     large = signals.TeacherShard(*files)[2]
     end = torch.tensor(large.transcripts[0].token_ids[-60:])

@@ -1,0 +1,35 @@
+"""Models of the gallery as directories, each written once per run of the tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from sekd.config import DType, ModelSpec
+
+_ROOT = tempfile.TemporaryDirectory(prefix="sekd-gallery-")
+
+
+def gallery_spec(name: str, dtype: DType = "float32") -> ModelSpec:
+    """Return a family's model; skips where a package that it is built from is not installed."""
+    pytest.importorskip("torchvision", exc_type=RuntimeError)
+    if name == "smolvlm" and importlib.util.find_spec("num2words") is None:
+        pytest.skip("num2words not installed")
+    try:
+        return ModelSpec(path=str(_saved(name)), dtype=dtype)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@cache
+def _saved(name: str) -> Path:
+    from gallery_families import FAMILIES
+
+    family = next(family for family in FAMILIES if family.name == name)
+    folder = Path(_ROOT.name) / name
+    folder.mkdir()
+    return family.save(folder)
