@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn world with two images of the training set replaced by ones that are refused."""
     folder = tmp_path_factory.mktemp("drawn") / "world"
     write_world(folder, num_train=NUM_SAMPLES, num_test=4, seed=0)
-    images = [sample.image for sample in train_set(folder).samples]
+    images = [sample.image.path for sample in train_set(folder).samples]
     Image.new("RGB", (1, 300), "red").save(images[1])
     Image.new("RGB", (300, 1), "red").save(images[4])
     return folder
@@ -156,7 +156,7 @@ def test_a_missing_image_is_set_aside_by_the_state_pass(
     config: RunConfig, dataset: Dataset, shard: Shard, tmp_path: Path
 ) -> None:
     answered = answer(config, dataset, shard, tmp_path / "answers")
-    image = Path(dataset.samples[0].image)
+    image = dataset.samples[0].image.path
     content = image.read_bytes()
     image.unlink()
     try:

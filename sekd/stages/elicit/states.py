@@ -187,7 +187,7 @@ class StatesWorker:
                 continue  # the batch size has been halved
             rows = rows[len(batch) :]
             if states is None:
-                yield batch[0], _too_large(batch[0])
+                yield batch[0], _row_too_large(batch[0])
             else:
                 yield from zip(batch, states, strict=True)
 
@@ -240,7 +240,7 @@ def longest_first(samples: Sequence[TeacherSample]) -> list[TranscriptRow]:
     return sorted(rows, key=lambda row: row.answers[-1].num_prompt_tokens, reverse=True)
 
 
-def _too_large(row: TranscriptRow) -> SampleError:
+def _row_too_large(row: TranscriptRow) -> SampleError:
     return SampleError(f"{len(row.token_ids)} tokens do not fit into memory even alone")
 
 
