@@ -212,7 +212,7 @@ def _estimate_rate(term: _Term, kinds: _Kinds, clusters: IntArray | None) -> Est
     else:
         variance = np.maximum(weights @ np.square(term.values) / num - mean**2, 0)
         low, high = mean_interval(mean, variance, np.array([float(num)]))
-    return Estimate(100 * float(mean[0]), 100 * float(low[0]), 100 * float(high[0]), int(num))
+    return Estimate(float(100 * total / num), float(100 * low[0]), float(100 * high[0]), int(num))
 
 
 def _is_zero_or_one(values: SampleValues) -> bool:
@@ -257,18 +257,16 @@ def _estimate_difference(
     if not totals[0].all():
         return None
     is_drawn = totals.all(axis=1)
-    rates = sums[is_drawn] / totals[is_drawn]
+    rates = 100 * sums[is_drawn] / totals[is_drawn]
     value, *draws = rates[:, 0] - rates[:, 1]
-    low, high = np.percentile(draws, (2.5, 97.5)) if draws else (-1.0, 1.0)
+    low, high = np.percentile(draws, (2.5, 97.5)) if draws else (-100.0, 100.0)
     num = int(totals[0].min())
     if pairs is None and low == high:
         pairs = DifferingPairs(0, 0, num, is_proportion=False)
     if pairs is not None:
-        low, high = widen_difference(float(low), float(high), pairs)
-    a, b = 100 * rates[0]
-    return Difference(
-        100 * float(value), 100 * float(low), 100 * float(high), num, a=float(a), b=float(b)
-    )
+        low, high = (100 * end for end in widen_difference(low / 100, high / 100, pairs))
+    a, b = rates[0]
+    return Difference(float(value), float(low), float(high), num, a=float(a), b=float(b))
 
 
 def _to_metric_values(
