@@ -68,7 +68,7 @@ def main() -> None:
     spec = PlainSpec(prompts=(options.prompt,), share=1.0)
     for name in config.evaluate.datasets:
         dataset = Dataset.load(name, config.dataset(name, "evaluate.datasets"))
-        dataset = dataset.first(options.images)
+        dataset = dataset.draw(options.images, seed=0)
         base = replies(config, dataset, spec, adapter=None)
         student = replies(config, dataset, spec, adapter)
         is_same = [base[sample_id] == student[sample_id] for sample_id in base]

@@ -221,7 +221,7 @@ def score(
         score_root: also score the root, as level 0.
         subtree_level: level of the nodes whose subtrees are scored each by itself; 1 if not given.
         alpha: weight of the last level in DWPA, between 0 and 1.
-        num_bootstrap: number of bootstrap draws behind each interval.
+        num_bootstrap: number of bootstrap draws behind the interval of each difference.
 
     Raises:
         ConfigError: if a file cannot be read or resolved, or the two cannot be compared.

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from sekd.analysis.intervals import DifferingPairs, widen_difference
 from sekd.analysis.paths import FloatArray
 from sekd.errors import ShardError
 
@@ -172,10 +173,11 @@ def _scale_to_means(scores: FloatArray, figures: FloatArray) -> FloatArray | Non
 def paired_interval(
     base: FloatArray, student: FloatArray, *, num_bootstrap: int, seed: int
 ) -> tuple[float, float]:
-    """Return the bootstrap 95 % percentile interval of the mean change, samples drawn in pairs.
+    """Return the 95 % interval of the mean change, by a bootstrap over pairs of samples.
 
-    Samples with the same change are one outcome of a multinomial draw, which is the bootstrap over
-    samples itself, whatever their number.
+    It is widened where too few pairs differ, as :func:`.intervals.widen_difference` says. Samples
+    with the same change are one outcome of a multinomial draw, which is the bootstrap over samples
+    itself, whatever their number.
     """
     changes, counts = np.unique(student - base, return_counts=True)
     num_samples = len(base)
@@ -183,7 +185,16 @@ def paired_interval(
     shares = counts / num_samples
     means = [rng.multinomial(num_samples, shares) @ changes for _ in range(num_bootstrap)]
     low, high = np.percentile(np.array(means) / num_samples, [2.5, 97.5])
-    return float(low), float(high)
+    values = np.unique([base, student])
+    span = float(values[-1] - values[0]) or 1.0
+    pairs = DifferingPairs(
+        higher=int((student > base).sum()),
+        lower=int((student < base).sum()),
+        num=num_samples,
+        is_proportion=len(values) <= 2,
+    )
+    low, high = widen_difference(float(low) / span, float(high) / span, pairs)
+    return low * span, high * span
 
 
 Verdict: TypeAlias = Literal["gain", "loss", "unclear"]

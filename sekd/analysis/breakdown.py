@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sekd.analysis.bootstrap import compute_metrics
 from sekd.analysis.estimates import Estimate, MetricValues
+from sekd.analysis.intervals import proportion_interval
 from sekd.analysis.outcomes import Outcomes
-from sekd.analysis.paths import NOT_PARSED, FloatArray, IntArray, NodeTable, Paths
+from sekd.analysis.paths import NOT_PARSED, IntArray, NodeTable, Paths
+from sekd.analysis.rates import compute_metrics
 
-_KINDS_AT_A_TIME = 1 << 10
 _NUM_CONFUSED = 3
 
 
@@ -65,7 +65,7 @@ class NodeAccuracy:
     Attributes:
         num_samples: the number of these answers.
         num_unparsed: the number of them that could not be parsed.
-        accuracy: with the bootstrap interval over the samples of the node.
+        accuracy: with its interval over the samples of the node, each for itself.
         confused_with: the three most frequent wrong answers.
     """
 
@@ -86,14 +86,12 @@ class NodeAccuracy:
         }
 
 
-def score_subtrees(
-    paths: Paths, level: int, *, alpha: float = 0.95, num_bootstrap: int = 1000, seed: int = 0
-) -> list[SubtreeMetrics]:
+def score_subtrees(paths: Paths, level: int, *, alpha: float = 0.95) -> list[SubtreeMetrics]:
     """Score the samples below each node of a level, at all scored levels, also those above it.
 
     Args:
         level: level of the nodes; a sample that does not reach it is in none of the subtrees.
-        alpha, num_bootstrap, seed: as for :func:`sekd.analysis.bootstrap.compute_metrics`.
+        alpha: as for :func:`sekd.analysis.rates.compute_metrics`.
 
     Returns:
         The subtrees in the taxonomy's order.
@@ -113,18 +111,13 @@ def score_subtrees(
     return [
         SubtreeMetrics(
             NodeName.of(paths.nodes, number),
-            compute_metrics(
-                Outcomes.of(paths.take(samples)),
-                alpha=alpha,
-                num_bootstrap=num_bootstrap,
-                seed=seed,
-            ),
+            compute_metrics(Outcomes.of(paths.take(samples)), alpha=alpha),
         )
         for number, samples in subtrees
     ]
 
 
-def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> list[NodeAccuracy]:
+def score_nodes(paths: Paths) -> list[NodeAccuracy]:
     """Score the answers whose truth is a node, for each node that is a truth.
 
     Returns:
@@ -137,7 +130,7 @@ def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> li
     is_unparsed = paths.prediction[paths.scored] == NOT_PARSED
     unparsed = np.bincount(truth[is_unparsed], minlength=num_nodes)
     numbers = np.flatnonzero(counts)
-    low, high = _accuracy_intervals(right[numbers], counts[numbers], num_bootstrap, seed)
+    low, high = proportion_interval(right[numbers], counts[numbers])
     confused = _most_frequent_wrong_answers(paths)
     return [
         NodeAccuracy(
@@ -145,7 +138,10 @@ def score_nodes(paths: Paths, *, num_bootstrap: int = 1000, seed: int = 0) -> li
             num_samples=int(counts[number]),
             num_unparsed=int(unparsed[number]),
             accuracy=Estimate(
-                float(100 * right[number] / counts[number]), float(low[i]), float(high[i])
+                float(100 * right[number] / counts[number]),
+                float(100 * low[i]),
+                float(100 * high[i]),
+                int(counts[number]),
             ),
             confused_with=confused.get(number, []),
         )
@@ -187,22 +183,3 @@ def count_confusions(paths: Paths) -> Confusions:
     pairs, count = np.unique(codes, return_counts=True)
     truth, prediction = np.divmod(pairs, num_nodes)
     return Confusions(truth, prediction, count)
-
-
-def _accuracy_intervals(
-    right: IntArray, counts: IntArray, num_bootstrap: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return the ends, in percent, of the bootstrap 95 % interval of each ``right / counts``.
-
-    Drawing n of n samples, some of them right, gives a binomial number of right ones. Nodes that
-    have as many of both share their draws.
-    """
-    rng = np.random.default_rng(seed)
-    kinds, kind = np.unique(np.column_stack([right, counts]), axis=0, return_inverse=True)
-    ends = [np.empty((2, 0))]
-    for start in range(0, len(kinds), _KINDS_AT_A_TIME):
-        num_right, num = kinds[start : start + _KINDS_AT_A_TIME].T
-        draws = rng.binomial(num, num_right / num, (num_bootstrap, len(num))) / num
-        ends.append(100 * np.percentile(draws, (2.5, 97.5), axis=0))
-    low, high = np.concatenate(ends, axis=1)[:, kind.reshape(-1)]
-    return low, high

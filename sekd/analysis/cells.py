@@ -62,6 +62,8 @@ class CellResult:
         is_zero_shot: the student was not taught all of the dataset's nodes.
         num_quarantined: the number of samples that were set aside and are in no figure.
         cost: ``None`` where no model was asked.
+        plain: of a controlled cell, the metrics of the cell that it qualifies on the same samples;
+            ``None`` where that cell was not measured, or has none of them.
     """
 
     key: CellKey
@@ -70,6 +72,7 @@ class CellResult:
     cost: MeanCost | None
     metrics: MetricValues[Estimate]
     diagnosis: Diagnosis
+    plain: MetricValues[Estimate] | None = None
 
     def rate(self, metric: str) -> Estimate | None:
         """Return a metric of whole paths; ``None`` where no sample counts."""
@@ -95,13 +98,14 @@ class CellResult:
             "num_quarantined": self.num_quarantined,
             "cost": None if self.cost is None else self.cost.to_json(),
             **self.metrics.to_json(),
+            "plain_on_same_samples": None if self.plain is None else self.plain.to_json(),
             "diagnosis": self.diagnosis.to_json(),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CellResult:
         """Read what :meth:`to_json` returns."""
-        cost = content["cost"]
+        cost, plain = content["cost"], content.get("plain_on_same_samples")
         return cls(
             key=CellKey(**{name: content[name] for name in CellKey._fields}),
             is_zero_shot=content["zero_shot"],
@@ -109,4 +113,5 @@ class CellResult:
             cost=None if cost is None else MeanCost.from_json(cost),
             metrics=MetricValues.from_json(content, Estimate.from_json),
             diagnosis=Diagnosis.from_json(content["diagnosis"]),
+            plain=None if plain is None else MetricValues.from_json(plain, Estimate.from_json),
         )

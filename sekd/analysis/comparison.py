@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sekd.analysis.bootstrap import compute_differences
 from sekd.analysis.estimates import Difference, MetricValues
+from sekd.analysis.intervals import McNemarTest, mcnemar_test
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import BoolArray, Paths
+from sekd.analysis.rates import compute_differences
 
-_MAX_EXACT = 1000
 _NUM_NAMED = 3
-
-
-@dataclass(frozen=True)
-class McNemarTest:
-    """A test whether two models are right equally often on the same samples (McNemar, 1947).
-
-    Only the samples that one of them alone has right count: were the two equal, each of those would
-    be either's with probability 1/2.
-
-    Attributes:
-        p_value: two-sided.
-        method: ``exact``: the binomial distribution, up to 1,000 such samples. ``normal``: its
-            approximation with Edwards' correction for continuity.
-    """
-
-    p_value: float
-    method: Literal["exact", "normal"]
-
-
-def mcnemar_test(num_only_a: int, num_only_b: int) -> McNemarTest:
-    """Test the numbers of samples that one model alone has right."""
-    num = num_only_a + num_only_b
-    smaller = min(num_only_a, num_only_b)
-    if num <= _MAX_EXACT:
-        tail = sum(math.comb(num, k) for k in range(smaller + 1))
-        return McNemarTest(float(min(1, 2 * tail / 2**num)), "exact")
-    z = max(0, abs(num_only_a - num_only_b) - 1) / math.sqrt(num)
-    return McNemarTest(math.erfc(z / math.sqrt(2)), "normal")
 
 
 @dataclass(frozen=True)

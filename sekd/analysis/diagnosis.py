@@ -109,6 +109,8 @@ def diagnose(paths: Paths, rows: pa.Table) -> Diagnosis:
     Args:
         paths: see :func:`sekd.analysis.paths.paths_of`; their first level is 1.
         rows: the rows of :data:`sekd.data.predictions.PREDICTION_SCHEMA` that they were made from.
+            Of several rotations all count in the calibration: the worst ones, which make the paths,
+            are chosen by being wrong, and would look overconfident.
     """
     return Diagnosis(
         num_samples=len(paths),

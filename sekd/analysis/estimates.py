@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
@@ -11,35 +11,41 @@ from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate in percent and the ends of its bootstrap 95 % percentile interval over samples."""
+    """A rate in percent and the ends of its 95 % interval over samples.
+
+    Attributes:
+        num_samples: the number of samples that count towards the rate; ``None`` where it is not
+            known, as of the paper's own figures.
+    """
 
     value: float
     low: float
     high: float
+    num_samples: int | None = None
 
-    def to_json(self) -> dict[str, float]:
-        """Return ``{"value": ..., "low": ..., "high": ...}``."""
+    def to_json(self) -> dict[str, float | None]:
+        """Return ``{"value": ..., "low": ..., "high": ..., "num_samples": ...}``."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, float]) -> Estimate:
-        """Read what :meth:`to_json` returns."""
-        return cls(content["value"], content["low"], content["high"])
+    def from_json(cls, content: Mapping[str, Any]) -> Estimate:
+        """Read what :meth:`to_json` returns, or returned before it gave ``num_samples``."""
+        return cls(content["value"], content["low"], content["high"], content.get("num_samples"))
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
     """``value`` is ``a - b`` in percentage points, with a paired interval; a and b in percent."""
 
-    a: float
-    b: float
+    a: float = field(kw_only=True)
+    b: float = field(kw_only=True)
 
-    def to_json(self) -> dict[str, float]:
-        """Return ``{"a": ..., "b": ..., "value": ..., "low": ..., "high": ...}``."""
+    def to_json(self) -> dict[str, float | None]:
+        """Return ``{"a": ..., "b": ..., "value": ..., "low": ..., "high": ..., ...}``."""
         return {"a": self.a, "b": self.b, **super().to_json()}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, float]) -> Difference:
+    def from_json(cls, content: Mapping[str, Any]) -> Difference:
         """Read what :meth:`to_json` returns."""
         return cls(**content)
 
@@ -84,7 +90,7 @@ class MetricValues(Generic[Rate]):
 
     @classmethod
     def from_json(
-        cls, content: Mapping[str, Any], read_rate: Callable[[Mapping[str, float]], Rate]
+        cls, content: Mapping[str, Any], read_rate: Callable[[Mapping[str, Any]], Rate]
     ) -> MetricValues[Rate]:
         """Read what :meth:`to_json` returns; other keys are ignored.
 
@@ -95,7 +101,7 @@ class MetricValues(Generic[Rate]):
             KeyError: if a metric is missing.
         """
 
-        def read(rate: Mapping[str, float] | None) -> Rate | None:
+        def read(rate: Mapping[str, Any] | None) -> Rate | None:
             return None if rate is None else read_rate(rate)
 
         return cls(
@@ -108,5 +114,5 @@ class MetricValues(Generic[Rate]):
         )
 
 
-def _rate_to_json(rate: Estimate | None) -> dict[str, float] | None:
+def _rate_to_json(rate: Estimate | None) -> dict[str, float | None] | None:
     return None if rate is None else rate.to_json()

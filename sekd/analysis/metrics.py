@@ -10,7 +10,7 @@ A level that could not be parsed is not right: it stays in the denominator of ev
 is not a guess.
 
 To add a metric, add its declaration to :data:`PATH_METRICS` or :data:`LEVEL_METRICS`. It is then
-computed with a bootstrap interval, written to ``metrics.json``, printed by ``sekd score``, and
+computed with its interval, written to ``metrics.json``, printed by ``sekd score``, and
 shown and explained in the report.
 """
 

@@ -34,6 +34,9 @@ class Outcomes:
     """bool[N]: the predicted path has a parent-child edge that the taxonomy lacks."""
     first_level: int = 1
     """Level of the first column: 0 where the root is scored."""
+    clusters: IntArray | None = None
+    """int64[N]: the cluster of each sample, from 0, where samples of one cluster depend on each
+    other; ``None`` where every sample stands for itself."""
 
     @classmethod
     def of(cls, paths: Paths) -> Outcomes:
@@ -44,6 +47,7 @@ class Outcomes:
             num_levels=paths.num_levels,
             off_tree=paths.off_tree,
             first_level=paths.first_level,
+            clusters=paths.clusters,
         )
 
     @classmethod

@@ -73,6 +73,8 @@ class Paths:
     """int64[N]: 1 to L."""
     first_level: int = 1
     """0 where the root is scored, else 1."""
+    clusters: IntArray | None = None
+    """int64[N]: the cluster of each sample; see :class:`sekd.analysis.outcomes.Outcomes`."""
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -120,7 +122,13 @@ class Paths:
             prediction=self.prediction[indices, :deepest],
             num_levels=num_levels,
             first_level=self.first_level,
+            clusters=None if self.clusters is None else _renumber(self.clusters[indices]),
         )
+
+
+def _renumber(numbers: IntArray) -> IntArray:
+    """Return the same groups of equal numbers, numbered from 0 without a gap."""
+    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
 
 
 def paths_of(rows: pa.Table, taxonomy: Taxonomy) -> Paths:

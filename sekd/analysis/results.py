@@ -11,6 +11,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from sekd.analysis.cell_key import PARADIGMS, CellKey, solver_key
 from sekd.analysis.cells import CellResult
 from sekd.analysis.comparison import PairedComparison
 from sekd.analysis.estimates import Estimate
+from sekd.analysis.intervals import adjust_by_holm
 from sekd.config import RunConfig, load_config
 from sekd.data.predictions import NO_CONTROL
 from sekd.data.stage_record import StageRecord
@@ -85,7 +87,10 @@ class Evaluation:
         """Return the content of ``metrics.json``."""
         return {
             "rows": [cell.to_json() for cell in self.cells.values()],
-            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "comparisons": [
+                {**comparison.to_json(), "hca_p_holm": p_value}
+                for comparison, p_value in zip(self.comparisons, self.holm_p_values, strict=True)
+            ],
             "root_is_scored": self.root_is_scored,
         }
 
@@ -187,6 +192,17 @@ class Evaluation:
             if (comparison.a, comparison.b) == (a, b):
                 return comparison
         return None
+
+    @cached_property
+    def holm_p_values(self) -> Sequence[float]:
+        """McNemar's p of the HCA of each comparison, corrected for the number of comparisons."""
+        return adjust_by_holm(
+            [comparison.paired.whole_path.mcnemar.p_value for comparison in self.comparisons]
+        )
+
+    def corrected_p(self, comparison: CellComparison) -> float:
+        """Return the corrected p of one of the comparisons."""
+        return self.holm_p_values[list(self.comparisons).index(comparison)]
 
     def rank(self, dataset: str, level: int) -> str:
         """Return what a level of a dataset is called."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sekd.analysis.bootstrap import compute_differences
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellRows
 from sekd.analysis.comparison import paths_of_shared_samples
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import BoolArray
+from sekd.analysis.rates import compute_differences
 from sekd.analysis.results import Evaluation
 from sekd.config import BASE, STUDENT, EvaluateSpec
 

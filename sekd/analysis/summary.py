@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from sekd.analysis.bootstrap import compute_metrics
+import numpy as np
+import pyarrow.compute as pc
+
 from sekd.analysis.cell_key import CellKey, solver_key
 from sekd.analysis.cells import CellResult, CellRows
 from sekd.analysis.comparison import compare_paths
@@ -14,6 +16,7 @@ from sekd.analysis.cost import relate_to_joint
 from sekd.analysis.diagnosis import diagnose
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.rates import compute_metrics
 from sekd.analysis.results import CellComparison, Evaluation
 from sekd.analysis.solver import solve
 from sekd.config import BASE, STUDENT, EvaluateSpec
@@ -56,6 +59,7 @@ def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
     """
     for cell in cells:
         _refuse_empty(cell)
+    by_key = {cell.key: cell for cell in cells}
     costs = relate_to_joint({cell.key: cell.cost for cell in cells if cell.cost is not None})
     learned = {node.id for node in distilled.nodes}
     results = [
@@ -65,7 +69,8 @@ def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
             num_quarantined=cell.num_quarantined,
             cost=costs.get(cell.key),
             metrics=measure_cell(cell, spec),
-            diagnosis=diagnose(cell.paths, cell.scored),
+            diagnosis=diagnose(cell.paths, cell.rows),
+            plain=_measure_plain(cell, by_key, spec),
         )
         for cell in cells
     ]
@@ -82,15 +87,24 @@ def measure_cell(cell: CellRows, spec: EvaluateSpec) -> MetricValues[Estimate]:
     Of several rotations the worst counts at each level, and ``tice`` is ``None``: such a path was
     put together from several replies, and no model gave it.
     """
-    values = compute_metrics(
-        Outcomes.of(cell.paths),
-        alpha=spec.alpha,
-        num_bootstrap=spec.num_bootstrap,
-        seed=spec.seed,
-    )
+    values = compute_metrics(Outcomes.of(cell.paths), alpha=spec.alpha)
     if cell.has_rotations:
         return replace(values, paths={**values.paths, "tice": None})
     return values
+
+
+def _measure_plain(
+    cell: CellRows, by_key: Mapping[CellKey, CellRows], spec: EvaluateSpec
+) -> MetricValues[Estimate] | None:
+    """Measure the cell that a controlled one qualifies, over the samples of the controlled one."""
+    plain = by_key.get(cell.key.uncontrolled)
+    if plain is None or not cell.key.is_controlled or not len(cell.rows):
+        return None
+    is_shared = pc.is_in(plain.paths.sample_ids, cell.paths.sample_ids)
+    shared = np.flatnonzero(is_shared.to_numpy(zero_copy_only=False))
+    if not len(shared):
+        return None
+    return compute_metrics(Outcomes.of(plain.paths.take(shared)), alpha=spec.alpha)
 
 
 def _refuse_empty(cell: CellRows) -> None:

@@ -65,7 +65,7 @@ def _pairs(
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Number of bootstrap draws behind each interval.",
+    help="Number of bootstrap draws behind the interval of each difference.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def score_command(

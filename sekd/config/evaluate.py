@@ -80,8 +80,9 @@ class EvaluateSpec(Section):
     """Ablations: each cell is repeated to see what its score owes to things other than the image.
     The choices are those of :data:`sekd.config.Control`. Not given by the paper."""
     control_limit: Positive | None = 500
-    """Number of samples of each dataset, from its beginning, that are asked under a control;
-    ``null`` takes all. The ``taxonomy`` control always takes all."""
+    """Number of samples of each dataset that are asked under a control; ``null`` takes all. They
+    are drawn evenly from all leaves, the same for every model, and each control is shown beside the
+    plain figure on the same samples. The ``taxonomy`` control always takes all."""
     engine: EngineName = "transformers"
     """Library that runs the models: ``transformers`` for any model and machine, ``vllm`` for speed
     on GPUs."""
@@ -89,14 +90,15 @@ class EvaluateSpec(Section):
     """Arguments of the vLLM engine that change its numbers, e.g. ``{quantization: fp8}``. All
     others belong in ``runtime.engine_args``."""
     limit: Positive | None = None
-    """Number of samples of each dataset, from its beginning; ``null`` takes all. Set it to try a
-    config out, not for a result."""
+    """Number of samples of each dataset, drawn evenly from all leaves; ``null`` takes all. Set it
+    to try a config out, not for a result."""
     num_bootstrap: Positive = 1000
-    """Number of bootstrap samples behind each confidence interval."""
+    """Number of bootstrap samples behind the interval of each difference. Rates need none."""
     alpha: Fraction = 0.95
     """Weight of the last level in ``dwpa``; the other levels share the rest evenly."""
     seed: int = 0
-    """Seed of the bootstrap, and of the order of the options under ``shuffled``."""
+    """Seed of the samples that ``limit`` and ``control_limit`` draw, of the bootstrap, and of the
+    order of the options under ``shuffled``."""
     runtime: ShardRuntime = ShardRuntime()
     """How the stage is carried out."""
 

@@ -6,6 +6,7 @@ image that is wrong (missing, truncated) is a ``SampleError`` when that sample i
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sekd.config import DatasetSpec
 from sekd.data.image_refs import ImageRef
@@ -22,6 +24,7 @@ from sekd.data.sources import files_of, source_of
 from sekd.data.sources.base import Choices, Rows, Source
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
+from sekd.io.columns import encode_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,23 @@ class Samples(Sequence[Sample]):
         for start in range(0, len(self), _SAMPLES_PER_CHUNK):
             yield from self[start : start + _SAMPLES_PER_CHUNK]._iterate_at_once()
 
+    def take(self, rows: NDArray[np.int64]) -> Samples:
+        """Return the samples at some positions, in the order of ``rows``."""
+        return replace(
+            self,
+            ids=self.ids.take(pa.array(rows)),
+            images=self.images.take(pa.array(rows)),
+            leaves=self.leaves.take(pa.array(rows)),
+            choices=None if self.choices is None else [self.choices[row] for row in rows.tolist()],
+        )
+
+    def leaf_numbers(self) -> NDArray[np.int64]:
+        """Return the position of each sample's leaf among the taxonomy's nodes; -1 for none."""
+        codes, leaves = encode_column(self.leaves)
+        number_of = {node.id: number for number, node in enumerate(self.taxonomy.nodes)}
+        numbers = [number_of[leaf] for leaf in leaves.to_pylist()]
+        return np.array([*numbers, -1], dtype=np.int64)[codes]
+
     def named(self, ids: Sequence[str]) -> list[Sample]:
         """Return the samples of these ids, in the order of the ids.
 
@@ -158,9 +178,26 @@ class Dataset:
         taxonomy = Taxonomy.load(spec.taxonomy, level_names=spec.level_names)
         return cls(name, spec, taxonomy, load_samples(spec, taxonomy))
 
-    def first(self, num_samples: int) -> Dataset:
-        """Return the same dataset, cut to its first samples."""
-        return replace(self, samples=self.samples[:num_samples])
+    def draw(self, num_samples: int, seed: int) -> Dataset:
+        """Return the same dataset with some of its samples, drawn evenly from all leaves.
+
+        The samples are sorted by leaf, in the taxonomy's order and in a random order within a leaf,
+        and every n-th is taken from a random start on (systematic sampling). So each leaf, and each
+        node above it, has its share of the draw but for one sample, and every sample has the same
+        chance. Samples without a label count as one more leaf. The order of the dataset stays.
+
+        Args:
+            num_samples: all are returned where there are no more than these.
+            seed: the same seed draws the same samples of the same dataset.
+        """
+        if num_samples >= len(self.samples):
+            return self
+        rng = random.Random(seed)  # Python promises that its numbers stay the same
+        noise = np.array([rng.random() for _ in range(len(self.samples))])
+        order = np.lexsort((noise, self.samples.leaf_numbers()))
+        step = len(order) / num_samples
+        positions = ((np.arange(num_samples) + rng.random()) * step).astype(np.int64)
+        return replace(self, samples=self.samples.take(np.sort(order[positions])))
 
 
 def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:

@@ -1,8 +1,8 @@
 """Compare the HCA of cells, and tell differences from noise.
 
-A difference counts only where its paired 95 % interval leaves zero out; without a paired
-comparison, only where the two cells' own intervals do not touch. Everything else is within noise,
-gains and losses alike.
+A difference counts only where McNemar's exact test finds it, corrected by Holm's method for the
+number of comparisons of the evaluation; without a paired comparison, only where the two cells' own
+intervals do not touch. Everything else is within noise, gains and losses alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sekd.config import BASE, STUDENT
 from sekd.report.formats import EN_DASH, format_interval, format_number
 
 NO_BREAK, _WORD_JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
+_SIGNIFICANT = 0.05
 ChangeVerdict: TypeAlias = Literal["gain", "loss", "noise"]
 
 
@@ -27,6 +28,7 @@ class Change:
     Attributes:
         paired: new minus old in percentage points over the same images; ``None`` if the cells were
             not compared.
+        p_value: McNemar's, corrected for the number of comparisons; ``None`` like ``paired``.
     """
 
     before: CellKey
@@ -34,6 +36,7 @@ class Change:
     old: Estimate
     new: Estimate
     paired: Estimate | None
+    p_value: float | None
 
     @classmethod
     def between(cls, evaluation: Evaluation, before: CellKey, after: CellKey) -> Change | None:
@@ -45,7 +48,8 @@ class Change:
             return None
         comparison = evaluation.find_comparison(after, before)
         paired = comparison.paired.differences.rate("hca") if comparison else None
-        return cls(before, after, old, new, paired)
+        p_value = evaluation.corrected_p(comparison) if comparison else None
+        return cls(before, after, old, new, paired, p_value)
 
     @property
     def points(self) -> float:
@@ -55,8 +59,9 @@ class Change:
     @property
     def verdict(self) -> ChangeVerdict:
         """Tell whether the change is more than noise, and its direction."""
-        if self.paired:
-            is_gain, is_loss = self.paired.low > 0, self.paired.high < 0
+        if self.p_value is not None:
+            is_clear = self.p_value <= _SIGNIFICANT
+            is_gain, is_loss = is_clear and self.points > 0, is_clear and self.points < 0
         else:
             is_gain, is_loss = self.new.low > self.old.high, self.new.high < self.old.low
         if is_gain:
@@ -67,7 +72,11 @@ class Change:
     def evidence(self) -> str:
         """The reason for the verdict, in a few words."""
         if self.paired:
-            return f"95{NO_BREAK}%: {unbroken(format_interval(self.paired, is_signed=True))}"
+            interval = f"95{NO_BREAK}%: {unbroken(format_interval(self.paired, is_signed=True))}"
+            is_close = self.paired.low > 0 or self.paired.high < 0
+            if self.verdict == "noise" and is_close and self.p_value is not None:
+                return f"{interval}; corrected p{NO_BREAK}={NO_BREAK}{self.p_value:.2g}"
+            return interval
         return "intervals overlap" if self.verdict == "noise" else "intervals do not touch"
 
     def __str__(self) -> str:

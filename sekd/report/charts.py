@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -98,7 +98,16 @@ def _hca_lanes(evaluation: Evaluation, dataset: str, paradigm: str) -> list[Lane
             rate = controlled.rate("hca")
             if rate is not None:
                 controls.setdefault(controlled.key.control, {})[key.model] = rate
-    return lanes + [Lane(name, rates, is_control=True) for name, rates in controls.items()]
+    return lanes + [
+        Lane(_with_count(name, rates.values()), rates, is_control=True)
+        for name, rates in controls.items()
+    ]
+
+
+def _with_count(control: str, rates: Iterable[Estimate]) -> str:
+    """Name a control and its number of images, which is often not that of the plain cells."""
+    counts = sorted({rate.num_samples for rate in rates if rate.num_samples is not None})
+    return f"{control}, n {'/'.join(f'{count:,}' for count in counts)}" if counts else control
 
 
 def depth_charts(evaluation: Evaluation) -> list[Chart]:
@@ -126,8 +135,8 @@ def parent_charts(evaluation: Evaluation) -> list[Chart]:
                 given_right = cell.by_level("accuracy_given_parent_correct")
                 given_wrong = cell.by_level("accuracy_given_parent_wrong")
                 series = [
-                    Series("parent right", "right", given_right),
-                    Series("parent wrong", "wrong", given_wrong),
+                    Series("parent right", "right", given_right, shows_counts=True),
+                    Series("parent wrong", "wrong", given_wrong, shows_counts=True),
                 ]
                 charts += _level_charts(evaluation, dataset, model, series)
     series = [
@@ -211,7 +220,9 @@ def agreement_charts(evaluation: Evaluation) -> list[Chart]:
         if comparison is None:
             continue
         rows = {
-            evaluation.rank(dataset, level): _agreement_segments(agreement)
+            f"{evaluation.rank(dataset, level)}, n {agreement.num_samples:,}": _agreement_segments(
+                agreement
+            )
             for level, agreement in comparison.paired.levels.items()
             if agreement.num_samples
         }
@@ -249,5 +260,6 @@ def reliability_charts(evaluation: Evaluation) -> list[Chart]:
         name = f"{cell.key} on {cell.key.dataset}"
         ece = format_number(calibration.ece)
         alt = f"Accuracy over confidence in percent, {name}; expected calibration error {ece}"
-        charts.append(Chart(f"{name}: ECE {ece}", draw_reliability(dots, alt)))
+        title = f"{name}: ECE {ece}, n {calibration.num_answers:,} answers"
+        charts.append(Chart(title, draw_reliability(dots, alt)))
     return charts

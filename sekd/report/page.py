@@ -30,7 +30,10 @@ from sekd.report.tables import OPTIONS_ALONE, ReportTable
 from sekd.report.thumbnails import make_thumbnails
 
 _OTHER_TERMS: Mapping[str, str] = {
-    "95 %": "A bootstrap interval over images; for differences, paired on the same images.",
+    "95 %": "An interval over images. For rates it is Wilson's; for differences it is a bootstrap "
+    "over the same images, widened where few of them differ.",
+    "corrected p": "McNemar's p for the whole path, by Holm's method for the number of comparisons "
+    "in the table. A gain or loss is called one where it is at most 0.05.",
     "quarantined": "Images that a model could not be asked about; they are in no figure.",
 }
 

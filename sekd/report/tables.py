@@ -67,17 +67,23 @@ def differences_table(evaluation: Evaluation) -> Table:
                 str(comparison.b),
                 *(paired.differences.rate(metric) for metric in metrics),
                 paired.whole_path.mcnemar.p_value,
+                evaluation.corrected_p(comparison),
+                paired.num_samples,
             ]
         )
     names = [Column("dataset", "dataset"), Column("a", "first"), Column("b", "minus")]
     differences = [
         Column(metric, _TITLES[metric], has_interval=True, is_signed=True) for metric in metrics
     ]
-    p_value = Column("mcnemar_p", "McNemar p", digits=4, is_probability=True)
+    tests = [
+        Column("mcnemar_p", "McNemar p", digits=4, is_probability=True),
+        Column("holm_p", "corrected p", digits=4, is_probability=True),
+        Column("num_samples", "n"),
+    ]
     return Table(
         name="differences",
         title="Paired differences on the same images, in percentage points, with 95 % intervals",
-        columns=[*names, *differences, p_value],
+        columns=[*names, *differences, *tests],
         num_names=len(names),
         rows=rows,
         groups=count_groups(row[0] for row in rows),
@@ -191,29 +197,30 @@ def cost_table(evaluation: Evaluation) -> Table:
 
 
 def controls_table(evaluation: Evaluation) -> Table:
-    """Show the HCA of each controlled cell without a control and under its controls."""
-    controls = list(dict.fromkeys(key.control for key in evaluation.cells if key.is_controlled))
+    """Show the HCA of each cell under a control, beside the plain one on the same images."""
     rows: list[list[Value]] = []
-    for cell in evaluation.plain_cells:
+    for cell in cells_with_controls(evaluation):
         key = cell.key
-        by_control = {
-            controlled.key.control: controlled.rate("hca")
-            for controlled in evaluation.controls_of(key)
-        }
-        options_alone = evaluation.options_alone(key.dataset)
-        if by_control or options_alone:
-            controlled_rates = [by_control.get(control) for control in controls]
-            names = [key.dataset, key.model, key.paradigm]
-            rows.append([*names, cell.rate("hca"), *controlled_rates, options_alone])
-    columns = [Column(name, name) for name in ("dataset", "model", "paradigm")]
-    columns.append(Column("hca", "plain", has_interval=True))
-    columns += [Column(f"hca_{name}", name, has_interval=True) for name in controls]
-    columns.append(Column("hca_options_alone", OPTIONS_ALONE))
+        if key.is_controlled and cell.rate("hca") is not None:
+            plain = None if cell.plain is None else cell.plain.rate("hca")
+            rows.append([*key, cell.rate("hca"), plain, cell.num_samples])
+    for dataset in evaluation.datasets:
+        options_alone = evaluation.options_alone(dataset)
+        if options_alone:
+            num_samples = options_alone.num_samples
+            rows.append([dataset, OPTIONS_ALONE, "", "", options_alone, None, num_samples])
+    rows.sort(key=lambda row: evaluation.datasets.index(str(row[0])))
+    names = [Column(name, name) for name in ("dataset", "model", "paradigm", "control")]
     return Table(
         name="controls",
-        title="HCA in percent, plain and under controls, with 95 % intervals",
-        columns=columns,
-        num_names=3,
+        title="HCA in percent under controls, and without the control on the same images",
+        columns=[
+            *names,
+            Column("hca", "HCA", has_interval=True),
+            Column("hca_plain", "plain, same images", has_interval=True),
+            Column("num_samples", "n"),
+        ],
+        num_names=len(names),
         rows=rows,
         groups=count_groups(row[:2] for row in rows),
     ).without_empty_columns()

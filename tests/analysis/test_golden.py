@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.analysis.bootstrap import compute_differences, compute_metrics
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import paths_of
+from sekd.analysis.rates import compute_differences, compute_metrics
 from sekd.data.taxonomy import Node, Taxonomy
 
 NUM_BATCHES, BATCH = 50, 200  # ten thousand cases
@@ -124,7 +124,7 @@ def flat(report: dict[str, object], key: str = "value") -> dict[str, float]:
 def test_ten_thousand_ragged_cases_match_plain_python(seed: int) -> None:
     rng = random.Random(seed)
     batch = Batch.draw(rng)
-    found = compute_metrics(batch.outcomes(rng), alpha=ALPHA, num_bootstrap=1).to_json()
+    found = compute_metrics(batch.outcomes(rng), alpha=ALPHA).to_json()
     assert flat(found) == pytest.approx(by_hand(batch), abs=1e-9)
 
 
@@ -154,7 +154,7 @@ def test_metrics_match_those_that_hiereval_defines_too(seed: int, num_levels: in
     """The PyPI package hiereval, with node ids as its labels and UNK for what was not parsed."""
     rng = random.Random(seed)
     batch = Batch.draw(rng, num_levels=num_levels)
-    found = flat(compute_metrics(batch.outcomes(rng), num_bootstrap=1).to_json())
+    found = flat(compute_metrics(batch.outcomes(rng)).to_json())
     right = [[node.id for node in path] for path, _ in batch.cases]
     answers = [[a.id if a else hiereval.UNK for a in path] for _, path in batch.cases]
 
@@ -172,7 +172,7 @@ def test_metrics_match_those_that_hiereval_defines_too(seed: int, num_levels: in
     # TICE is over all samples, and looks no further than the first gap: where no answer is missing,
     # that is ours, which is over the samples with a whole path.
     whole = Batch.draw(rng, unparsed=0, num_levels=num_levels)
-    found = flat(compute_metrics(whole.outcomes(rng), num_bootstrap=1).to_json())
+    found = flat(compute_metrics(whole.outcomes(rng)).to_json())
     right = [[node.id for node in path] for path, _ in whole.cases]
     answers = [[answer.id for answer in path if answer] for _, path in whole.cases]
     edges = hiereval.Taxonomy.from_paths(

@@ -29,7 +29,7 @@ def test_a_complete_run_is_read(tmp_path: Path) -> None:
     assert cost.relative_to_joint.tokens == 1.25
     assert cost.relative_to_joint.seconds is None
     assert results.ranks == {"birds": {1: "order", 2: "species"}}
-    assert results.options_alone("birds") == Estimate(58.2, 55.2, 61.2)
+    assert results.options_alone("birds") == Estimate(58.2, 55.2, 61.2, 24)
     assert [cell.key.control for cell in results.controls_of(STUDENT)] == ["blind"]
     assert not results.cells[solver_key("birds")].key.is_controlled
     assert results.config is not None
@@ -71,8 +71,8 @@ def test_a_comparison_is_found_by_its_cells(tmp_path: Path) -> None:
     found = results.find_comparison(STUDENT, BASE)
     assert found is not None
     assert found.paired.differences.rate("hca") == Difference(5.0, -1.0, 9.0, a=0.0, b=0.0)
-    assert found.paired.levels[1] == Agreement(10, 4, 6, 4)
-    assert found.paired.whole_path.mcnemar == mcnemar_test(4, 6)
+    assert found.paired.levels[1] == Agreement(10, 6, 6, 2)
+    assert found.paired.whole_path.mcnemar == mcnemar_test(6, 6)
     assert results.find_comparison(BASE, STUDENT) is None
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.analysis.bootstrap import compute_metrics
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import paths_of
+from sekd.analysis.rates import compute_metrics
 from sekd.analysis.solver import Solution, solve
 from sekd.data.predictions import PREDICTION_SCHEMA, read_predictions, write_predictions
 from sekd.data.questions import Question, given_questions, labelled_questions

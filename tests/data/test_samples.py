@@ -371,13 +371,6 @@ def test_samples_without_label_need_the_walk(tmp_path: Path) -> None:
         questions_of(drawn, drawn.samples[0])
 
 
-def test_dataset_is_cut_to_its_first_samples(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, GOOD_ROW)
-    assert [sample.id for sample in dataset.first(1).samples] == ["a"]
-    assert dataset.first(1).taxonomy is dataset.taxonomy
-    assert len(dataset.first(99).samples) == len(dataset.samples) == 2
-
-
 def test_published_cub_annotations_load_with_their_options() -> None:
     table = SHARED / "annotations/CUB200_with_random_choice.jsonl"
     if not table.is_file():

@@ -126,12 +126,13 @@ def test_controls_are_right_below_the_cells_that_they_qualify(tmp_path: Path) ->
     ]
 
 
-def test_the_table_of_controls_has_a_column_for_each_control(tmp_path: Path) -> None:
+def test_a_control_stands_beside_the_plain_figure_on_the_same_images(tmp_path: Path) -> None:
     results = read(tmp_path, *whole_metrics()["rows"])
     text = to_markdown(controls_table(results))
     assert (
-        "| birds | student | joint | 70.0 | 67.0\u201373.0 | 15.0 | 12.0\u201318.0 | 58.2 |" in text
-    )
+        "| birds | student | joint | blind | 15.0 | 12.0\u201318.0 | 68.0 | 65.0\u201371.0 | 24 |"
+    ) in text
+    assert "| birds | options alone |  |  | 58.2 | 55.2\u201361.2 |  |  | 24 |" in text
 
 
 def test_missing_figures_have_no_column_and_no_table(tmp_path: Path) -> None:

@@ -58,13 +58,35 @@ def test_the_headline_has_four_figures(tmp_path: Path) -> None:
         ((-2.0, -3.0, -1.0), "less often than the base", "loss"),
     ],
 )
-def test_the_paired_interval_decides_the_verdict(
+def test_the_paired_comparison_decides_the_verdict(
     tmp_path: Path, interval: tuple[float, float, float], words: str, tone: str
 ) -> None:
     rows = row("base", hca=50.0), row("student", hca=52.0)
     found = of(tmp_path, *rows, comparisons=[comparison(*JOINT, interval)])
     assert words in plain(found.sentence)
     assert figures(found)["Gained"].verdict == tone
+
+
+def test_a_difference_that_fails_the_corrected_test_is_noise(tmp_path: Path) -> None:
+    """Five to none has p = 0.0625, whatever an interval says; six to none 0.03, or 0.06 of two."""
+    rows = row("base", hca=50.0), row("student", hca=52.0)
+
+    def verdict(num_only_student: int, num_comparisons: int) -> KeyFigure:
+        compared = comparison(*JOINT, (2.0, 1.0, 3.0))
+        counts = {"num_only_a": num_only_student, "num_only_b": 0}
+        compared["agreement"]["hca"] = compared["agreement"]["hca"] | counts
+        others = [
+            comparison(("student", p), ("base", p), (0.0, -1.0, 1.0))
+            for p in ("independent", "conditioned")
+        ]
+        found = of(tmp_path, *rows, comparisons=[compared, *others[: num_comparisons - 1]])
+        return figures(found)["Gained"]
+
+    assert verdict(5, 1).verdict == "noise"
+    assert verdict(6, 1).verdict == "gain"
+    assert verdict(6, 2).verdict == "noise"
+    assert plain(verdict(6, 2).evidence) == "95 %: +1.0 to +3.0; corrected p = 0.062"
+    assert verdict(7, 2).verdict == "gain"
 
 
 @pytest.mark.parametrize(

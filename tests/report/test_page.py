@@ -160,7 +160,8 @@ def test_every_drawing_has_its_figures_as_text(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     (drawing,) = re.findall(r'aria-label="(HCA in percent with[^"]*)"', page)
     assert (
-        "base 10.0 (7.0\u201313.0); student 70.0 (67.0\u201373.0); blind: student 15.0" in drawing
+        "base 10.0 (7.0\u201313.0); student 70.0 (67.0\u201373.0); blind, n 24: student 15.0"
+        in drawing
     )
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sekd.analysis.bootstrap import compute_metrics
 from sekd.analysis.breakdown import NodeAccuracy, SubtreeMetrics, score_nodes, score_subtrees
 from sekd.analysis.comparison import PairedComparison, compare_paths, ids_only_in
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import Paths
+from sekd.analysis.rates import compute_metrics
 from sekd.analysis.scoring.resolve import ResolvedCell, resolve_predictions
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
@@ -59,7 +59,7 @@ class Scoring:
         subtree_level: level of the nodes whose subtrees are scored by themselves; ``None`` for the
             first level below the root.
         alpha: weight of the last level in DWPA.
-        num_bootstrap: number of draws behind each interval.
+        num_bootstrap: number of draws behind each interval of a difference.
         seed: seed of the draws.
     """
 
@@ -76,18 +76,17 @@ class Scoring:
                 samples.
         """
         level = 1 if self.subtree_level is None else self.subtree_level
-        draws = {"num_bootstrap": self.num_bootstrap, "seed": self.seed}
         comparison = None if other is None else self._compare(cell.paths, other.paths)
         try:
-            subtrees = score_subtrees(cell.paths, level, alpha=self.alpha, **draws)
+            subtrees = score_subtrees(cell.paths, level, alpha=self.alpha)
         except ValueError as error:
             raise ConfigError(f"--subtree-level: {error}") from error
         return Scorecard(
             names=cell.names,
-            metrics=compute_metrics(Outcomes.of(cell.paths), alpha=self.alpha, **draws),
+            metrics=compute_metrics(Outcomes.of(cell.paths), alpha=self.alpha),
             num_unknown=cell.num_unknown,
             subtrees=subtrees,
-            nodes=score_nodes(cell.paths, **draws),
+            nodes=score_nodes(cell.paths),
             comparison=comparison,
         )
 

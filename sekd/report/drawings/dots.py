@@ -80,7 +80,8 @@ def _draw_lane(drawing: Drawing, lane: Lane, y: float) -> None:
         style = model_style(model) + control_style
         number = format_number(rate.value)
         drawing.line(_rate_x(rate.low), y, _rate_x(rate.high), y, f"whisker {style}")
-        tip = f"{model}, {lane.label}: {number} % ({format_interval(rate)})"
+        count = "" if rate.num_samples is None else f", n {rate.num_samples:,}"
+        tip = f"{model}, {lane.label}: {number} % ({format_interval(rate)}){count}"
         drawing.circle(_rate_x(rate.value), y, radius, f"dot {style}", tip)
         if lane.is_control:
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sekd.analysis.estimates import Levels
+from sekd.analysis.estimates import Estimate, Levels
 from sekd.report.drawings.svg import PHONE_WIDTH, Drawing, shorten
 from sekd.report.formats import format_number
 
@@ -24,11 +24,17 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line; ``style`` is the CSS class of its colour."""
+    """One line.
+
+    Attributes:
+        style: the CSS class of its colour.
+        shows_counts: the number of samples is written at every point, because it differs.
+    """
 
     name: str
     style: str
     points: Levels
+    shows_counts: bool = False
 
 
 def draw_lines(series: Sequence[Series], names: Mapping[int, str], alt: str) -> Markup:
@@ -73,8 +79,13 @@ def _draw_series(
     points = [(level_x[level], _rate_y(rate.value)) for level, rate in line.points.items()]
     drawing.polyline(points, f"course {style}")
     for (x, y), (level, rate) in zip(points, line.points.items(), strict=True):
-        tip = f"{line.name}, {names[level]}: {format_number(rate.value)} %"
+        count = "" if rate.num_samples is None else f" of n = {rate.num_samples:,}"
+        tip = f"{line.name}, {names[level]}: {format_number(rate.value)} %{count}"
         drawing.mark(shape, x, y, f"dot {style}", tip)
+        if line.shows_counts and rate.num_samples is not None:
+            # Above the point, or below it where it is near the top of the chart.
+            dy = -9.0 if y > _TOP + 16 else 17.0
+            drawing.text(x, y + dy, f"n {rate.num_samples:,}", f"count {style}", "middle")
 
 
 def _label_line_ends(drawing: Drawing, series: Sequence[Series]) -> None:
@@ -95,7 +106,12 @@ def _series_as_text(series: Sequence[Series], names: Mapping[int, str]) -> str:
     sentences = []
     for line in series:
         points = (
-            f"{names[level]} {format_number(rate.value)}" for level, rate in line.points.items()
+            f"{names[level]} {format_number(rate.value)}{_count_as_text(line, rate)}"
+            for level, rate in line.points.items()
         )
         sentences.append(f"{line.name}: {', '.join(points)}.")
     return " ".join(sentences)
+
+
+def _count_as_text(line: Series, rate: Estimate) -> str:
+    return f" (n {rate.num_samples:,})" if line.shows_counts and rate.num_samples else ""

@@ -103,7 +103,7 @@ def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None
             "take random or siblings"
         )
     controlled: dict[Control | None, Dataset] = {None: dataset}
-    limited = dataset.first(spec.control_limit) if spec.control_limit else dataset
+    limited = dataset.draw(spec.control_limit, spec.seed) if spec.control_limit else dataset
     for control in spec.controls:
         condition = CONTROLS[control]
         reason = condition.why_not(dataset)

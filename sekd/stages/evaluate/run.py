@@ -78,12 +78,12 @@ def run_evaluation(
 
 
 def evaluated_datasets(config: RunConfig) -> list[Dataset]:
-    """Load the datasets of ``evaluate.datasets``, each cut to ``evaluate.limit`` samples."""
+    """Load the datasets of ``evaluate.datasets``, of which ``evaluate.limit`` samples are drawn."""
     spec = config.evaluate
     datasets = [
         Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
     ]
-    return [dataset.first(spec.limit) for dataset in datasets] if spec.limit else datasets
+    return [dataset.draw(spec.limit, spec.seed) for dataset in datasets] if spec.limit else datasets
 
 
 def check_evaluation(config: RunConfig) -> None:

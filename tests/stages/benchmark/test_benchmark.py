@@ -72,8 +72,9 @@ def test_recorded_results_are_compared() -> None:
     found = row(recorded("base"), recorded("student"))
     assert (found.base, found.student) == (0.5, pytest.approx(1 / 3))
     assert found.change == pytest.approx(-1 / 6)
-    assert found.low < found.change < found.high < 0
-    assert (found.verdict, found.no_interval) == ("loss", None)
+    # Five of 30 samples differ, all in one direction: McNemar's exact test has p = 0.0625.
+    assert found.low < found.change < 0 < found.high
+    assert (found.verdict, found.no_interval) == ("unclear", None)
 
 
 def test_the_order_of_the_samples_does_not_matter() -> None:
@@ -190,20 +191,28 @@ def test_a_change_whose_interval_holds_zero_is_unclear() -> None:
 scores = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=30)
 
 
-@given(base=scores, shift=st.sampled_from([-0.5, 0.0, 0.125]))
+@given(base=scores, shift=st.sampled_from([-0.5, 0.125]))
 def test_the_same_change_of_all_samples_has_no_spread(base: list[float], shift: float) -> None:
+    base = [*base, 0.0, 0.25, 1.0, 0.0, 0.25, 1.0]  # enough pairs, of more than two scores
     low, high = paired_interval(np.array(base), np.array(base) + shift, num_bootstrap=20, seed=0)
     assert low == high == pytest.approx(shift)
 
 
+@given(base=scores)
+def test_no_change_at_all_leaves_room_for_a_rare_one(base: list[float]) -> None:
+    low, high = paired_interval(np.array(base), np.array(base), num_bootstrap=20, seed=0)
+    assert low == -high < 0
+
+
 @given(base=scores, seed=st.integers(0, 99), data=st.data())
-def test_the_interval_is_inside_the_changes(base: list[float], seed: int, data: Any) -> None:
+def test_the_interval_holds_the_change(base: list[float], seed: int, data: Any) -> None:
     student = data.draw(
         st.lists(scores.map(lambda s: s[0]), min_size=len(base), max_size=len(base))
     )
     changes = np.array(student) - np.array(base)
-    low, high = paired_interval(np.array(base), np.array(student), num_bootstrap=50, seed=seed)
-    assert changes.min() - 1e-9 <= low <= high <= changes.max() + 1e-9
+    low, high = paired_interval(np.array(base), np.array(student), num_bootstrap=500, seed=seed)
+    assert -1 <= low <= changes.mean() + 0.05
+    assert changes.mean() - 0.05 <= high <= 1
 
 
 def test_the_interval_matches_a_bootstrap_over_samples() -> None:
@@ -219,9 +228,9 @@ def test_the_interval_matches_a_bootstrap_over_samples() -> None:
 def test_pairing_narrows_the_interval() -> None:
     base = np.array([0.0, 1.0] * 50)
     student = base.copy()
-    student[:4] = 1.0
+    student[:20] = 1.0
     low, high = paired_interval(base, student, num_bootstrap=1000, seed=0)
-    assert 0 <= low < 0.02 < high < 0.06  # two independent samples would give about +- 0.14
+    assert 0 < low < 0.1 < high < 0.17  # two independent samples would give about +- 0.14
 
 
 # The table.
@@ -240,7 +249,7 @@ def test_the_table_shows_verdicts_and_reasons() -> None:
     assert first.startswith(
         f"| drawn\\_order | accuracy | 30 | 0.5 | 0.3333 | {minus}0.167 | {minus}0."
     )
-    assert first.endswith("| loss |")
+    assert first.endswith("| unclear |")
     assert second == (
         f"| vqa | acc (lower is better) | 1 | 40 | 30 | {minus}10 |  | "
         "no interval: not a mean over samples |"
