@@ -12,16 +12,20 @@ Four ways to choose the options of a level:
 from __future__ import annotations
 
 import random
+import re
 import string
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, overload
 
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
 
 LETTERS = string.ascii_uppercase
 Distractors = Literal["random", "siblings", "walk"]
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +68,109 @@ def labelled_questions(
     """Make all questions of a labelled sample, from level 1 to the leaf.
 
     The options and their order depend on (seed, sample_id, level) alone. A level with fewer than
-    ``num_options`` nodes shows them all.
+    ``num_options`` nodes shows them all. No two options of a question read alike.
     """
+    rng = random.Random()
     questions = []
     for node in taxonomy.path(leaf):
-        rng = random.Random(f"{seed}:{sample_id}:{node.depth}")
-        peers = [peer for peer in taxonomy.peers(node) if peer != node]
-        wrong: list[Node] = []
-        if distractors == "siblings":
-            siblings = [peer for peer in peers if peer.parent == node.parent]
-            wrong = rng.sample(siblings, min(len(siblings), num_options - 1))
-            peers = [peer for peer in peers if peer.parent != node.parent]
-        num_missing = num_options - 1 - len(wrong)
-        wrong += rng.sample(peers, min(len(peers), num_missing))
-        options = [node, *wrong]
+        rng.seed(f"{seed}:{sample_id}:{node.depth}")
+        siblings = taxonomy.siblings(node) if distractors == "siblings" else []
+        options = [node, *_draw_wrong(taxonomy, node, siblings, num_options - 1, rng)]
         rng.shuffle(options)
         questions.append(Question(node.depth, tuple(options), node))
     return questions
+
+
+def _draw_wrong(
+    taxonomy: Taxonomy, node: Node, siblings: Sequence[Node], num_wrong: int, rng: random.Random
+) -> list[Node]:
+    """Draw siblings, and then other peers where there are too few of them."""
+    wrong = rng.sample(siblings, min(len(siblings), num_wrong)) if siblings else []
+    others: Sequence[Node] = ()
+    if len(wrong) < num_wrong:
+        others = _AllBut(taxonomy.peers(node), map(taxonomy.place, [node, *siblings]))
+        wrong += rng.sample(others, min(len(others), num_wrong - len(wrong)))
+    keys = {option_key(node.name), *(option_key(option.name) for option in wrong)}
+    if len(keys) == 1 + len(wrong):
+        return wrong
+    # Two of them read alike: draw again, from all peers in a random order.
+    others = others or _AllBut(taxonomy.peers(node), map(taxonomy.place, [node, *siblings]))
+    unlike: dict[str, Node] = {}
+    for pool in (siblings, others):
+        for option in rng.sample(pool, len(pool)):
+            unlike.setdefault(option_key(option.name), option)
+    unlike.pop(option_key(node.name), None)
+    return list(unlike.values())[:num_wrong]
+
+
+class _AllBut(Sequence[Node]):
+    """All nodes of a list but a few, without a copy of the list, which may be long."""
+
+    def __init__(self, nodes: Sequence[Node], places: Iterable[int]) -> None:
+        self._nodes = nodes
+        self._places = sorted(places)
+
+    def __len__(self) -> int:
+        return len(self._nodes) - len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Node: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Node]: ...
+
+    def __getitem__(self, index: int | slice) -> Node | Sequence[Node]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        for place in self._places:
+            if place > index:
+                break
+            index += 1
+        return self._nodes[index]
+
+
+def shown_text(name: str) -> str:
+    """Return a name as prompts show it: line breaks and control characters become spaces.
+
+    A line break in a name would look like the next option.
+    """
+    return name if name.isprintable() else _CONTROLS.sub(" ", name)
+
+
+@lru_cache(maxsize=1 << 16)
+def option_key(name: str) -> str:
+    """Return a text that is equal for names which a reader cannot tell apart.
+
+    They differ in case, spaces or Unicode form at most.
+    """
+    return " ".join(unicodedata.normalize("NFKC", shown_text(name)).casefold().split())
+
+
+def has_lookalikes(taxonomy: Taxonomy) -> bool:
+    """Tell whether two nodes of one level read alike, or a name is not shown as it is written.
+
+    The questions about such a taxonomy are not those of earlier versions, which showed both.
+    """
+    levels: dict[tuple[int, str], set[str]] = {}
+    for node in taxonomy.nodes:
+        keys, key = levels.setdefault((node.depth, node.rank), set()), option_key(node.name)
+        if key in keys or shown_text(node.name) != node.name:
+            return True
+        keys.add(key)
+    return False
+
+
+def _refuse_lookalikes(options: Sequence[Node], level: int) -> None:
+    """Raise a SampleError if two options read alike."""
+    seen: dict[str, Node] = {}
+    for option in options:
+        other = seen.setdefault(option_key(option.name), option)
+        if other is not option:
+            raise SampleError(
+                f"the options {other.name!r} ({other.id}) and {option.name!r} ({option.id}) read "
+                "alike; rename one of them in the taxonomy",
+                level=level,
+            )
 
 
 def walk_question(
@@ -89,7 +179,7 @@ def walk_question(
     """Make the question below ``node`` with all its children, shuffled; ``None`` at a leaf.
 
     Raises:
-        SampleError: if there are more children than letters.
+        SampleError: if there are more children than letters, or two of them read alike.
     """
     children = taxonomy.children(node)
     if not children:
@@ -100,6 +190,7 @@ def walk_question(
             f"{len(LETTERS)} letters of a question; label the samples or split the node",
             level=node.depth + 1,
         )
+    _refuse_lookalikes(children, node.depth + 1)
     random.Random(f"{seed}:{sample_id}:{node.depth + 1}").shuffle(children)
     return Question(node.depth + 1, tuple(children), truth)
 
@@ -143,5 +234,6 @@ def given_questions(
                 f"the options {list(names)} must hold {node.name!r} and no name twice",
                 level=node.depth,
             )
+        _refuse_lookalikes(options, node.depth)
         questions.append(Question(node.depth, tuple(options), node))
     return questions

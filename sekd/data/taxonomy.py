@@ -69,9 +69,12 @@ class Taxonomy:
 
         self._leaf_ids = frozenset(place_of)
         self._levels: dict[tuple[int, str], list[Node]] = {}
+        self._places: dict[str, int] = {}
         self._by_name: dict[tuple[int, str], list[Node]] = {}
         for node in self._nodes.values():
-            self._levels.setdefault((node.depth, node.rank), []).append(node)
+            peers = self._levels.setdefault((node.depth, node.rank), [])
+            self._places[node.id] = len(peers)
+            peers.append(node)
             self._by_name.setdefault((node.depth, node.name.casefold()), []).append(node)
 
     def _add_node(self, node: Node) -> None:
@@ -181,6 +184,17 @@ class Taxonomy:
     def peers(self, node: Node) -> list[Node]:
         """Return all nodes of the same depth and rank, this one included."""
         return self._levels[node.depth, node.rank]
+
+    def place(self, node: Node) -> int:
+        """Return the index of a node among its :meth:`peers`."""
+        return self._places[node.id]
+
+    def siblings(self, node: Node) -> list[Node]:
+        """Return the other children of the same parent with the same rank, in the file's order."""
+        if node.parent is None:
+            return []
+        children = map(self._nodes.__getitem__, self._children[node.parent])
+        return [child for child in children if child.rank == node.rank and child is not node]
 
     def path(self, node: Node) -> list[Node]:
         """Return the nodes from the first one below the root to ``node``; none for the root."""

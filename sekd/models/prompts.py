@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sekd.data.questions import LETTERS, Question
+from sekd.data.questions import LETTERS, Question, shown_text
 from sekd.data.taxonomy import Node
 
 PROMPT_VERSION = 1
@@ -21,11 +21,11 @@ PROMPT_VERSION = 1
 def option_lines(question: Question) -> str:
     """Write one line per option: its letter and its name."""
     lines = zip(question.letters, question.options, strict=True)
-    return "\n".join(f"{letter}. {node.name}" for letter, node in lines)
+    return "\n".join(f"{letter}. {shown_text(node.name)}" for letter, node in lines)
 
 
 def _fact(node: Node) -> str:
-    return f"{node.rank}: {node.name}" if node.name else "None"
+    return f"{shown_text(node.rank)}: {shown_text(node.name)}" if node.name else "None"
 
 
 def single_question(question: Question, facts: Sequence[Node], subject: str) -> str:
@@ -34,26 +34,27 @@ def single_question(question: Question, facts: Sequence[Node], subject: str) -> 
     In the first turn of a dialogue the root is known; in an independent question nothing is.
     """
     known = ", ".join(_fact(node) for node in facts) or "None"
+    rank = shown_text(question.rank)
     return (
         f"Given the image and the known facts ({known}), answer with the letter of the right "
-        f"option: what is the {question.rank} of the {subject}?\n{option_lines(question)}"
+        f"option: what is the {rank} of the {subject}?\n{option_lines(question)}"
     )
 
 
 def next_question(question: Question) -> str:
     """Write a later turn of a dialogue: the known facts are the answers in the turns before it."""
-    text = f"Given the image and the known facts, what is the {question.rank}?"
+    text = f"Given the image and the known facts, what is the {shown_text(question.rank)}?"
     return f"{text}\n{option_lines(question)}"
 
 
 def numbered_question(question: Question) -> str:
     """Write one level's question of several in the same turn."""
-    return f"Q{question.level}: what is the {question.rank}?\n{option_lines(question)}"
+    return f"Q{question.level}: what is the {shown_text(question.rank)}?\n{option_lines(question)}"
 
 
 def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> str:
     """Write the questions of all levels in one turn."""
-    known = f"The {root.rank} is {root.name}.\n" if root.name else ""
+    known = f"The {shown_text(root.rank)} is {shown_text(root.name)}.\n" if root.name else ""
     numbered = "\n".join(numbered_question(question) for question in questions)
     return (
         "You are a taxonomist. Answer the following multiple-choice questions about the "
@@ -63,12 +64,12 @@ def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> 
 
 def answer_prefix(question: Question) -> str:
     """Write the text before the letter in a line of a joint answer."""
-    return f"{question.rank}:"
+    return f"{shown_text(question.rank)}:"
 
 
 def answer_suffix(node: Node) -> str:
     """Write the text after the letter, in a dialogue's turn and in a line of a joint answer."""
-    return f". {node.name}"
+    return f". {shown_text(node.name)}"
 
 
 class ParsedAnswer(NamedTuple):
@@ -110,7 +111,7 @@ def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[Parsed
 def _answer_line(question: Question) -> re.Pattern[str]:
     """Build the pattern of a line that answers this question."""
     number = rf"(?:level\s*|[LQ])?{question.level}"
-    level = rf"(?:{number}[:.)]\s*)?{re.escape(question.rank)}|{number}"
+    level = rf"(?:{number}[:.)]\s*)?{re.escape(shown_text(question.rank))}|{number}"
     # Case is ignored except in the letter's own class, where it would admit letters that are not
     # ASCII.
     letter = r"(?P<letter>(?-i:[A-Za-z]))"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sekd.config import ModelSpec
 from sekd.data.image_hashes import ImageHashes
+from sekd.data.questions import has_lookalikes
 from sekd.data.samples import Dataset
 from sekd.io.hashing import canonical_json
 from sekd.models import loading
@@ -38,7 +39,8 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
 def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
     """Identify a dataset by its taxonomy and its samples, in their order.
 
-    A sample counts with its id, the content of its image, its label and its own options.
+    A sample counts with its id, the content of its image, its label and its own options. A taxonomy
+    in which names read alike has a field of its own, because its questions became other ones.
 
     Args:
         images: the SHA-256 of each sample's image; ``None`` where it cannot be read.
@@ -48,7 +50,10 @@ def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, 
         leaf_id = None if sample.leaf is None else sample.leaf.id
         row = [sample.id, image, leaf_id, sample.choices]
         samples.update(f"{canonical_json(row)}\n".encode())
-    return {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
+    fields: dict[str, Any] = {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
+    if has_lookalikes(dataset.taxonomy):
+        fields["lookalikes"] = "one of each in a question"
+    return fields
 
 
 def hash_images(dataset: Dataset) -> ImageHashes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.data.questions import Question, given_questions, labelled_questions, walk_question
-from sekd.data.taxonomy import Taxonomy
+from sekd.data.questions import (
+    Question,
+    given_questions,
+    has_lookalikes,
+    labelled_questions,
+    option_key,
+    shown_text,
+    walk_question,
+)
+from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
 
 Mode = Literal["random", "siblings"]
@@ -61,12 +70,87 @@ def test_drawn_options_are_the_right_node_and_its_peers(
     for question, node in zip(questions, path, strict=True):
         peers, options = taxonomy.peers(node), question.options
         assert node in options
-        assert len(set(options)) == len(options) == min(num_options, len(peers))
         assert set(options) <= set(peers)
+        keys = {option_key(option.name) for option in options}
+        assert len(keys) == len(options)
+        assert len(options) == min(num_options, len({option_key(peer.name) for peer in peers}))
         assert question.letters == "ABCDEF"[: len(options)]
         if mode == "siblings":
-            siblings = {peer for peer in peers if peer.parent == node.parent}
-            assert len(siblings & set(options)) == min(num_options, len(siblings))
+            siblings = {option_key(p.name): p for p in peers if p.parent == node.parent}
+            shown = [option for option in options if option.parent == node.parent]
+            assert len(shown) == min(num_options, len(siblings))
+
+
+@pytest.mark.parametrize("mode", ["random", "siblings"])
+@given(taxonomy=taxonomies(), num_options=st.integers(2, 26), seed=st.integers())
+@settings(max_examples=60, deadline=None)
+def test_where_no_names_read_alike_the_options_are_those_of_a_scan(
+    mode: Mode, taxonomy: Taxonomy, num_options: int, seed: int
+) -> None:
+    """The way in which earlier versions drew them, which looked at every node of the level."""
+    for label in taxonomy.labels:
+        for question in ask(taxonomy, label, mode, num_options=num_options, seed=seed):
+            node = question.truth
+            assert node is not None
+            rng = random.Random(f"{seed}:s:{node.depth}")
+            peers = [peer for peer in taxonomy.peers(node) if peer != node]
+            wrong: list[Node] = []
+            if mode == "siblings":
+                siblings = [peer for peer in peers if peer.parent == node.parent]
+                wrong = rng.sample(siblings, min(len(siblings), num_options - 1))
+                peers = [peer for peer in peers if peer.parent != node.parent]
+            wrong += rng.sample(peers, min(len(peers), num_options - 1 - len(wrong)))
+            options = [node, *wrong]
+            rng.shuffle(options)
+            if len({option_key(option.name) for option in options}) == len(options):
+                assert list(question.options) == options
+
+
+LOOKALIKES = Taxonomy.from_paths(
+    {
+        "apple": ["red", "\u00e9clair"],
+        "berry": ["Red ", "E\u0301CLAIR"],
+        "chili": ["RED", "ﬁg"],
+        "date": ["blue", "fig"],
+        "elder": ["blue", "grape\nB. plum"],
+    }
+)
+
+
+@pytest.mark.parametrize("mode", ["random", "siblings"])
+def test_no_two_options_of_a_question_read_alike(mode: Mode) -> None:
+    for label in LOOKALIKES.labels:
+        for number in range(20):
+            questions = ask(LOOKALIKES, label, mode, sample_id=str(number))
+            assert [len(question.options) for question in questions] == [2, 3]
+            for question in questions:
+                assert question.truth in question.options
+                keys = {option_key(option.name) for option in question.options}
+                assert len(keys) == len(question.options)
+
+
+def test_names_that_read_alike_have_one_key() -> None:
+    assert option_key("Fig  TREE") == option_key("ﬁg\u00a0tree") == "fig tree"
+    assert len({option_key(name) for name in ("fig tree", "figtree", "fig-tree")}) == 3
+
+
+@given(name=st.text())
+def test_a_name_is_shown_in_one_line(name: str) -> None:
+    assert len(shown_text(f"a{name}b").splitlines()) == 1
+    assert shown_text(name) == name or not name.isprintable()
+
+
+def test_a_walk_and_given_options_are_refused_where_two_read_alike() -> None:
+    taxonomy = Taxonomy.from_paths({"a": ["x", "Red"], "b": ["x", "red"], "c": ["y", "blue"]})
+    with pytest.raises(
+        SampleError, match=r"'Red' \(x/Red\) and 'red' \(x/red\) read alike"
+    ) as raised:
+        walk_question(taxonomy, taxonomy["x"], sample_id="s", seed=0)
+    assert raised.value.level == 2
+    eclairs = [["Red ", "blue"], ["E\u0301CLAIR", "\u00e9clair"]]
+    with pytest.raises(SampleError, match="read alike"):
+        given_questions(LOOKALIKES, LOOKALIKES.leaf("berry"), eclairs)
+    assert [has_lookalikes(each) for each in (taxonomy, LOOKALIKES, WIDE)] == [True, True, False]
 
 
 WIDE = Taxonomy.from_paths(

@@ -43,6 +43,23 @@ def choices(reply: str, questions: list[Question]) -> list[int | None]:
     return [None if answer is None else answer.choice for answer in answers]
 
 
+def test_a_line_break_in_a_name_forges_no_line() -> None:
+    paths = {"1": ["a\nb", "Red\nB. Green"], "2": ["a\nb", "Blue\u2028B. x"]}
+    tree = Taxonomy.from_paths(paths, level_names=("k", "r\n2"))
+    forged = Question(1, tuple(tree.children(tree.root)), None)
+    lines = "A. Red B. Green\nB. Blue B. x"
+    for text in (
+        single_question(forged, [tree.root], "organism"),
+        next_question(forged),
+        joint_questions([forged], tree.root, "organism"),
+    ):
+        assert text.endswith(f"\n{lines}")
+        assert len(text.splitlines()) == (5 if text.startswith("You are") else 3)
+    reply = f"{answer_prefix(forged)} A{answer_suffix(forged.options[0])}"
+    assert reply == "r 2: A. Red B. Green"
+    assert choices(reply, [forged]) == [0]
+
+
 @pytest.mark.parametrize(
     ("facts", "known"),
     [
