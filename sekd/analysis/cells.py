@@ -14,6 +14,7 @@ from sekd.analysis.cost import MeanCost
 from sekd.analysis.diagnosis import Diagnosis
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.paths import Paths, paths_of
+from sekd.analysis.question_shares import QuestionShares
 from sekd.data.predictions import scored_rows
 from sekd.data.taxonomy import Taxonomy
 
@@ -26,6 +27,8 @@ class CellRows:
         rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`.
         num_quarantined: the number of samples that were set aside and are in no figure.
         cost: ``None`` where no model was asked.
+        questions: shares of questions that are easier than their number of options says; ``None``
+            in results of an earlier version.
     """
 
     key: CellKey
@@ -70,6 +73,7 @@ class CellResult:
     cost: MeanCost | None
     metrics: MetricValues[Estimate]
     diagnosis: Diagnosis
+    questions: QuestionShares | None = None
 
     def rate(self, metric: str) -> Estimate | None:
         """Return a metric of whole paths; ``None`` where no sample counts."""
@@ -94,6 +98,7 @@ class CellResult:
             "zero_shot": self.is_zero_shot,
             "num_quarantined": self.num_quarantined,
             "cost": None if self.cost is None else self.cost.to_json(),
+            **({} if self.questions is None else {"questions": self.questions.to_json()}),
             **self.metrics.to_json(),
             "diagnosis": self.diagnosis.to_json(),
         }
@@ -101,7 +106,7 @@ class CellResult:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CellResult:
         """Read what :meth:`to_json` returns."""
-        cost = content["cost"]
+        cost, questions = content["cost"], content.get("questions")
         return cls(
             key=CellKey(**{name: content[name] for name in CellKey._fields}),
             is_zero_shot=content["zero_shot"],
@@ -109,4 +114,5 @@ class CellResult:
             cost=None if cost is None else MeanCost.from_json(cost),
             metrics=MetricValues.from_json(content, Estimate.from_json),
             diagnosis=Diagnosis.from_json(content["diagnosis"]),
+            questions=None if questions is None else QuestionShares(**questions),
         )

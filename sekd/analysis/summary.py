@@ -14,6 +14,7 @@ from sekd.analysis.cost import relate_to_joint
 from sekd.analysis.diagnosis import diagnose
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.question_shares import QuestionShares
 from sekd.analysis.results import CellComparison, Evaluation
 from sekd.analysis.solver import solve
 from sekd.config import BASE, STUDENT, EvaluateSpec
@@ -66,6 +67,9 @@ def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
             cost=costs.get(cell.key),
             metrics=measure_cell(cell, spec),
             diagnosis=diagnose(cell.paths, cell.scored),
+            questions=QuestionShares.of(
+                (batch["options"], batch["truth"]) for batch in cell.scored.to_batches()
+            ),
         )
         for cell in cells
     ]
