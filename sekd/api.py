@@ -27,6 +27,7 @@ from sekd.io.locations import Location, to_location
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
+    from sekd.analysis.audit import DataAudit
     from sekd.analysis.results import Evaluation
     from sekd.analysis.scoring.scorecard import FileScore
     from sekd.analysis.sweep import SweepResult
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RunConfig",
+    "audit_data",
     "benchmark",
     "distill",
     "elicit",
@@ -71,6 +73,31 @@ def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> Elicitatio
     from sekd.stages.elicit.estimate import plan_elicitation
 
     return plan_elicitation(_prepare(config, "plan"), tflops=tflops)
+
+
+def audit_data(config: RunConfig | str | Path, datasets: Sequence[str] = ()) -> DataAudit:
+    """Find what data give away and where they disagree; every image is read, no model is loaded.
+
+        >>> audited = api.audit_data("my.yaml", ["seen"])
+        >>> audited.questions[0].blind_hca  # percent
+        >>> [overlap.datasets for overlap in audited.overlaps]
+
+    Args:
+        datasets: names of the config's datasets; all of them if none is given.
+
+    Raises:
+        ConfigError: if the config or its data are wrong.
+    """
+    from sekd.analysis.audit import audit
+    from sekd.data.samples import Dataset
+    from sekd.pipeline.progress import show_progress
+
+    config = _prepare(config, "audit_data")
+    names = datasets or list(config.data)
+    loaded = [Dataset.load(name, config.dataset(name, "sekd data audit")) for name in names]
+    num_images = sum(len(dataset.samples) for dataset in loaded)
+    with show_progress("images", num_images) as progress:
+        return audit(loaded, progress.advance)
 
 
 def elicit(config: RunConfig | str | Path, *, retry_failed: bool = False) -> Elicited:

@@ -10,6 +10,7 @@ import click
 
 from sekd import __version__
 from sekd.commands.benchmark import benchmark_command
+from sekd.commands.data import data_command
 from sekd.commands.distill import distill_command
 from sekd.commands.draw_world import draw_world_command
 from sekd.commands.elicit import elicit_command
@@ -46,6 +47,7 @@ def main() -> None:
 
 for _command in (
     draw_world_command,
+    data_command,
     plan_command,
     elicit_command,
     inspect_command,

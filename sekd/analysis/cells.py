@@ -14,6 +14,7 @@ from sekd.analysis.cost import MeanCost
 from sekd.analysis.diagnosis import Diagnosis
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.paths import Paths, paths_of
+from sekd.analysis.question_shares import QuestionShares
 from sekd.data.predictions import scored_rows
 from sekd.data.taxonomy import Taxonomy
 
@@ -26,6 +27,8 @@ class CellRows:
         rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`.
         num_quarantined: the number of samples that were set aside and are in no figure.
         cost: ``None`` where no model was asked.
+        questions: shares of questions that are easier than their number of options says; ``None``
+            in results of an earlier version.
     """
 
     key: CellKey
@@ -73,6 +76,7 @@ class CellResult:
     metrics: MetricValues[Estimate]
     diagnosis: Diagnosis
     plain: MetricValues[Estimate] | None = None
+    questions: QuestionShares | None = None
 
     def rate(self, metric: str) -> Estimate | None:
         """Return a metric of whole paths; ``None`` where no sample counts."""
@@ -97,6 +101,7 @@ class CellResult:
             "zero_shot": self.is_zero_shot,
             "num_quarantined": self.num_quarantined,
             "cost": None if self.cost is None else self.cost.to_json(),
+            **({} if self.questions is None else {"questions": self.questions.to_json()}),
             **self.metrics.to_json(),
             "plain_on_same_samples": None if self.plain is None else self.plain.to_json(),
             "diagnosis": self.diagnosis.to_json(),
@@ -105,7 +110,8 @@ class CellResult:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CellResult:
         """Read what :meth:`to_json` returns."""
-        cost, plain = content["cost"], content.get("plain_on_same_samples")
+        cost, questions = content["cost"], content.get("questions")
+        plain = content.get("plain_on_same_samples")
         return cls(
             key=CellKey(**{name: content[name] for name in CellKey._fields}),
             is_zero_shot=content["zero_shot"],
@@ -114,4 +120,5 @@ class CellResult:
             metrics=MetricValues.from_json(content, Estimate.from_json),
             diagnosis=Diagnosis.from_json(content["diagnosis"]),
             plain=None if plain is None else MetricValues.from_json(plain, Estimate.from_json),
+            questions=None if questions is None else QuestionShares(**questions),
         )

@@ -16,6 +16,7 @@ from sekd.analysis.cost import relate_to_joint
 from sekd.analysis.diagnosis import diagnose
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
+from sekd.analysis.question_shares import QuestionShares
 from sekd.analysis.rates import compute_metrics
 from sekd.analysis.results import CellComparison, Evaluation
 from sekd.analysis.solver import solve
@@ -71,6 +72,9 @@ def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
             metrics=measure_cell(cell, spec),
             diagnosis=diagnose(cell.paths, cell.rows),
             plain=_measure_plain(cell, by_key, spec),
+            questions=QuestionShares.of(
+                (batch["options"], batch["truth"]) for batch in cell.scored.to_batches()
+            ),
         )
         for cell in cells
     ]

@@ -116,8 +116,13 @@ class Samples(Sequence[Sample]):
         )
 
     def __iter__(self) -> Iterator[Sample]:
-        for start in range(0, len(self), _SAMPLES_PER_CHUNK):
-            yield from self[start : start + _SAMPLES_PER_CHUNK]._iterate_at_once()
+        for chunk in self.chunks(_SAMPLES_PER_CHUNK):
+            yield from chunk._iterate_at_once()
+
+    def chunks(self, size: int) -> Iterator[Samples]:
+        """Yield the samples in parts of this size; the last one may be smaller."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
         """Return the samples at some positions, in the order of ``rows``."""

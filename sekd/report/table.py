@@ -51,6 +51,7 @@ class Table:
         title: one line; units included.
         num_names: the number of first columns that say what a row is about.
         groups: the number of rows in each group of rows that belong together.
+        note: a sentence below the table, for a person; empty where there is nothing to say.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Table:
     num_names: int
     rows: Sequence[Sequence[Value]]
     groups: Sequence[int]
+    note: str = ""
 
     @property
     def has_figures(self) -> bool:

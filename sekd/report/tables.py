@@ -6,8 +6,8 @@ page shows it in the section that the entry names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from sekd.analysis.cell_key import CellKey
@@ -36,7 +36,7 @@ def cells_table(evaluation: Evaluation) -> Table:
     title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
     if any(_relative_tokens(cell) for cell in cells):
         title += "; cost: tokens, in joint passes"
-    return _table_of_cells(
+    table = _table_of_cells(
         "cells",
         title,
         [
@@ -52,6 +52,19 @@ def cells_table(evaluation: Evaluation) -> Table:
         ],
         cells,
     )
+    return replace(table, note=" ".join(_notes_about_questions(evaluation)))
+
+
+def _notes_about_questions(evaluation: Evaluation) -> Iterator[str]:
+    """Say, for each dataset, how many questions are easier than they look."""
+    for dataset in evaluation.datasets:
+        cells = [cell for cell in evaluation.plain_cells if cell.key.dataset == dataset]
+        shares = cells[0].questions if cells else None
+        if shares is not None and (shares.single_option or shares.few_siblings):
+            yield (
+                f"Of the questions of {dataset}, {shares.single_option:.1f} % have a single option "
+                f"and {shares.few_siblings:.1f} % a wrong option of another parent."
+            )
 
 
 def differences_table(evaluation: Evaluation) -> Table:

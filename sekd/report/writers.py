@@ -24,7 +24,8 @@ def to_markdown(table: Table) -> str:
     """Write one of GitHub's tables; characters that have a meaning in Markdown are escaped."""
     marks = ["---" if is_left else "---:" for is_left in _alignments(table)]
     rows = [_heading_texts(table, _escape_markdown), marks, *_row_texts(table, _escape_markdown)]
-    return "".join(f"| {' | '.join(texts)} |\n" for texts in rows)
+    note = f"\n{_escape_markdown(table.note)}\n" if table.note else ""
+    return "".join(f"| {' | '.join(texts)} |\n" for texts in rows) + note
 
 
 def to_csv(table: Table) -> str:
@@ -61,7 +62,8 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Write a ``tabular`` of the package booktabs, which the reader puts into a float."""
     alignments = "".join("l" if is_left else "r" for is_left in _alignments(table))
-    lines = [f"% {table.title}", "% needs \\usepackage{booktabs}"]
+    lines = [f"% {table.title}", *([f"% {table.note}"] if table.note else [])]
+    lines += ["% needs \\usepackage{booktabs}"]
     lines += [f"\\begin{{tabular}}{{{alignments}}}", "\\toprule"]
     lines += [" & ".join(_heading_texts(table, _escape_latex)) + r" \\", "\\midrule"]
     rows = iter(_row_texts(table, _escape_latex))
@@ -74,7 +76,9 @@ def to_latex(table: Table) -> str:
 
 def to_terminal(table: Table) -> RichTable:
     """Make a table for :class:`rich.console.Console`."""
-    shown = RichTable(title=table.title, box=SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(
+        title=table.title, caption=table.note or None, box=SIMPLE_HEAD, pad_edge=False
+    )
     for heading, is_left in zip(_heading_texts(table, str), _alignments(table), strict=True):
         shown.add_column(Text(heading), justify="left" if is_left else "right", no_wrap=True)
     rows = iter(_row_texts(table, str))

@@ -107,6 +107,16 @@ def test_a_stored_evaluation_reads_back_unchanged(tmp_path: Path) -> None:
     assert evaluation.comparisons == computed.comparisons
 
 
+def test_results_of_an_earlier_version_have_no_shares_of_questions(tmp_path: Path) -> None:
+    content = json.loads(RECORDED.read_text("utf-8"))
+    for row in content["rows"]:
+        assert set(row.pop("questions")) == {"num_questions", "single_option", "few_siblings"}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    evaluation = Evaluation.read(tmp_path)
+    assert all(cell.questions is None for cell in evaluation.cells.values())
+    assert evaluation.to_json() == content
+
+
 def test_the_paths_of_a_cell_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from sekd.analysis import cells
 

@@ -148,3 +148,17 @@ def test_levels_with_different_names_are_numbered(tmp_path: Path) -> None:
     table = cells_table(ranked(tmp_path, row(), ranks=ranks))
     headings = [column.heading for column in table.columns]
     assert headings[-5:] == ["leaf", "order", "L2", "unparsed", "n"]
+
+
+def test_the_shares_of_easy_questions_are_noted_below_the_table(tmp_path: Path) -> None:
+    shares = {"num_questions": 8, "single_option": 12.5, "few_siblings": 62.5}
+    rows = [row(questions=shares, dataset="seen"), row(dataset="unseen")]
+    table = cells_table(read(tmp_path, *rows))
+    note = (
+        "Of the questions of seen, 12.5 % have a single option and 62.5 % a wrong option of "
+        "another parent."
+    )
+    assert table.note == note
+    assert to_markdown(table).endswith(f"|\n\n{note}\n")
+    assert f"% {note}\n" in to_latex(table)
+    assert note not in to_csv(table)

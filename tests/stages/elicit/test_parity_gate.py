@@ -13,6 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from sekd.config import RunConfig
 from sekd.data import signals
+from sekd.data.image_refs import ImageRef
+from sekd.data.images import Reading
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ShardError
 from sekd.models.chat import Chat
@@ -80,9 +82,9 @@ def test_a_dropped_image_fails_the_shard(
         answered.files[signals.TRANSCRIPTS], answered.files[signals.ANSWERS]
     )
 
-    def blank(path: Path, sha256: str) -> Image.Image:
-        if only_first and str(path) != first.image:
-            return read(path, sha256)
+    def blank(ref: ImageRef, sha256: str, reading: Reading) -> Image.Image:
+        if only_first and str(ref) != first.image:
+            return read(ref, sha256, reading)
         return Image.new("RGB", (56, 56))
 
     monkeypatch.setattr(extractors, "read_unchanged", blank)
@@ -122,6 +124,6 @@ def test_another_checkpoint_fails_the_shard(
 def test_images_that_were_changed_fail_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sekd.data.images.image_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr("sekd.data.images._hash", lambda _: "0" * 64)
     with pytest.raises(ShardError, match=r"7 of 7 samples .*not the image that the teacher saw"):
         run_states(config, answered, shard)
