@@ -53,8 +53,8 @@ def _print_plan(planned: ElicitationPlan) -> None:
         "samples": f"{cost.num_samples:,}{unusable}; {cost.num_probed} were rehearsed",
         "shards": f"{planned.num_shards:,}",
         "answers": f"{cost.num_answers:,}",
-        "tokens": f"{cost.num_tokens:,}, and once more for the states "
-        f"({cost.num_prompt_tokens:,} without a prefix cache)",
+        "tokens": f"{cost.num_tokens:,} computed of {cost.num_prompt_tokens:,} in prompts, and "
+        f"{cost.num_state_tokens:,} for the states",
         "on disk": decimal(cost.num_bytes),
         "time": f"{duration} on {num_workers} worker(s), {planned.hours_basis}",
     }

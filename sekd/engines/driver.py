@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import Generic
 
-from sekd.engines.base import Ask, Conversation, Prompt, Request, Response, Result, ask
+from sekd.engines.base import Answer, Ask, Conversation, Prompt, Request, Response, Result, ask
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
 from sekd.models.plain import plain_prompt
@@ -55,11 +55,15 @@ class ActiveConversation(Generic[Result]):
             self.result = end.value
 
 
-def plain_conversation(chat: Chat) -> Conversation[None]:
+def plain_conversation(chat: Chat) -> Conversation[list[Answer]]:
     """Ask twice about the plain picture; the second prompt continues the first."""
     token_ids, image, image_key = plain_prompt(chat)
-    for prompt_ids in (token_ids[:-1], token_ids):
-        yield from ask([Ask(Prompt(prompt_ids, image, image_key), chat.letter_ids[:2])])
+    half = (len(chat.image_prefix_ids) + len(token_ids)) // 2
+    answers = []
+    for prompt_ids in (token_ids[:half], token_ids):
+        prompt = Prompt(prompt_ids, image, image_key)
+        answers += yield from ask([Ask(prompt, chat.letter_ids[:4])])
+    return answers
 
 
 def run_one_by_one(

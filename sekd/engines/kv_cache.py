@@ -69,14 +69,65 @@ class CachedRow:
         return len(self.token_ids) + self.image_shift
 
 
-def supports_prefix_reuse(model: PreTrainedModel) -> bool:
-    """Return whether the model's cache keeps every column, so that a row may have holes.
+def find_prefix(
+    rows: Sequence[CachedRow], conversation_id: int, prompt: Prompt
+) -> CachedPrefix | None:
+    """Find the row of this conversation that shares the longest beginning with the prompt.
 
-    Sliding windows and recurrent states count columns, holes included. For such models every prompt
-    is computed from its beginning.
+    Returns ``None`` if no row of it shares the image, or any token of a prompt without one.
     """
-    layers = DynamicCache(config=model.config.get_text_config()).layers
-    return all(type(layer) is DynamicLayer for layer in layers)
+    # The last token must be computed again for its logits.
+    longest = len(prompt.token_ids) - 1
+    prefixes = [
+        CachedPrefix(index, min(common_prefix_length(row.token_ids, prompt.token_ids), longest))
+        for index, row in enumerate(rows)
+        if row.conversation_id == conversation_id
+    ]
+    best = max(prefixes, key=lambda prefix: prefix.num_ids, default=None)
+    if best is None or best.num_ids < max(rows[best.row].num_image_prefix_ids, 1):
+        return None
+    return best
+
+
+def find_prefixes(
+    rows: Sequence[CachedRow], prompts: Sequence[ConversationPrompt]
+) -> list[CachedPrefix] | None:
+    """Find the prefix of each prompt; ``None`` if one of them has none."""
+    prefixes = []
+    for conversation_id, prompt in prompts:
+        prefix = find_prefix(rows, conversation_id, prompt)
+        if prefix is None:
+            return None
+        prefixes.append(prefix)
+    return prefixes
+
+
+def rows_of(chat: Chat, prompts: Sequence[ConversationPrompt], batch: Batch) -> list[CachedRow]:
+    """Describe the rows of a batch of whole prompts."""
+    return [
+        CachedRow(
+            conversation_id,
+            prompt.token_ids,
+            num_image_prefix_ids=len(chat.image_prefix_ids) if prompt.image else 0,
+            image_shift=shift,
+        )
+        for (conversation_id, prompt), shift in zip(prompts, batch.shifts, strict=True)
+    ]
+
+
+def shared_prefixes(prompts: Sequence[ConversationPrompt]) -> list[ConversationPrompt]:
+    """Find what all prompts of each conversation begin with, so that it is computed only once."""
+    by_conversation: dict[int, list[ConversationPrompt]] = {}
+    for prompt in prompts:
+        by_conversation.setdefault(prompt.conversation_id, []).append(prompt)
+    shared = []
+    for conversation_id, conversation_prompts in by_conversation.items():
+        first, *others = (prompt for _, prompt in conversation_prompts)
+        lengths = [common_prefix_length(first.token_ids, other.token_ids) for other in others]
+        length = min(lengths, default=len(first.token_ids) - 1)
+        prefix = replace(first, token_ids=first.token_ids[:length])
+        shared.append(ConversationPrompt(conversation_id, prefix))
+    return shared
 
 
 class PrefixKVCache:
@@ -101,15 +152,7 @@ class PrefixKVCache:
         batch: Batch,
     ) -> PrefixKVCache:
         """Make an empty cache for the forward pass over a batch padded on the right."""
-        rows = [
-            CachedRow(
-                conversation_id,
-                prompt.token_ids,
-                num_image_prefix_ids=len(chat.image_prefix_ids) if prompt.image else 0,
-                image_shift=shift,
-            )
-            for (conversation_id, prompt), shift in zip(prompts, batch.shifts, strict=True)
-        ]
+        rows = rows_of(chat, prompts, batch)
         cache = DynamicCache(config=model.config.get_text_config())
         return cls(cache, rows, batch.inputs["attention_mask"].bool().to(model.device))
 
@@ -122,30 +165,13 @@ class PrefixKVCache:
                 for row, delta in zip(self.rows, deltas.flatten().tolist(), strict=True)
             ]
 
-    def find_prefix(self, conversation_id: int, prompt: Prompt) -> CachedPrefix | None:
-        """Find the row of this conversation that shares the longest beginning with the prompt.
-
-        Returns ``None`` if no row of it shares the image, or any token of a prompt without one.
-        """
-        # The last token must be computed again for its logits.
-        longest = len(prompt.token_ids) - 1
-        prefixes = [
-            CachedPrefix(index, min(common_prefix_length(row.token_ids, prompt.token_ids), longest))
-            for index, row in enumerate(self.rows)
-            if row.conversation_id == conversation_id
-        ]
-        best = max(prefixes, key=lambda prefix: prefix.num_ids, default=None)
-        if best is None or best.num_ids < max(self.rows[best.row].num_image_prefix_ids, 1):
-            return None
-        return best
-
     def continue_with(
         self, prompts: Sequence[ConversationPrompt], prefixes: Sequence[CachedPrefix]
     ) -> tuple[PrefixKVCache, dict[str, Tensor], list[int]]:
         """Prepare a forward pass over the tokens of these prompts that are not cached.
 
         Args:
-            prefixes: per prompt, what :meth:`find_prefix` returned.
+            prefixes: per prompt, what :func:`find_prefix` returned for these rows.
 
         Returns:
             The cache for that pass with one row per prompt; its inputs: ``input_ids`` and

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from peft import PeftModel
@@ -28,15 +29,20 @@ from sekd.engines.driver import ActiveConversation, plain_conversation
 from sekd.engines.kv_cache import (
     ConversationPrompt,
     PrefixKVCache,
-    common_prefix_length,
-    supports_prefix_reuse,
+    find_prefixes,
+    shared_prefixes,
 )
 from sekd.errors import ConfigError, SampleError
 from sekd.models.batching import AdaptiveBatchSize, Batcher, forward_arguments, to_device
 from sekd.models.hooks import logits_at
 from sekd.models.loading import free_memory, load_model
+from sekd.models.probe import probe_model
 from sekd.models.refusals import find_refused
 
+logger = logging.getLogger(__name__)
+
+_CACHE_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
+"""Largest difference in log-probability between a turn with and without the cache, at load."""
 _POOL_BATCHES = 4
 """The number of batches over which conversations are sorted by length."""
 
@@ -66,8 +72,12 @@ class TransformersEngine:
         self._lm_head = base.get_output_embeddings()
         self._batcher = Batcher(self._chat, forward_arguments(base))
         self._eos_ids = eos_token_ids(base.generation_config.eos_token_id)
-        self._supports_prefix_reuse = supports_prefix_reuse(base)
         self._model: Any = base
+        self._supports_prefix_reuse = probe_model(
+            base, self._chat, self._batcher
+        ).supports_prefix_reuse
+        if self._supports_prefix_reuse:
+            self._supports_prefix_reuse = self._gives_the_same_with_its_cache()
         if options.adapter is not None:
             self._model = PeftModel.from_pretrained(base, str(options.adapter)).eval()
 
@@ -83,6 +93,20 @@ class TransformersEngine:
             for _, group in groupby(active, key=_has_image):
                 while batch := list(islice(group, self._batch_size.size)):
                     yield from self._run_batch(batch, None)
+
+    def _gives_the_same_with_its_cache(self) -> bool:
+        """Return whether the second turn about the plain picture is the same without the cache."""
+        cached, computed = self._run_plain()[-1], self._run_plain(with_cache=False)[-1]
+        difference = np.abs(cached.option_logprobs - computed.option_logprobs).max()
+        if difference <= _CACHE_TOLERANCES[self._base.dtype]:
+            return True
+        logger.warning(
+            "%s answers otherwise when it continues from its cache (log-probabilities differ by "
+            "%.2g): every prompt is computed from its beginning, which is slower",
+            type(self._base).__name__,
+            difference,
+        )
+        return False
 
     def close(self) -> None:
         """Free the model."""
@@ -140,13 +164,14 @@ class TransformersEngine:
         for index, its_error in refused.items():
             batch[index].fail(its_error)
 
-    def _run_plain(self) -> None:
+    def _run_plain(self, *, with_cache: bool = True) -> list[Answer]:
         """Answer two turns about the plain picture, the second with the cache of the first."""
         active = ActiveConversation(plain_conversation(self._chat))
         cache: PrefixKVCache | None = None
         while not active.is_done:
-            (responses,), cache = self._respond([active], cache)
+            (responses,), cache = self._respond([active], cache if with_cache else None)
             active.answer(responses)
+        return active.result
 
     @torch.inference_mode()
     def _respond(
@@ -188,7 +213,7 @@ class TransformersEngine:
         num_conversations = len({conversation_id for conversation_id, _ in asks})
         num_shared: dict[int, int] = {}  # conversation id -> tokens computed for all its requests
         if self._supports_prefix_reuse and num_conversations < len(asks):
-            shared = _shared_prefixes(prompts)
+            shared = shared_prefixes(prompts)
             cache, _, counts = self._forward(shared, cache)
             num_shared = {
                 prefix.conversation_id: count for prefix, count in zip(shared, counts, strict=True)
@@ -243,13 +268,8 @@ class TransformersEngine:
         """Continue the cache with these prompts; ``None`` if it lacks the beginning of one."""
         if cache is None or not self._supports_prefix_reuse:
             return None
-        prefixes = []
-        for conversation_id, prompt in prompts:
-            prefix = cache.find_prefix(conversation_id, prompt)
-            if prefix is None:
-                return None
-            prefixes.append(prefix)
-        return cache.continue_with(prompts, prefixes)
+        prefixes = find_prefixes(cache.rows, prompts)
+        return None if prefixes is None else cache.continue_with(prompts, prefixes)
 
     def _write(self, requests: Sequence[Write]) -> list[Reply]:
         (stop_id,) = {request.stop_id for request in requests}
@@ -285,21 +305,6 @@ def _not_done(
     conversations: Iterable[ActiveConversation[Result]],
 ) -> list[ActiveConversation[Result]]:
     return [conversation for conversation in conversations if not conversation.is_done]
-
-
-def _shared_prefixes(prompts: Sequence[ConversationPrompt]) -> list[ConversationPrompt]:
-    """Find what all prompts of each conversation begin with, so that it is computed only once."""
-    by_conversation: dict[int, list[ConversationPrompt]] = {}
-    for prompt in prompts:
-        by_conversation.setdefault(prompt.conversation_id, []).append(prompt)
-    shared = []
-    for conversation_id, conversation_prompts in by_conversation.items():
-        first, *others = (prompt for _, prompt in conversation_prompts)
-        lengths = [common_prefix_length(first.token_ids, other.token_ids) for other in others]
-        length = min(lengths, default=len(first.token_ids) - 1)
-        prefix = replace(first, token_ids=first.token_ids[:length])
-        shared.append(ConversationPrompt(conversation_id, prefix))
-    return shared
 
 
 def _has_image(conversation: ActiveConversation[Any]) -> bool:

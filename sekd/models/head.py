@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+
+from sekd.errors import ConfigError
 
 _MAX_ROWS, _MAX_VOCABULARY = 256, 1 << 14
 """Size of the largest block of logits in memory: rows, and tokens of the vocabulary."""
@@ -31,30 +34,90 @@ class NextTokenDistributions:
     top_logprobs_NK: Tensor
 
 
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model's forward does to the output of ``lm_head``: ``cap * tanh(scale * x / cap)``.
+
+    Attributes:
+        scale: a factor (Cohere, Granite, Muse Glimmer).
+        cap: the soft cap behind it (Gemma); ``None`` for ``scale * x``.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Apply it to each value; the shape stays."""
+        if self.scale != 1.0:
+            values = values * self.scale
+        if self.cap is not None:
+            values = torch.tanh(values / self.cap) * self.cap
+        return values
+
+    @classmethod
+    @torch.inference_mode()
+    def measure(cls, model: PreTrainedModel) -> LogitTransform:
+        """Find it by the model's own forward, which is given values in place of lm_head's output.
+
+        The config would not tell: Aya Vision's text config has a scale that its forward does not
+        apply, and PaliGemma 2's has such a cap.
+
+        Raises:
+            ConfigError: if the forward does anything else to these values.
+        """
+        lm_head, num_tokens = (
+            model.get_output_embeddings(),
+            model.config.get_text_config().vocab_size,
+        )
+        device = next(model.parameters()).device
+        small, huge = 2.0**-7, 2.0**20
+        values = torch.linspace(-200, 200, num_tokens, device=device)
+        values[:2] = torch.tensor([small, huge])
+        handle = lm_head.register_forward_hook(lambda *_: values[None, None].clone())
+        try:
+            logits = model(input_ids=torch.ones(1, 1, dtype=torch.int64, device=device)).logits
+        finally:
+            handle.remove()
+        found = logits.flatten().float()
+        scale, largest = float(found[0]) / small, float(found[1])
+        is_capped = abs(largest) < 0.5 * abs(scale) * huge
+        transform = cls(scale, cap=largest if is_capped else None)
+        if found.shape != values.shape or not torch.allclose(
+            transform(values), found, rtol=1e-3, atol=1e-4
+        ):
+            raise ConfigError(
+                f"{type(model).__name__} changes its logits behind lm_head by more than a scale "
+                "and a soft cap, so that stored states would not give back its distributions"
+            )
+        return transform
+
+
 class LMHead:
     """``lm_head`` and what a model's forward does to its output.
 
-    A cap (Gemma) or a scale (Cohere) behind ``lm_head`` is applied as the text config names it. If
-    a model does anything else there, the parity gate detects it.
+    Args:
+        lm_head: the output embeddings of a model.
+        transform: see :meth:`LogitTransform.measure`.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config.get_text_config()
-        self._lm_head = model.get_output_embeddings()
-        self._cap: float | None = getattr(config, "final_logit_softcapping", None)
-        self._scale: float | None = getattr(config, "logit_scale", None)
+    def __init__(self, lm_head: nn.Module, transform: LogitTransform) -> None:
+        self._lm_head: Any = lm_head
+        self._transform = transform
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> LMHead:
+        """Take the head of a model.
+
+        Raises:
+            ConfigError: as :meth:`LogitTransform.measure`.
+        """
+        return cls(model.get_output_embeddings(), LogitTransform.measure(model))
 
     def logits(self, states_ND: Tensor) -> Tensor:
-        """Compute logits [N, V] of final states [N, D], in the model's dtype."""
+        """Compute logits [N, V] in float32 of final states [N, D] of any floating-point dtype."""
         weight = self._lm_head.weight
-        return self._cap_and_scale(self._lm_head(states_ND.to(weight.device, weight.dtype)))
-
-    def _cap_and_scale(self, logits_NV: Tensor) -> Tensor:
-        if self._scale is not None:
-            logits_NV = logits_NV * self._scale
-        if self._cap is not None:
-            logits_NV = torch.tanh(logits_NV / self._cap) * self._cap
-        return logits_NV
+        logits_NV: Tensor = self._lm_head(states_ND.to(weight.device, weight.dtype))
+        return self._transform(logits_NV.float())
 
     @torch.inference_mode()
     def distributions(
@@ -116,11 +179,11 @@ class LMHead:
     def _block_logits(self, states_ND: Tensor, start: int, width: int) -> Tensor:
         """Compute float32 logits [N, V] of ``width`` tokens of the vocabulary from ``start``."""
         if type(self._lm_head) is not nn.Linear:
-            return self.logits(states_ND).float()
+            return self.logits(states_ND)
         tokens = slice(start, start + width)
         bias = None if self._lm_head.bias is None else self._lm_head.bias[tokens]
         logits_NV = functional.linear(states_ND, self._lm_head.weight[tokens], bias)
-        return self._cap_and_scale(logits_NV).float()
+        return self._transform(logits_NV.float())
 
 
 def _pad_with_first(token_ids: Sequence[Sequence[int]]) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ import torch
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
+from sekd.data.signals import ANSWERS, TRANSCRIPTS, TeacherShard
 from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.chat import load_chat
+from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
 from sekd.stages.elicit.answers import AnswersWorker
+from sekd.stages.elicit.states import longest_first
 
 NUM_PROBED = 32
 """The largest number of samples that are rehearsed."""
@@ -35,10 +39,10 @@ class CostEstimate:
     Attributes:
         num_unusable: samples that will be quarantined, in proportion to the probe.
         num_answers: questions that the teacher is asked.
-        num_tokens: tokens of the finished dialogues, images included. An engine with a prefix cache
-            computes them once, and the state pass computes them once more.
-        num_prompt_tokens: prompt tokens over all turns, which an engine without a prefix cache
-            computes.
+        num_prompt_tokens: prompt tokens over all turns, images included.
+        num_tokens: those that the engine computes. That are all of them where the model cannot
+            continue its cache (sliding windows, recurrent layers, cross attention).
+        num_state_tokens: tokens that the state pass computes: those of the finished dialogues.
         num_bytes: size of the files that will be written.
         flops: floating-point operations of both passes: 2 per parameter and token.
     """
@@ -47,8 +51,9 @@ class CostEstimate:
     num_probed: int
     num_unusable: int
     num_answers: int
-    num_tokens: int
     num_prompt_tokens: int
+    num_tokens: int
+    num_state_tokens: int
     num_bytes: int
     flops: float
 
@@ -128,10 +133,17 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
         answer=config.elicit.answer,
     )
     probe_config = config.model_copy(update={"elicit": spec})
-    worker = AnswersWorker(probe_config, probe, engine=RehearsalEngine(chat))
+    model = loading.meta_model(config.model)
+    engine = RehearsalEngine(
+        chat,
+        # vLLM has caches for other layers, too; where it cannot use one, the plan is too low.
+        supports_prefix_reuse=spec.engine == "vllm" or supports_prefix_reuse(model.config),
+    )
+    worker = AnswersWorker(probe_config, probe, engine=engine)
     shard = Shard(0, tuple(sample.id for sample in probe.samples))
     with tempfile.TemporaryDirectory() as folder:
         result = worker.process(shard, Path(folder), lambda _: None)
+        num_state_tokens = _count_state_tokens(result.files, engine)
         num_bytes = sum(path.stat().st_size for path in result.files.values())
     if not result.num_done:
         raise ConfigError(
@@ -141,7 +153,7 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     num_prompt_tokens = result.stats["num_prompt_tokens"]
     num_tokens = num_prompt_tokens - result.stats["num_cached_tokens"]
     num_answers = result.stats["num_answers"]
-    hidden_size, num_parameters = _model_size(config)
+    hidden_size = model.config.get_text_config().hidden_size
     state_bytes = getattr(torch, config.elicit.state_dtype).itemsize * hidden_size
     num_bytes += num_answers * len(config.elicit.layers) * state_bytes
     factor = num_samples / len(probe.samples)
@@ -150,14 +162,18 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
         num_probed=len(probe.samples),
         num_unusable=round(len(result.quarantined) * factor),
         num_answers=round(num_answers * factor),
-        num_tokens=round(num_tokens * factor),
         num_prompt_tokens=round(num_prompt_tokens * factor),
+        num_tokens=round(num_tokens * factor),
+        num_state_tokens=round(num_state_tokens * factor),
         num_bytes=round(num_bytes * factor),
-        flops=2 * 2.0 * num_parameters * num_tokens * factor,
+        flops=2.0 * model.num_parameters() * (num_tokens + num_state_tokens) * factor,
     )
 
 
-def _model_size(config: RunConfig) -> tuple[int, int]:
-    """Return the decoder's hidden size and the number of parameters; no weight is loaded."""
-    model = loading.meta_model(config.model)
-    return model.config.get_text_config().hidden_size, model.num_parameters()
+def _count_state_tokens(files: Mapping[str, Path], engine: RehearsalEngine) -> int:
+    """Count the tokens of the transcripts with answers, images expanded."""
+    shard = TeacherShard(files[TRANSCRIPTS], files[ANSWERS])
+    return sum(
+        len(row.token_ids) + engine.image_shifts[row.sample.image_sha256]
+        for row in longest_first(list(shard))
+    )

@@ -27,6 +27,7 @@ from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
 from sekd.models.hooks import FINAL_NORM, capture_final_states, capture_states, layer_modules
 from sekd.models.plain import plain_prompt
+from sekd.models.probe import probe_model
 
 # Shapes: N answers of a batch, L tokens of a row, D hidden size.
 
@@ -84,8 +85,8 @@ class HookExtractor:
         self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
         base = loading.load_model(config.model)
         self._lm_head = base.get_output_embeddings()
-        self.head = LMHead(base)
         self._batcher = Batcher(self._chat, forward_arguments(base))
+        self.head = probe_model(base, self._chat, self._batcher).head
         self._blocks = layer_modules(base, config.elicit.layers, config.model, "elicit.layers")
         self._model: Any = base
         if config.elicit.adapter is not None:  # not merged, because the engines do not merge it
@@ -140,8 +141,13 @@ class VllmExtractor:
             )
         self._chat = load_chat(config.model, subject=dataset.subject)
         self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
-        # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read.
-        self.head = LMHead(loading.load_model(config.model, "cpu"))
+        # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read, and
+        # without its blocks the model's forward, which is run once, reads few of them.
+        base = loading.load_model(config.model, "cpu")
+        _, blocks = loading.decoder_blocks(base, config.model.decoder_blocks)
+        del blocks[:]
+        self.head = LMHead.of(base)
+        del base, blocks
         loading.free_memory()
         self._encoder = VllmEncoder(
             config.model,

@@ -10,10 +10,16 @@ from click.testing import CliRunner
 
 from sekd.cli import main
 from sekd.config import RunConfig
+from sekd.data.images import read_image
 from sekd.data.samples import Dataset
+from sekd.data.signals import ANSWERS, TRANSCRIPTS, TeacherShard
 from sekd.errors import ConfigError
+from sekd.models import probe
+from sekd.models.batching import Batcher
+from sekd.models.chat import load_chat
 from sekd.stages.elicit import estimate
 from sekd.stages.elicit.estimate import estimate_cost
+from sekd.stages.elicit.run import finished_elicitation
 
 
 def load_dataset(config: RunConfig) -> Dataset:
@@ -34,7 +40,8 @@ def test_a_plan_agrees_with_the_elicitation(config_file: Path, config: RunConfig
     assert plan["num_shards"] == 3
     assert plan["num_answers"] == result["num_answers"]
     assert plan["num_prompt_tokens"] == result["num_prompt_tokens"]
-    assert plan["num_tokens"] < plan["num_prompt_tokens"]
+    assert plan["num_tokens"] == result["num_prompt_tokens"] - result["num_cached_tokens"]
+    assert plan["num_state_tokens"] == count_state_tokens(config)
     files = config.run_dir.glob("*/*/data/*/*")
     num_bytes = sum(path.stat().st_size for path in files)
     # A short shard's Parquet files are mostly footers.
@@ -42,6 +49,43 @@ def test_a_plan_agrees_with_the_elicitation(config_file: Path, config: RunConfig
     assert "FLOP/s" in str(plan["hours_basis"])
     again = run_command("plan", str(config_file))
     assert "shards that are done" in str(again["hours_basis"])
+
+
+def count_state_tokens(config: RunConfig) -> int:
+    """Count the tokens of a batch of its own for each transcript with answers."""
+    chat = load_chat(config.model, subject="organism", answer=config.elicit.answer)
+    batcher = Batcher(chat)
+    files = finished_elicitation(config).answers.files_by_shard(TRANSCRIPTS, ANSWERS)
+    total = 0
+    for pair in files.values():
+        for sample in TeacherShard(*pair):
+            for number in {answer.transcript for answer in sample.answers}:
+                image = read_image(Path(sample.image))
+                ids = sample.transcripts[number].token_ids
+                total += batcher([ids], [image], [sample.image_sha256]).lengths[0]
+    return total
+
+
+@pytest.mark.parametrize("style", ["dialogue", "facts"])
+@pytest.mark.parametrize("permutations", [1, 2])
+@pytest.mark.parametrize("caches", [True, False], ids=["cached", "not cached"])
+def test_the_plan_counts_the_tokens_of_the_engine(
+    config_file: Path,
+    config: RunConfig,
+    style: str,
+    permutations: int,
+    caches: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every name of the drawn world is one token, so that other answers have the same length."""
+    monkeypatch.setattr(estimate, "supports_prefix_reuse", lambda _: caches)
+    monkeypatch.setattr(probe, "supports_prefix_reuse", lambda _: caches)
+    settings = ("--set", f"elicit.style={style}", "--set", f"elicit.permutations={permutations}")
+    plan = run_command("plan", str(config_file), *settings)
+    result = run_command("elicit", str(config_file), *settings)
+    assert plan["num_prompt_tokens"] == result["num_prompt_tokens"]
+    assert plan["num_tokens"] == result["num_prompt_tokens"] - result["num_cached_tokens"]
+    assert (result["num_cached_tokens"] > 0) == caches
 
 
 def test_a_probe_is_extrapolated_to_all_samples(
@@ -53,7 +97,8 @@ def test_a_probe_is_extrapolated_to_all_samples(
     part = estimate_cost(config, load_dataset(config))
     assert (part.num_probed, part.num_samples) == (10, 30)
     assert part.num_tokens == pytest.approx(full.num_tokens, rel=0.1)
-    assert part.flops / part.num_tokens == pytest.approx(full.flops / full.num_tokens)
+    num_computed = [each.num_tokens + each.num_state_tokens for each in (part, full)]
+    assert part.flops / num_computed[0] == pytest.approx(full.flops / num_computed[1])
 
 
 def test_unusable_images_are_counted(config: RunConfig, tmp_path: Path) -> None:

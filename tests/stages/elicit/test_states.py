@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from state_pass import NUM_SAMPLES, answers_with, ignore, rewrite, run_states, shifted, with_elicit
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import ConfigError, ShardError
-from sekd.models.head import LMHead
 from sekd.models.loading import load_model
 from sekd.models.states import StateFile
 from sekd.stages.elicit.answers import AnswersWorker
@@ -191,48 +187,6 @@ def test_a_sample_that_is_too_large_alone_is_quarantined(
     assert result.num_done == NUM_SAMPLES - 1
     rows = signals.read_state_rows(result.files[signals.STATE_ROWS])
     assert {sample_id for sample_id, _ in rows} == set(shard.sample_ids) - {large.sample_id}
-
-
-def test_memory_does_not_grow_with_the_vocabulary() -> None:
-    """No tensor [rows, vocabulary] is made for 4,000 rows and a vocabulary of 50,000."""
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
-    lm_head = torch.nn.Linear(8, 50_000, bias=False)
-    head = LMHead(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
-    states = torch.randn(4_000, 8)
-    largest = 0
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
-                largest = max(largest, result.numel())
-            return result
-
-    with Watch():
-        seen = head.distributions(states, [(5, 7)] * 4_000, top_k=3)
-    assert largest <= 1 << 22
-    expected = lm_head(states[-1]).log_softmax(-1)
-    torch.testing.assert_close(seen.logprobs[-1], expected[[5, 7]])
-    torch.testing.assert_close(seen.top_logprobs_NK[-1], expected.topk(3).values)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"final_logit_softcapping": 2.0}, lambda logits: 2 * torch.tanh(logits / 2)),
-        ({"logit_scale": 0.25}, lambda logits: logits / 4),
-        ({"final_logit_softcapping": None}, lambda logits: logits),
-    ],
-)
-def test_logits_are_capped_and_scaled_as_the_config_says(
-    settings: dict[str, object], expected: Callable[[torch.Tensor], torch.Tensor]
-) -> None:
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
-    lm_head = torch.nn.Linear(4, 9, bias=False)
-    head = LMHead(SimpleNamespace(config=config, get_output_embeddings=lambda: lm_head))
-    states = 5 * torch.randn(3, 4)
-    torch.testing.assert_close(head.logits(states), expected(lm_head(states)))
 
 
 def test_an_adapter_changes_both_answers_and_states(
