@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sekd.config import RunConfig, load_config, write_resolved
-from sekd.io.locations import Location, to_location
+from sekd.io.locations import Location, expand_home, to_location
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
@@ -257,10 +257,10 @@ def score(
     from sekd.data.taxonomy import Taxonomy
 
     return score_file(
-        Path(predictions),
-        Taxonomy.load(Path(taxonomy), level_names=tuple(level_names)),
+        expand_home(Path(predictions)),
+        Taxonomy.load(expand_home(Path(taxonomy)), level_names=tuple(level_names)),
         Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=num_bootstrap),
-        compare=None if compare is None else Path(compare),
+        compare=None if compare is None else expand_home(Path(compare)),
         only=only,
         score_root=score_root,
     )

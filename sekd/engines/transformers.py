@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftModel
 from torch import Tensor
 
 from sekd.engines.base import (
@@ -32,6 +31,7 @@ from sekd.engines.kv_cache import (
     supports_prefix_reuse,
 )
 from sekd.errors import ConfigError, SampleError
+from sekd.models.adapters import load_adapter
 from sekd.models.batching import AdaptiveBatchSize, Batcher, forward_arguments, to_device
 from sekd.models.hooks import logits_at
 from sekd.models.loading import free_memory, load_model
@@ -69,7 +69,7 @@ class TransformersEngine:
         self._supports_prefix_reuse = supports_prefix_reuse(base)
         self._model: Any = base
         if options.adapter is not None:
-            self._model = PeftModel.from_pretrained(base, str(options.adapter)).eval()
+            self._model = load_adapter(base, options.adapter)
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""

@@ -22,6 +22,7 @@ from sekd.errors import ConfigError
 from sekd.io.hashing import digest
 from sekd.models import loading
 from sekd.stages import fingerprints as stage_fingerprints
+from sekd.stages.distill import train
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
@@ -107,7 +108,8 @@ def changed_configs(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 def test_every_setting_counts_except_those_of_the_runtime(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(answers, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(train, "adapter_identity", lambda directory, _: str(directory))
     before = {stage: digest(spec(config)) for stage, spec in SPECS.items()}
     seen = set()
     for path, changed in changed_configs(config):
@@ -209,7 +211,8 @@ def test_an_adapter_counts_by_its_content_and_not_by_its_path(
     without, both = with_adapters(None, None), with_adapters(adapter, adapter)
     (elsewhere / "README.md").write_text("a card that somebody wrote", encoding="utf-8")
     assert with_adapters(elsewhere, elsewhere) == both
-    append(elsewhere / "adapter_model.safetensors")
+    settings = elsewhere / "adapter_config.json"
+    settings.write_text(settings.read_text("utf-8") + "\n", encoding="utf-8")
     assert differ(with_adapters(elsewhere, None), with_adapters(adapter, None)) == list(SPECS)
     assert differ(with_adapters(None, elsewhere), with_adapters(None, adapter)) == ["distill"]
     assert differ(without, both) == list(SPECS)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from sekd.config import DistillSpec
 from sekd.errors import ConfigError
 from sekd.models import loading
+from sekd.models.adapters import load_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def add_adapter(
     )
     if spec.initial_adapter is None:
         return get_peft_model(model, config)
-    student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
+    student = load_adapter(model, spec.initial_adapter, is_trainable=True)
     initial_config = student.peft_config["default"]
     for name in _COMPARED_SETTINGS:
         initial, requested = getattr(initial_config, name, None), getattr(config, name, None)

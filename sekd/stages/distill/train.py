@@ -21,6 +21,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
 from sekd.models import loading
+from sekd.models.adapters import adapter_identity
 from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.stages.distill import distributed
@@ -50,7 +51,7 @@ def distill_spec(config: RunConfig) -> dict[str, Any]:
     initial = config.distill.initial_adapter
     if initial is not None:
         # The adapter's content belongs to the fingerprint; its path does not.
-        settings["initial_adapter"] = loading.adapter_identity(initial, "distill.initial_adapter")
+        settings["initial_adapter"] = adapter_identity(initial, "distill.initial_adapter")
     return {**states_spec(config), "distill": settings}
 
 
