@@ -22,7 +22,7 @@ from sekd.errors import ConfigError
 from sekd.io.hashing import digest
 from sekd.models import loading
 from sekd.stages import fingerprints as stage_fingerprints
-from sekd.stages.distill import train
+from sekd.stages.distill import train as training
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
@@ -109,7 +109,8 @@ def test_every_setting_counts_except_those_of_the_runtime(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "adapter_identity", lambda directory, _: str(directory))
-    monkeypatch.setattr(train, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(training, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(training, "default_names", lambda _: LAYERS)
     before = {stage: digest(spec(config)) for stage, spec in SPECS.items()}
     seen = set()
     for path, changed in changed_configs(config):
@@ -235,6 +236,9 @@ def test_answers_that_were_made_again_invalidate_the_states(copied: RunConfig) -
     assert digest(one) == digest(same) != digest(two)
 
 
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""The layers that most models' adapters get by default."""
+
 PINNED = {
     "model": "f8abdbe0753b0030ab7b5383bf5bbfc7af4f44bc9398f390b3e2b5995a060ae2",
     "dataset": "e77f39f6c88f7d5e7681dd37dd9e9d298eb8690efe063c0041998999d4f1ef90",
@@ -252,6 +256,7 @@ def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.M
     chat = SimpleNamespace(template_source="{{ messages }}", added_around_turns={})
     monkeypatch.setattr(stage_fingerprints, "load_chat", lambda *_, **__: chat)
     monkeypatch.setattr(loading, "model_identity", lambda _: {"weights": "1"})
+    monkeypatch.setattr(training, "default_names", lambda _: LAYERS)
     monkeypatch.setattr(engines.metadata, "version", lambda _: "1.0")
     monkeypatch.chdir(tmp_path)  # so that paths in the config are the same everywhere
     birds = {"gull": ["animal", "bird", "gull"], "pike": ["animal", "fish", "pike"]}
@@ -284,3 +289,11 @@ def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.M
     in_order = {name: json.dumps(value).encode() for name, value in fields.items()}
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in in_order.items()}
     assert digests == PINNED
+
+
+def test_layers_that_are_adapted_by_default_count_as_if_they_were_named(config: RunConfig) -> None:
+    """A finished adapter whose config named the usual layers is still that of the default."""
+    lora = config.distill.lora.model_copy(update={"target_modules": tuple(LAYERS)})
+    named = config.model_copy(update={"distill": config.distill.model_copy(update={"lora": lora})})
+    assert config.distill.lora.target_modules is None
+    assert distill_spec(config) == distill_spec(named)
