@@ -111,7 +111,7 @@ def find_targets(
     else:
         chosen = set()
         for name in names:
-            chosen |= _matches(name, linear, experts) or _refuse(name, model, path, linear, experts)
+            chosen |= _weights_named(name, linear, experts) or _refuse(name, model, path, linear, experts)
     sizes = {name: inputs * outputs for name, (inputs, outputs) in linear.items()}
     for name, weight in blocks.named_parameters():
         if weight.dim() > 1 and f"{path}.{name}".removesuffix(".weight") not in linear:
@@ -144,7 +144,7 @@ def _default_names(
     return tuple(find_targets(meta_model(spec), None, blocks_path).names)
 
 
-def _matches(name: str, linear: Iterable[str], experts: Iterable[str]) -> set[str]:
+def _weights_named(name: str, linear: Iterable[str], experts: Iterable[str]) -> set[str]:
     modules = {path for path in linear if name in (path, _last_part(path))}
     tensors = {path for path in experts if name in (path, _two_last_parts(path))}
     return modules | tensors
