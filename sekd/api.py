@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sekd.config import RunConfig, load_config, write_resolved
-from sekd.io.locations import Location, to_location
+from sekd.config import EngineName, ModelSpec, RunConfig, load_config, write_resolved
+from sekd.io.locations import Location, expand_home, to_location
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from sekd.stages.elicit.estimate import ElicitationPlan
     from sekd.stages.elicit.run import Elicited
     from sekd.stages.inspect import TeacherAnswers
+    from sekd.stages.model_check import ModelCheck
     from sekd.stages.rounds import RoundsResult
 
 __all__ = [
     "RunConfig",
     "audit_data",
     "benchmark",
+    "check_model",
     "distill",
     "elicit",
     "evaluate",
@@ -57,6 +59,27 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+
+def check_model(
+    model: str | Path | ModelSpec, *, engine: EngineName = "transformers"
+) -> ModelCheck:
+    """Check whether a model of this machine can be taught, down to a dialogue about a picture.
+
+        >>> checked = api.check_model(api.load_config("my.yaml").model)
+        >>> checked.is_usable, checked.untested
+
+    Args:
+        model: a directory, a Hugging Face id, or the section ``model`` of a config.
+        engine: runs the dialogue that the state pass is compared with.
+
+    Raises:
+        ConfigError: if there is no such model on this machine.
+    """
+    from sekd.stages.model_check import run_model_check
+
+    spec = model if isinstance(model, ModelSpec) else ModelSpec(path=str(model))
+    return run_model_check(spec, engine=engine)
 
 
 def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> ElicitationPlan:
@@ -257,10 +280,10 @@ def score(
     from sekd.data.taxonomy import Taxonomy
 
     return score_file(
-        Path(predictions),
-        Taxonomy.load(Path(taxonomy), level_names=tuple(level_names)),
+        expand_home(Path(predictions)),
+        Taxonomy.load(expand_home(Path(taxonomy)), level_names=tuple(level_names)),
         Scoring(subtree_level=subtree_level, alpha=alpha, num_bootstrap=num_bootstrap),
-        compare=None if compare is None else Path(compare),
+        compare=None if compare is None else expand_home(Path(compare)),
         only=only,
         score_root=score_root,
     )

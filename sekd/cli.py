@@ -17,6 +17,7 @@ from sekd.commands.elicit import elicit_command
 from sekd.commands.evaluate import evaluate_command
 from sekd.commands.gc import gc_command
 from sekd.commands.inspect import inspect_command
+from sekd.commands.models import models_group
 from sekd.commands.plan import plan_command
 from sekd.commands.report import report_command
 from sekd.commands.rounds import rounds_command
@@ -48,6 +49,7 @@ def main() -> None:
 for _command in (
     draw_world_command,
     data_command,
+    models_group,
     plan_command,
     elicit_command,
     inspect_command,

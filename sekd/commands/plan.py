@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,9 @@ from sekd.commands.config_command import config_command
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
-    from sekd.stages.elicit.estimate import ElicitationPlan
+    from sekd.stages.elicit.estimate import AdapterPlan, ElicitationPlan
+
+_WIDTH = 80
 
 
 @click.command("plan")
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 )
 @config_command("plan")
 def plan_command(config: RunConfig, as_json: bool, tflops: float) -> bool:
-    """Estimate what sekd elicit will cost: answers, tokens, bytes and hours.
+    """Estimate what sekd elicit will cost, and list the layers that sekd distill will adapt.
 
     A few samples are rehearsed without the model. If shards are done already, the hours follow
     from their measured rate.
@@ -57,9 +60,32 @@ def _print_plan(planned: ElicitationPlan) -> None:
         f"{cost.num_state_tokens:,} for the states",
         "on disk": decimal(cost.num_bytes),
         "time": f"{duration} on {num_workers} worker(s), {planned.hours_basis}",
+        **describe_adapter(planned.adapter),
     }
     for title, text in lines.items():
-        click.echo(f"{title:8} {text}")
+        click.echo(fill(f"{title:8} {text}", _WIDTH, subsequent_indent=" " * 9))
+
+
+def describe_adapter(adapter: AdapterPlan) -> dict[str, str]:
+    """Say which layers are adapted and which are not, as titled lines."""
+    lines = {
+        "adapter": f"{adapter.num_parameters:,} parameters on {adapter.num_layers:,} layers of the "
+        f"language model: {', '.join(adapter.layers)}",
+        "frozen": "everything outside of the language model's blocks",
+    }
+    if adapter.frozen_share >= 0.005:
+        lines["frozen"] += f", and {adapter.frozen_share:.0%} of the weights in them"
+    if adapter.frozen_experts:
+        lines["frozen"] += (
+            f", most of all {' and '.join(adapter.frozen_experts)}; to adapt those too, name them "
+            "in distill.lora.target_modules, with dropout: 0"
+        )
+    if adapter.unquantised:
+        lines["4 bits"] = (
+            f"{' and '.join(adapter.unquantised)} stay as they are; bitsandbytes quantises linear "
+            "layers only"
+        )
+    return lines
 
 
 def _format_duration(seconds: float) -> str:

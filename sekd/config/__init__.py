@@ -18,7 +18,7 @@ from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
-from sekd.config.load import load_config, write_resolved
+from sekd.config.load import load_config, load_model_spec, write_resolved
 from sekd.config.model import ModelSpec
 from sekd.config.runtime import ShardRuntime
 from sekd.config.schema import RunConfig
@@ -52,5 +52,6 @@ __all__ = [
     "StateDType",
     "SweepSpec",
     "load_config",
+    "load_model_spec",
     "write_resolved",
 ]

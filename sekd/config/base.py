@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    field_validator,
+)
 
-from sekd.io.locations import Location, to_location
+from sekd.io.locations import Location, expand_home, to_location
+
+Value = TypeVar("Value")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -57,11 +67,20 @@ def _parse_run_dir(value: object) -> Location:
         raise ValueError(f"no library for this kind of store: {error}") from error
 
 
+def _expand_model_path(path: str) -> str:
+    """Expand ``~``; a Hugging Face id stays as it is."""
+    return str(expand_home(Path(path))) if path.startswith("~") else path
+
+
+ModelPath = Annotated[str, AfterValidator(_expand_model_path)]
+"""A directory, or a Hugging Face id."""
 RunDir = Annotated[Location, PlainValidator(_parse_run_dir), PlainSerializer(str)]
 
 
 class Section(BaseModel):
     """Base of every section: strict, frozen, and an unknown key is an error.
+
+    A leading ``~`` of every path is the home directory.
 
     The docstring of each field is its reference: what the value is, its unit or choices, what it
     does, and when to change it.
@@ -74,3 +93,8 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _expand_paths(cls, value: Value) -> Value | Path:
+        return expand_home(value) if isinstance(value, Path) else value

@@ -62,12 +62,12 @@ class LoraSpec(Section):
     dropout: Fraction = 0.2
     """Probability of dropping an input of the adapter in training. Lower it for small models or
     short trainings."""
-    target_modules: tuple[str, ...] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    )  # fmt: skip
-    """Layers to adapt: last parts of module names, or full paths. Only layers inside the language
-    model's blocks can be adapted; any other full path is an error. Change it for models that name
-    their layers differently."""
+    target_modules: tuple[str, ...] | None = None
+    """Layers to adapt: last parts of module names, or full paths. ``null`` takes all linear layers
+    of the language model's blocks except routers of experts; ``sekd plan`` lists them. Only layers
+    inside these blocks can be adapted; any other full path is an error. Tensors that hold all
+    experts of a block are adapted only if they are named with their module, e.g.
+    ``experts.gate_up_proj``; that takes ``dropout: 0`` and much memory."""
     rslora: bool = False
     """Whether the scale is alpha / sqrt(rank) instead of alpha / rank. Use it for high ranks."""
     dora: bool = False
@@ -75,8 +75,8 @@ class LoraSpec(Section):
     serve such adapters; merge them into the model first."""
     load_in_4bit: bool = False
     """Whether the base model is loaded in 4 bits (QLoRA), to save memory. It needs bitsandbytes.
-    The vision tower, the merger and the ``lm_head`` keep ``model.dtype``. Not given by the
-    paper."""
+    The vision tower, the merger, the ``lm_head`` and tensors that hold all experts of a block keep
+    ``model.dtype``. Not given by the paper."""
 
 
 class DistillRuntime(Section):

@@ -16,6 +16,7 @@ from sekd.config.base import (
     EngineName,
     Fraction,
     ModelName,
+    ModelPath,
     Paradigm,
     Positive,
     Section,
@@ -27,7 +28,7 @@ from sekd.config.runtime import ShardRuntime
 class EvaluatedModel(Section):
     """One more model to evaluate: the config's own with an adapter, or the one at ``path``."""
 
-    path: str | None = None
+    path: ModelPath | None = None
     """Another model, as in ``model.path``; ``null`` takes the config's model. None of the settings
     under ``model`` applies to another model."""
     revision: str | None = None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sekd.config.distill import DistillSpec
 from sekd.config.messages import explain
+from sekd.config.model import ModelSpec
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
@@ -90,6 +91,26 @@ def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfi
             explained = "; ".join(explain(error, DistillSpec, place))
             raise ConfigError(f"{path}: {explained}") from error
     return config
+
+
+def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:
+    """Make the section ``model`` of a config without the rest: a path, and ``model.b=c`` overrides.
+
+    Raises:
+        ConfigError: one line that names the key and what was wrong.
+    """
+    content: dict[str, Any] = {"model": {"path": path}}
+    for override in overrides:
+        _apply_override(content, override)
+    if len(content) > 1:
+        other = next(key for key in content if key != "model")
+        raise ConfigError(f"--set {other}: only settings of model are of use here")
+    try:
+        return ModelSpec.model_validate_json(json.dumps(content["model"]))
+    except TypeError as error:
+        raise ConfigError(f"--set: {error} (write dates and the like in quotes)") from error
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(error, ModelSpec, ("model",)))) from error
 
 
 def write_resolved(config: RunConfig, path: Location) -> None:

@@ -6,16 +6,18 @@ from typing import Any
 
 from pydantic import Field
 
-from sekd.config.base import DType, Section
+from sekd.config.base import DType, ModelPath, Section
 
 
 class ModelSpec(Section):
     """The vision-language model that is the teacher and the base of the student."""
 
-    path: str
-    """A directory, or a Hugging Face id of a model that was downloaded already."""
+    path: ModelPath
+    """A directory, or a Hugging Face id of a model that was downloaded already. The folder of a
+    model in the Hugging Face cache (``models--org--name``) is understood, too."""
     revision: str | None = None
-    """Commit, tag or branch of a Hugging Face id; ``null`` takes the default branch."""
+    """Commit, tag or branch of a Hugging Face id or cache folder; ``null`` takes the default
+    branch."""
     dtype: DType = "bfloat16"
     """Number format in which the model is loaded. ``float32`` is for small models and for CPUs;
     ``float16`` is for GPUs without ``bfloat16``."""

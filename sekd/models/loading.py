@@ -12,24 +12,32 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     BitsAndBytesConfig,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.hashing import digest, hash_directory
+from sekd.io.hashing import hash_directory
+from sekd.models.library_log import redirect_warnings
+from sekd.models.weights import check_loaded
 
-# The progress bars and notices of transformers would mix with ours. What matters raises an error or
-# is in our own log.
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
+redirect_warnings()
+
+_LIBRARY_ERRORS = (
+    *(OSError, ValueError, TypeError, RuntimeError, ImportError),
+    *(AttributeError, LookupError, AssertionError, SafetensorError),
+)
+"""What transformers and the code of models raise for files that they cannot use."""
 
 
 def model_directory(spec: ModelSpec) -> Path:
@@ -38,78 +46,119 @@ def model_directory(spec: ModelSpec) -> Path:
     Raises:
         ConfigError: if it is not on this machine.
     """
-    if Path(spec.path).is_dir():
-        return Path(spec.path)
+    path = Path(spec.path)
+    if path.is_dir():
+        return _find_snapshot(path, spec.revision) if (path / "snapshots").is_dir() else path
+    if path.exists():
+        raise ConfigError(f"model.path {spec.path!r} is a file; give the directory of the model")
     try:
         return Path(snapshot_download(spec.path, revision=spec.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
+    except HFValidationError as error:
+        raise ConfigError(
+            f"model.path {spec.path!r} is no directory, and no name of a model on the hub"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        revision = f" --revision {spec.revision}" if spec.revision else ""
         raise ConfigError(
             f"model.path {spec.path!r} is no directory and not in the Hugging Face cache; "
-            f"run `hf download {spec.path}` first"
+            f"run `hf download {spec.path}{revision}` first"
         ) from error
+
+
+def _find_snapshot(folder: Path, revision: str | None) -> Path:
+    """Find a revision of a model in its folder of the Hugging Face cache.
+
+    Raises:
+        ConfigError: if the folder does not say which snapshot it is; the message lists them.
+    """
+    names = sorted(entry.name for entry in (folder / "snapshots").iterdir() if entry.is_dir())
+    reference = folder / "refs" / (revision or "main")
+    name = reference.read_text("utf-8").strip() if reference.is_file() else revision
+    if name is None and len(names) == 1:
+        (name,) = names
+    if name not in names:
+        raise ConfigError(
+            f"model.path {str(folder)!r}: no snapshot of revision {revision or 'main'} there; set "
+            f"model.revision to one of {', '.join(names) or 'no snapshot at all'}"
+        )
+    return folder / "snapshots" / name
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Any]:
     """Return everything about a model that changes numbers: files, dtype, processor arguments."""
     directory = model_directory(spec)
-    # The name of a snapshot is its commit, which fixes its content.
-    is_snapshot = directory.parent.name == "snapshots"
     return {
-        "content": directory.name if is_snapshot else hash_directory(directory),
+        "content": directory.name if _is_hub_snapshot(directory) else hash_directory(directory),
         "dtype": spec.dtype,
         "processor_args": spec.processor_args,
         "transformers": transformers.__version__,
     }
 
 
-def adapter_identity(directory: Path, key: str) -> str:
-    """Hash the config and weights of a PEFT adapter: everything of it that changes numbers.
-
-    Raises:
-        ConfigError: if the directory holds no PEFT adapter.
-    """
-    check_adapter(directory, key)
-    files = hash_directory(directory)
-    return digest({name: files[name] for name in files if name.startswith("adapter_")})
-
-
-def check_adapter(directory: Path, key: str) -> None:
-    """Check that a directory holds a PEFT adapter.
-
-    Args:
-        key: the config key that names the directory, for error messages.
-
-    Raises:
-        ConfigError: if it holds none.
-    """
-    if not (directory / "adapter_config.json").is_file():
-        raise ConfigError(
-            f"{key}: {directory} is no directory of a PEFT adapter (adapter_config.json is not "
-            "there)"
-        )
+def _is_hub_snapshot(directory: Path) -> bool:
+    """Tell whether a directory's name is the commit that fixes its content."""
+    *_, model, snapshots, name = ("", "", *directory.absolute().parts)
+    return (
+        model.startswith("models--")
+        and snapshots == "snapshots"
+        and re.fullmatch("[0-9a-f]{40}", name) is not None
+    )
 
 
 def load_processor(spec: ModelSpec) -> Any:
     """Load the model's processor.
 
     Raises:
-        ConfigError: if the directory holds none.
+        ConfigError: if the directory holds none, or it needs a package that is not installed.
     """
     directory = model_directory(spec)
     try:
-        return AutoProcessor.from_pretrained(
-            directory, trust_remote_code=spec.trust_remote_code, **spec.processor_args
+        processor = AutoProcessor.from_pretrained(
+            directory,
+            trust_remote_code=spec.trust_remote_code,
+            local_files_only=True,
+            **spec.processor_args,
         )
-    except (OSError, ValueError, TypeError) as error:
+    except _LIBRARY_ERRORS as error:
+        raise _cannot_load("the processor", directory, error) from error
+    if not hasattr(processor, "tokenizer"):
         raise ConfigError(
-            f"{directory}: cannot load the processor: {in_one_line(error, limit=300)}"
-        ) from error
+            f"{directory}: no processor of images and text, only a {type(processor).__name__}; is "
+            "processor_config.json or preprocessor_config.json missing?"
+        )
+    return processor
+
+
+def load_model_config(spec: ModelSpec) -> PreTrainedConfig:
+    """Load the model's config.
+
+    Raises:
+        ConfigError: if there is none, or none of a vision-language model.
+    """
+    directory = model_directory(spec)
+    if not (directory / "config.json").is_file():
+        raise ConfigError(f"{directory}: no model there (config.json is missing)")
+    try:
+        config = AutoConfig.from_pretrained(
+            directory, trust_remote_code=spec.trust_remote_code, local_files_only=True
+        )
+    except _LIBRARY_ERRORS as error:
+        raise _cannot_load("the config", directory, error) from error
+    auto_map = getattr(config, "auto_map", None) or {}
+    is_known = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if not is_known and "AutoModelForImageTextToText" not in auto_map:
+        own = f"; its own code has {', '.join(sorted(auto_map))} only" if auto_map else ""
+        raise ConfigError(
+            f"{directory}: transformers {transformers.__version__} has no vision-language model "
+            f"(AutoModelForImageTextToText) of type {config.model_type!r}{own}"
+        )
+    return config
 
 
 def load_model(
     spec: ModelSpec, device: str | None = None, *, in_4bit: bool = False
 ) -> PreTrainedModel:
-    """Load the model in evaluation mode.
+    """Load the model in evaluation mode, as its checkpoint has it: whole, or quantised already.
 
     Args:
         device: where to put it; by default the GPU if there is one, else the CPU.
@@ -117,29 +166,66 @@ def load_model(
             everything else keeps ``spec.dtype``.
 
     Raises:
-        ConfigError: if the directory holds no vision-language model that transformers knows, or
-            ``in_4bit`` is set and bitsandbytes is not installed.
+        ConfigError: if the directory holds no vision-language model that transformers knows; a
+            weight is missing, left over or of another shape; or ``in_4bit`` is set, and
+            bitsandbytes is not installed or the checkpoint is quantised already.
     """
     directory = model_directory(spec)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    method = quantisation(load_model_config(spec))
+    if in_4bit and method:
+        raise ConfigError(
+            f"distill.lora.load_in_4bit: {directory} is quantised already ({method}); leave "
+            "load_in_4bit off"
+        )
+    # A keyword for quantisation, even None, would replace what the checkpoint says of itself. The
+    # modules of a quantised model are made on their device and cannot all be moved.
+    kwargs: dict[str, Any] = {"quantization_config": _nf4(spec)} if in_4bit else {}
+    if in_4bit or method:
+        kwargs["device_map"] = {"": device}
+    from_pretrained: Any = AutoModelForImageTextToText.from_pretrained
     try:
-        model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
+        model, info = from_pretrained(
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
-            quantization_config=_quantization_config(spec) if in_4bit else None,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            **kwargs,
         )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{directory}: cannot load the model: {in_one_line(error, limit=300)}"
-        ) from error
+    except _LIBRARY_ERRORS as error:
+        raise _cannot_load("the model", directory, error) from error
+    check_loaded(info, directory)
     # A checkpoint may bring sampling settings (repetition penalties, for instance) that would make
     # "greedy" mean something else in each engine.
     model.generation_config = GenerationConfig(
         eos_token_id=model.generation_config.eos_token_id, do_sample=False
     )
-    module: nn.Module = model
-    module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return model.eval()
+    if "device_map" not in kwargs:
+        model.to(device)
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def quantisation(config: PreTrainedConfig) -> str | None:
+    """Return the method that a checkpoint is quantised with, or ``None``."""
+    for part in (config, config.get_text_config()):
+        settings = getattr(part, "quantization_config", None)
+        if settings:
+            as_dict = settings if isinstance(settings, dict) else settings.to_dict()
+            return str(getattr(as_dict["quant_method"], "value", as_dict["quant_method"]))
+    return None
+
+
+def _cannot_load(what: str, directory: Path, error: Exception) -> ConfigError:
+    """Explain an error of transformers, in the words of our settings."""
+    if "trust_remote_code=True" in str(error):
+        return ConfigError(
+            f"{directory}: {what} needs Python code that comes with the model; read that code, "
+            "then set model.trust_remote_code: true"
+        )
+    return ConfigError(f"{directory}: cannot load {what}: {in_one_line(error, limit=300)}")
 
 
 def bitsandbytes_version() -> str:
@@ -157,17 +243,23 @@ def bitsandbytes_version() -> str:
 
 
 def meta_model(spec: ModelSpec) -> PreTrainedModel:
-    """Build the model on the meta device: its modules have shapes and no weights."""
-    trust_remote_code = spec.trust_remote_code
-    config = AutoConfig.from_pretrained(model_directory(spec), trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForImageTextToText.from_config(
-            config, trust_remote_code=trust_remote_code
-        )
+    """Build the model on the meta device: its modules have shapes and no weights.
+
+    Raises:
+        ConfigError: if the directory holds no config of a vision-language model.
+    """
+    config = load_model_config(spec)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForImageTextToText.from_config(
+                config, trust_remote_code=spec.trust_remote_code
+            )
+    except _LIBRARY_ERRORS as error:
+        raise _cannot_load("the model", model_directory(spec), error) from error
     return model
 
 
-def _quantization_config(spec: ModelSpec) -> BitsAndBytesConfig:
+def _nf4(spec: ModelSpec) -> BitsAndBytesConfig:
     bitsandbytes_version()  # raises a shorter message than transformers if it is not installed
     path, _ = decoder_blocks(meta_model(spec), spec.decoder_blocks)
     return BitsAndBytesConfig(

@@ -7,13 +7,12 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from peft import PeftModel
-
 from sekd.config import ModelSpec
 from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.locations import cache_directory
 from sekd.models import loading
+from sekd.models.adapters import load_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     logger.info("merging the adapter into a copy of the base: %s", folder)
     try:
         with replace_atomically(folder) as temporary:
-            student = PeftModel.from_pretrained(loading.load_model(spec, "cpu"), str(adapter))
+            student = load_adapter(loading.load_model(spec, "cpu"), adapter)
             student.merge_and_unload(safe_merge=True).save_pretrained(temporary)
             # The base's files replace those that transformers writes beside the weights: load_model
             # drops generation settings, and other programs may read a rewritten config differently.

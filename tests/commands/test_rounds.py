@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from sekd.analysis.rounds import Gain
 from sekd.cli import main
 from sekd.data.toyworld import write_world
-from sekd.models.loading import adapter_identity
+from sekd.models.adapters import adapter_identity
 from sekd.pipeline.stage import newest_first
 from sekd.stages import rounds as rounds_module
 

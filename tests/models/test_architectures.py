@@ -44,8 +44,9 @@ from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import Chat
 from sekd.models.hooks import logits_at
 from sekd.models.loading import load_model, load_processor
+from sekd.models.lora_targets import find_targets
 from sekd.models.merge import merged_model
-from sekd.stages.distill.adapter import adapted_modules, add_adapter
+from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.objective import Objective
 
@@ -309,11 +310,11 @@ def test_only_the_language_model_is_adapted(spec: ModelSpec, in_4bit: bool) -> N
     outside = linear.keys() - {*inside}
     for part in ("vis", "merger|projector", "lm_head"):
         assert any(re.search(part, name) for name in outside), part
-    assert adapted_modules(base, LoraSpec().target_modules) == inside
+    assert list(find_targets(base, None).modules) == inside
     assert len(inside) == 7 * TEXT["num_hidden_layers"]
     for name in outside:
         with pytest.raises(ConfigError, match=rf"{name} is no linear layer of the language"):
-            adapted_modules(base, [name])
+            find_targets(base, [name])
     quantised = [name for name, module in linear.items() if module.weight.dtype == torch.uint8]
     assert quantised == (inside if in_4bit else [])
 

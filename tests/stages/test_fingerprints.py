@@ -22,6 +22,7 @@ from sekd.errors import ConfigError
 from sekd.io.hashing import digest
 from sekd.models import loading
 from sekd.stages import fingerprints as stage_fingerprints
+from sekd.stages.distill import train as training
 from sekd.stages.distill.train import distill_spec
 from sekd.stages.elicit import answers
 from sekd.stages.elicit.answers import answers_fields, answers_spec
@@ -107,7 +108,9 @@ def changed_configs(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 def test_every_setting_counts_except_those_of_the_runtime(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(answers, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(training, "adapter_identity", lambda directory, _: str(directory))
+    monkeypatch.setattr(training, "default_names", lambda _: LAYERS)
     before = {stage: digest(spec(config)) for stage, spec in SPECS.items()}
     seen = set()
     for path, changed in changed_configs(config):
@@ -209,7 +212,8 @@ def test_an_adapter_counts_by_its_content_and_not_by_its_path(
     without, both = with_adapters(None, None), with_adapters(adapter, adapter)
     (elsewhere / "README.md").write_text("a card that somebody wrote", encoding="utf-8")
     assert with_adapters(elsewhere, elsewhere) == both
-    append(elsewhere / "adapter_model.safetensors")
+    settings = elsewhere / "adapter_config.json"
+    settings.write_text(settings.read_text("utf-8") + "\n", encoding="utf-8")
     assert differ(with_adapters(elsewhere, None), with_adapters(adapter, None)) == list(SPECS)
     assert differ(with_adapters(None, elsewhere), with_adapters(None, adapter)) == ["distill"]
     assert differ(without, both) == list(SPECS)
@@ -232,6 +236,9 @@ def test_answers_that_were_made_again_invalidate_the_states(copied: RunConfig) -
     assert digest(one) == digest(same) != digest(two)
 
 
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""The layers that most models' adapters get by default."""
+
 PINNED = {
     "model": "f8abdbe0753b0030ab7b5383bf5bbfc7af4f44bc9398f390b3e2b5995a060ae2",
     "dataset": "e77f39f6c88f7d5e7681dd37dd9e9d298eb8690efe063c0041998999d4f1ef90",
@@ -249,6 +256,7 @@ def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.M
     chat = SimpleNamespace(template_source="{{ messages }}", added_around_turns={})
     monkeypatch.setattr(stage_fingerprints, "load_chat", lambda *_, **__: chat)
     monkeypatch.setattr(loading, "model_identity", lambda _: {"weights": "1"})
+    monkeypatch.setattr(training, "default_names", lambda _: LAYERS)
     monkeypatch.setattr(engines.metadata, "version", lambda _: "1.0")
     monkeypatch.chdir(tmp_path)  # so that paths in the config are the same everywhere
     birds = {"gull": ["animal", "bird", "gull"], "pike": ["animal", "fish", "pike"]}
@@ -281,3 +289,11 @@ def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.M
     in_order = {name: json.dumps(value).encode() for name, value in fields.items()}
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in in_order.items()}
     assert digests == PINNED
+
+
+def test_layers_that_are_adapted_by_default_count_as_if_they_were_named(config: RunConfig) -> None:
+    """A finished adapter whose config named the usual layers is still that of the default."""
+    lora = config.distill.lora.model_copy(update={"target_modules": tuple(LAYERS)})
+    named = config.model_copy(update={"distill": config.distill.model_copy(update={"lora": lora})})
+    assert config.distill.lora.target_modules is None
+    assert distill_spec(config) == distill_spec(named)

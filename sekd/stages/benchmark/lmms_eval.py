@@ -25,6 +25,7 @@ from typing import Any
 from sekd.config import BenchmarkSpec, ModelSpec
 from sekd.errors import ConfigError, ShardError
 from sekd.io.files import replace_atomically
+from sekd.models import OFFLINE_BY_SEKD
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
     }
+    if OFFLINE_BY_SEKD:  # lmms-eval downloads the data of its tasks
+        environment.pop("HF_HUB_OFFLINE", None)
     lines: deque[str] = deque(maxlen=_MAX_LINES)
     process = subprocess.Popen(  # noqa: S603
         command,

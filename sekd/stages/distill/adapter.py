@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from torch import nn
 from transformers import PreTrainedModel
 
-from sekd.config import DistillSpec
+from sekd.config import DistillSpec, LoraSpec
 from sekd.errors import ConfigError
-from sekd.models import loading
+from sekd.models.adapters import WEIGHTS, load_adapter
+from sekd.models.lora_targets import LoraTargets, find_targets
 
 logger = logging.getLogger(__name__)
 
@@ -33,42 +32,6 @@ _COMPARED_SETTINGS = (
 _LORA_A_SUFFIX = ".lora_A.weight"
 
 
-def adapted_modules(
-    model: PreTrainedModel, targets: Sequence[str], blocks_path: str | None = None
-) -> list[str]:
-    """Return the full paths of the language model's linear layers that get an adapter.
-
-    Args:
-        targets: full paths, or last parts of names. A last part matches inside the decoder's blocks
-            only, even if the vision tower has a layer of that name, too ("q_proj").
-
-    Raises:
-        ConfigError: if a target matches nothing, or a full path is outside the decoder's blocks
-            (in the vision tower or the merger).
-    """
-    path, blocks = loading.decoder_blocks(model, blocks_path)
-    linear = {
-        f"{path}.{name}" for name, module in blocks.named_modules() if isinstance(module, nn.Linear)
-    }
-    known = sorted({name.rpartition(".")[2] for name in linear})
-    all_modules = {name for name, _ in model.named_modules()}
-    chosen: set[str] = set()
-    for target in targets:
-        matches = {name for name in linear if target in (name, name.rpartition(".")[2])}
-        if not matches and target in all_modules:
-            raise ConfigError(
-                f"distill.lora.target_modules: {target} is no linear layer of the language model's "
-                f"blocks ({path}); only those can be adapted"
-            )
-        if not matches:
-            raise ConfigError(
-                f"distill.lora.target_modules: no linear layer {target} below {path}; there are "
-                f"{', '.join(known)}"
-            )
-        chosen |= matches
-    return [name for name, _ in model.named_modules() if name in chosen]
-
-
 def add_adapter(
     model: PreTrainedModel, spec: DistillSpec, blocks_path: str | None = None
 ) -> PeftModel:
@@ -79,23 +42,31 @@ def add_adapter(
     float32, the vision tower included, and turn on gradient checkpointing.
 
     Raises:
-        ConfigError: if the initial adapter's settings or layers are not the configured ones.
+        ConfigError: if a layer cannot be adapted as configured, or the initial adapter's settings
+            or layers are not the configured ones.
     """
     lora = spec.lora
-    modules = adapted_modules(model, lora.target_modules, blocks_path)
-    logger.debug("adapted: %s", ", ".join(modules))
+    targets = find_targets(model, lora.target_modules, blocks_path)
+    _check_experts(targets, lora)
+    logger.debug("adapted: %s", ", ".join((*targets.modules, *targets.experts)))
+    if lora.load_in_4bit and (targets.experts or targets.frozen_experts):
+        logger.warning(
+            "distill.lora.load_in_4bit: bitsandbytes quantises linear layers only; the tensors of "
+            "the experts stay as they are loaded"
+        )
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=modules,
+        target_modules=list(targets.modules),
+        target_parameters=list(targets.experts) or None,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         task_type="CAUSAL_LM",
     )
     if spec.initial_adapter is None:
         return get_peft_model(model, config)
-    student = PeftModel.from_pretrained(model, spec.initial_adapter, is_trainable=True)
+    student = load_adapter(model, spec.initial_adapter, is_trainable=True)
     initial_config = student.peft_config["default"]
     for name in _COMPARED_SETTINGS:
         initial, requested = getattr(initial_config, name, None), getattr(config, name, None)
@@ -104,7 +75,8 @@ def add_adapter(
                 f"distill.initial_adapter: {spec.initial_adapter} has {name} {initial}, "
                 f"distill.lora asks for {requested}"
             )
-    differing = {*student.targeted_module_names} ^ {*modules}
+    adapted = {*student.targeted_module_names, *student.targeted_parameter_names}
+    differing = adapted ^ {*targets.modules, *targets.experts}
     if differing:
         raise ConfigError(
             f"distill.initial_adapter: {spec.initial_adapter} and distill.lora.target_modules "
@@ -113,11 +85,29 @@ def add_adapter(
     return student
 
 
+def _check_experts(targets: LoraTargets, spec: LoraSpec) -> None:
+    """Refuse settings with which PEFT cannot adapt the tensors of experts."""
+    if targets.experts and (spec.dropout or spec.dora):
+        setting = "dropout: 0" if spec.dropout else "dora: false"
+        raise ConfigError(
+            f"distill.lora.target_modules: {targets.names[-1]} is a tensor of all experts, which "
+            f"PEFT adapts without dropout and DoRA only; set distill.lora.{setting}"
+        )
+
+
 def saved_modules(directory: Path) -> list[str]:
-    """Return the full paths of the layers of a saved adapter, in the order of their blocks."""
-    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
+    """Return the full paths of the layers of a saved adapter, in the order of their blocks.
+
+    Of the tensors of experts, whose adapters are nested in the file, the module is named.
+    """
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
         names = [name for name in file.keys() if name.endswith(_LORA_A_SUFFIX)]  # noqa: SIM118
-    paths = [name.removeprefix("base_model.model.").removesuffix(_LORA_A_SUFFIX) for name in names]
+    paths = {
+        name.removeprefix("base_model.model.")
+        .removesuffix(_LORA_A_SUFFIX)
+        .removesuffix(".base_layer")
+        for name in names
+    }
     return sorted(paths, key=_natural_order)
 
 

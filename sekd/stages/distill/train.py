@@ -21,8 +21,10 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
 from sekd.models import loading
+from sekd.models.adapters import adapter_identity
 from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
+from sekd.models.lora_targets import default_names
 from sekd.stages.distill import distributed
 from sekd.stages.distill.adapter import add_adapter, saved_modules
 from sekd.stages.distill.callbacks import (
@@ -45,12 +47,17 @@ DISTILL_VERSION = 3
 
 
 def distill_spec(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that the adapter depends on, as JSON values."""
+    """Return the settings that the adapter depends on, as JSON values.
+
+    Adapted layers that are left to sekd count with their names, as if the config had given them.
+    """
     settings = config.distill.model_dump(mode="json", exclude={"runtime"})
+    if config.distill.lora.target_modules is None:
+        settings["lora"]["target_modules"] = default_names(config.model)
     initial = config.distill.initial_adapter
     if initial is not None:
         # The adapter's content belongs to the fingerprint; its path does not.
-        settings["initial_adapter"] = loading.adapter_identity(initial, "distill.initial_adapter")
+        settings["initial_adapter"] = adapter_identity(initial, "distill.initial_adapter")
     return {**states_spec(config), "distill": settings}
 
 

@@ -13,7 +13,7 @@ from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.engines import Conversation, Engine, engine_version, open_engine
-from sekd.models import loading
+from sekd.models.adapters import adapter_identity
 from sekd.models.chat import Transcript, load_chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.fingerprints import dataset_fields, model_fields
@@ -45,7 +45,7 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
         },
     )
     if config.elicit.adapter:  # its content counts, not its path
-        settings["adapter"] = loading.adapter_identity(config.elicit.adapter, "elicit.adapter")
+        settings["adapter"] = adapter_identity(config.elicit.adapter, "elicit.adapter")
     return {
         "model": config.model.model_dump(mode="json"),
         "data": dataset.model_dump(mode="json"),

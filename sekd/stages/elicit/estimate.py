@@ -23,6 +23,7 @@ from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.chat import load_chat
+from sekd.models.lora_targets import find_targets
 from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
 from sekd.stages.elicit.answers import AnswersWorker
@@ -59,8 +60,31 @@ class CostEstimate:
 
 
 @dataclass(frozen=True)
+class AdapterPlan:
+    """What the student's adapter will change, and what it will not.
+
+    Attributes:
+        layers: last parts of the names of the adapted layers.
+        num_layers: their number.
+        num_parameters: the adapter's parameters, all of them trainable.
+        frozen_share: share of the weights of the language model's blocks, in [0, 1], that no
+            adapter changes.
+        frozen_experts: tensors of experts that are not adapted, by the names by which
+            ``distill.lora.target_modules`` could take them.
+        unquantised: tensors of experts that ``distill.lora.load_in_4bit`` leaves as they are.
+    """
+
+    layers: list[str]
+    num_layers: int
+    num_parameters: int
+    frozen_share: float
+    frozen_experts: list[str]
+    unquantised: list[str]
+
+
+@dataclass(frozen=True)
 class ElicitationPlan:
-    """The estimated cost and duration of an elicitation.
+    """The estimated cost and duration of an elicitation, and the adapter to be trained on it.
 
     Attributes:
         hours: of all workers together, divided by their number.
@@ -72,6 +96,7 @@ class ElicitationPlan:
     num_workers: int
     hours: float
     hours_basis: str
+    adapter: AdapterPlan
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``sekd plan --json`` prints."""
@@ -81,6 +106,7 @@ class ElicitationPlan:
             "num_workers": self.num_workers,
             "hours": self.hours,
             "hours_basis": self.hours_basis,
+            "adapter": asdict(self.adapter),
         }
 
 
@@ -114,6 +140,26 @@ def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
         num_workers=num_workers,
         hours=seconds / 3600 / num_workers,
         hours_basis=basis,
+        adapter=plan_adapter(config),
+    )
+
+
+def plan_adapter(config: RunConfig) -> AdapterPlan:
+    """Find what the adapter of ``distill.lora`` will change; no weight is loaded.
+
+    Raises:
+        ConfigError: if a layer that is named is not there.
+    """
+    model, lora = loading.meta_model(config.model), config.distill.lora
+    targets = find_targets(model, lora.target_modules, config.model.decoder_blocks)
+    experts = [*targets.frozen_experts, *targets.expert_names]
+    return AdapterPlan(
+        layers=targets.names,
+        num_layers=len(targets.modules) + len(targets.experts),
+        num_parameters=targets.num_trainable(lora),
+        frozen_share=targets.frozen_share,
+        frozen_experts=list(targets.frozen_experts),
+        unquantised=experts if lora.load_in_4bit else [],
     )
 
 

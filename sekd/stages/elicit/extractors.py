@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from sekd.config import RunConfig
@@ -22,6 +21,7 @@ from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
 from sekd.errors import ConfigError
 from sekd.models import loading
+from sekd.models.adapters import load_adapter
 from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
@@ -90,7 +90,7 @@ class HookExtractor:
         self._blocks = layer_modules(base, config.elicit.layers, config.model, "elicit.layers")
         self._model: Any = base
         if config.elicit.adapter is not None:  # not merged, because the engines do not merge it
-            self._model = PeftModel.from_pretrained(base, str(config.elicit.adapter)).eval()
+            self._model = load_adapter(base, config.elicit.adapter)
 
     @torch.inference_mode()
     def run(self, rows: Sequence[TranscriptRow]) -> dict[str, Tensor]:

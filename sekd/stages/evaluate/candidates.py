@@ -10,7 +10,7 @@ from typing import Any
 from sekd.config import BASE, STUDENT, EvaluateSpec, ModelSpec, RunConfig
 from sekd.engines import Engine, open_engine
 from sekd.io.hashing import hash_directory
-from sekd.models import loading
+from sekd.models.adapters import check_adapter
 from sekd.models.chat import load_chat
 from sekd.stages.fingerprints import model_fields
 
@@ -48,7 +48,7 @@ def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
         candidates.append(Candidate(STUDENT, config.model, student))
     for name, model in config.evaluate.models.items():
         if model.adapter:
-            loading.check_adapter(model.adapter, f"evaluate.models.{name}.adapter")
+            check_adapter(model.adapter, f"evaluate.models.{name}.adapter")
         candidates.append(Candidate(name, model.spec(config.model), model.adapter))
     return candidates
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ConfigError
 from sekd.models import loading
-from sekd.stages.distill.adapter import adapted_modules, add_adapter
+from sekd.models.lora_targets import find_targets
+from sekd.stages.distill.adapter import add_adapter
 
 VISION = "model.vision_model.encoder.layers.0.self_attn.q_proj"
 MERGER = "model.connector.modality_projection.proj"
@@ -26,7 +27,7 @@ def base(tiny_model: Path) -> torch.nn.Module:
 
 
 def test_names_match_inside_the_blocks_only(base: torch.nn.Module) -> None:
-    assert adapted_modules(base, ["q_proj", "down_proj"]) == [
+    assert list(find_targets(base, ["q_proj", "down_proj"]).modules) == [
         f"{BLOCKS}.{block}.{name}"
         for block in range(4)
         for name in ("self_attn.q_proj", "mlp.down_proj")
@@ -36,7 +37,7 @@ def test_names_match_inside_the_blocks_only(base: torch.nn.Module) -> None:
 
 def test_a_full_path_selects_one_layer(base: torch.nn.Module) -> None:
     path = f"{BLOCKS}.2.self_attn.o_proj"
-    assert adapted_modules(base, [path]) == [path]
+    assert list(find_targets(base, [path]).modules) == [path]
     student = add_adapter(base, DistillSpec(lora=LoraSpec(target_modules=(path,))))
     assert student.targeted_module_names == [path]
 
@@ -44,14 +45,14 @@ def test_a_full_path_selects_one_layer(base: torch.nn.Module) -> None:
 @pytest.mark.parametrize("path", [VISION, MERGER, "lm_head"])
 def test_a_path_outside_the_blocks_is_refused(base: torch.nn.Module, path: str) -> None:
     with pytest.raises(ConfigError, match=rf"{path} is no linear layer of the language model's"):
-        adapted_modules(base, ["q_proj", path])
+        find_targets(base, ["q_proj", path])
 
 
 # These names are in the vision tower, in the merger, and nowhere.
 @pytest.mark.parametrize("name", ["fc1", "proj", "no_proj"])
 def test_an_unknown_name_is_refused(base: torch.nn.Module, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"no linear layer {name} below .*; there are down_proj"):
-        adapted_modules(base, ["q_proj", name])
+        find_targets(base, ["q_proj", name])
 
 
 @pytest.mark.parametrize("kind", ["rslora", "dora"])

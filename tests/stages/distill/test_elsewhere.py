@@ -181,8 +181,8 @@ def test_an_adapter_that_vllm_cannot_serve_is_refused_with_a_next_step(
 def test_vllm_gets_a_maximum_rank_that_fits_the_adapter(
     tmp_path: Path, rank: int, max_rank: int
 ) -> None:
-    from sekd.engines.vllm import _max_lora_rank
+    from sekd.engines.vllm_model import max_lora_rank
 
     content = {"r": rank, "lora_alpha": 8, "target_modules": ["q_proj"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")
-    assert _max_lora_rank(tmp_path) == max_rank
+    assert max_lora_rank(tmp_path) == max_rank

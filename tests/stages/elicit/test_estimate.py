@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers as hf
 from click.testing import CliRunner
 
 from sekd.cli import main
+from sekd.commands.plan import describe_adapter
 from sekd.config import RunConfig
 from sekd.data.images import read_image
 from sekd.data.samples import Dataset
@@ -18,7 +20,7 @@ from sekd.models import probe
 from sekd.models.batching import Batcher
 from sekd.models.chat import load_chat
 from sekd.stages.elicit import estimate
-from sekd.stages.elicit.estimate import estimate_cost
+from sekd.stages.elicit.estimate import estimate_cost, plan_adapter
 from sekd.stages.elicit.run import finished_elicitation
 
 
@@ -112,3 +114,35 @@ def test_unusable_images_are_counted(config: RunConfig, tmp_path: Path) -> None:
     table.write_text("\n".join(["image,label", rows[3]]), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"none of 1 samples can be used.*gone.png"):
         estimate_cost(config, Dataset.load("train", spec))
+
+
+def test_the_adapter_is_planned_from_the_models_config_alone(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    hf.Qwen3VLMoeConfig().save_pretrained(tmp_path)
+    lora = config.distill.lora.model_copy(update={"load_in_4bit": True})
+    planned = plan_adapter(
+        config.model_copy(
+            update={
+                "model": config.model.model_copy(update={"path": str(tmp_path)}),
+                "distill": config.distill.model_copy(update={"lora": lora}),
+            }
+        )
+    )
+    assert planned.layers == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert planned.frozen_share > 0.9
+    experts = ["experts.gate_up_proj", "experts.down_proj"]
+    assert planned.frozen_experts == planned.unquantised == experts
+    lines = describe_adapter(planned)
+    assert lines["adapter"].endswith("q_proj, k_proj, v_proj, o_proj")
+    assert "experts.gate_up_proj and experts.down_proj; to adapt those too" in lines["frozen"]
+    assert "bitsandbytes quantises linear layers only" in lines["4 bits"]
+
+
+def test_a_plan_lists_the_adapted_layers(config_file: Path) -> None:
+    plan = run_command("plan", str(config_file))["adapter"]
+    assert plan["num_layers"] == 28
+    assert plan["unquantised"] == plan["frozen_experts"] == []
+    shown = CliRunner(catch_exceptions=False).invoke(main, ["plan", str(config_file)]).stdout
+    assert "adapter  139,264 parameters on 28 layers of the language model: q_proj" in shown
+    assert max(map(len, shown.splitlines())) <= 80
