@@ -58,7 +58,8 @@ def probe_model(model: PreTrainedModel, chat: Chat, batcher: Batcher) -> ProbedM
     """Read the plain prompt and its first half, as one batch.
 
     Raises:
-        ConfigError: if the model is not causal, or its logits are not those of its head.
+        ConfigError: if the model's logits are not finite, it is not causal, or its logits are not
+            those of its head.
     """
     token_ids, image, image_key = plain_prompt(chat)
     num_prefix = len(chat.image_prefix_ids)
@@ -75,6 +76,11 @@ def probe_model(model: PreTrainedModel, chat: Chat, batcher: Batcher) -> ProbedM
         ).logits
     name = type(model).__name__
     tolerance = _TOLERANCES[model.dtype] * max(1.0, float(logits_NV.abs().max()))
+    if not bool(logits_NV.isfinite().all()):
+        raise ConfigError(
+            f"{name} computes logits that are not finite; its weights are damaged, or model.dtype "
+            f"({model.dtype}) is too narrow for it"
+        )
     short_V, long_V, _ = logits_NV.float()
     if _differ(short_V, long_V, tolerance):
         raise ConfigError(
@@ -91,7 +97,7 @@ def probe_model(model: PreTrainedModel, chat: Chat, batcher: Batcher) -> ProbedM
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    return not bool((one - other).abs().max() <= tolerance)  # also where a value is not finite
+    return bool((one - other).abs().max() > tolerance)
 
 
 def _keeps_each_token(cache: DynamicCache, batch: Batch) -> bool:

@@ -19,15 +19,14 @@ from sekd.data.shards import Shard, ShardResult
 from sekd.data.signals import ANSWERS, TRANSCRIPTS
 from sekd.data.toyworld import write_world
 from sekd.engines import engine_version
-from sekd.engines.kv_cache import supports_prefix_reuse
 from sekd.errors import ConfigError, SekdError, in_one_line
 from sekd.models import loading
 from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import Chat
-from sekd.models.head import LMHead
 from sekd.models.hooks import logits_at
 from sekd.models.lora_targets import find_targets
 from sekd.models.plain import plain_prompt
+from sekd.models.probe import probe_model, supports_prefix_reuse
 from sekd.models.template import ChatTemplate
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.parity import ParityGate
@@ -258,7 +257,7 @@ class _Checker:
         )
 
     def _check_transformers(self) -> _Checked:
-        if supports_prefix_reuse(self._meta_model):
+        if supports_prefix_reuse(self._meta_model.config):
             return "yes", "each turn computes only its new tokens"
         return "limited", "each turn is computed from the beginning: its cache cannot be shortened"
 
@@ -291,16 +290,15 @@ class _Checker:
     def _check_head(self) -> _Checked:
         model = self._model
         assert model is not None
+        batcher = Batcher(self._chat, forward_arguments(model))
+        head = probe_model(model, self._chat, batcher).head
         prompt = plain_prompt(self._chat)
-        batch = Batcher(self._chat, forward_arguments(model))(
-            [prompt.token_ids], [prompt.image], [prompt.image_key]
-        )
+        batch = batcher([prompt.token_ids], [prompt.image], [prompt.image_key])
         last = torch.tensor([batch.lengths[0] - 1])
         with logits_at(model.get_output_embeddings(), torch.tensor([0]), last) as states:
             logits = model(**to_device(batch.inputs, model), use_cache=False).logits
         expected = logits.reshape(-1, logits.shape[-1])[-1].float().log_softmax(-1)
-        got = LMHead(model).logits(states[0])[-1].float().log_softmax(-1)
-        difference = float((got - expected).abs().max())
+        difference = float((head.logits(states[0])[-1].log_softmax(-1) - expected).abs().max())
         limit = ParityGate.of(self._spec.dtype, "bfloat16", None).limit
         detail = f"log-probabilities from a state differ by {difference:.1g} from the model's own"
         return ("yes" if difference <= limit else "no"), f"{detail}; the limit is {limit:g}"
