@@ -23,6 +23,7 @@ from sekd.commands.rounds import rounds_command
 from sekd.commands.score import score_command
 from sekd.commands.status import status_command
 from sekd.commands.sweep import sweep_command
+from sekd.commands.taxonomy import taxonomy_group
 from sekd.commands.verify import verify_command
 
 
@@ -47,6 +48,7 @@ def main() -> None:
 
 for _command in (
     draw_world_command,
+    taxonomy_group,
     data_command,
     plan_command,
     elicit_command,

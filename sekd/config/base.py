@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from sekd.io.locations import Location, to_location
 
@@ -42,17 +42,35 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 - ``siblings`` takes wrong options from the children of the same parent.
 - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options."""
 
+LeafNames = Literal["scientific", "common", "both"]
+"""Which name of a leaf is shown, where its taxonomy gives two: ``both`` is "raven (Corvus corax)".
+A leaf with one name has that."""
+
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
 """Names that no model of the config may have: they are those of the config's own model, of its
 finished student, and of the solver of the ``taxonomy`` control."""
 
 
+LocalPath = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path on this machine; ``~`` at its beginning is the home directory."""
+
+
+def _check_folder_name(name: str) -> str:
+    if not name.strip(".") or set("/\\") & set(name) or not name.isprintable():
+        raise ValueError("the name of a dataset names folders, so it may hold no / and be no dots")
+    return name
+
+
+DatasetName = Annotated[str, AfterValidator(_check_folder_name)]
+
+
 def _parse_run_dir(value: object) -> Location:
     if not isinstance(value, str | Path):
         raise ValueError("not a path or a URL")  # noqa: TRY004  pydantic reports no TypeError
     try:
-        return to_location(value)
+        location = to_location(value)
+        return location.expanduser() if isinstance(location, Path) else location
     except ImportError as error:
         raise ValueError(f"no library for this kind of store: {error}") from error
 

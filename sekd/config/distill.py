@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +10,7 @@ from sekd.config.base import (
     Distance,
     Divergence,
     Fraction,
+    LocalPath,
     NonNegativeFloat,
     NonNegativeInt,
     Positive,
@@ -131,7 +131,7 @@ class DistillSpec(Section):
     by the paper."""
     lora: LoraSpec = LoraSpec()
     """The adapter that is trained."""
-    initial_adapter: Path | None = None
+    initial_adapter: LocalPath | None = None
     """Directory of an adapter to continue from, instead of a new one. Its settings must be those of
     ``lora``."""
     epochs: Annotated[float, Field(gt=0)] = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,6 +10,7 @@ from sekd.config.base import (
     AnswerForm,
     EngineName,
     Fraction,
+    LocalPath,
     NonNegativeFloat,
     Positive,
     Section,
@@ -45,7 +45,7 @@ class ElicitSpec(Section):
     engine_args: dict[str, Any] = {}
     """Arguments of the vLLM engine that change its numbers, e.g. ``{quantization: fp8}``. All
     others belong in ``runtime.engine_args``."""
-    adapter: Path | None = None
+    adapter: LocalPath | None = None
     """Directory of a PEFT adapter that the teacher answers with, e.g. that of an earlier student;
     ``null`` takes the model itself."""
     style: Literal["dialogue", "facts"] = "dialogue"

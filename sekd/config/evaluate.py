@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +14,7 @@ from sekd.config.base import (
     DType,
     EngineName,
     Fraction,
+    LocalPath,
     ModelName,
     Paradigm,
     Positive,
@@ -40,7 +40,7 @@ class EvaluatedModel(Section):
     """Arguments of the processor of ``path``, as in ``model.processor_args``."""
     chat_template_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
     """Variables for the chat template of ``path``, as in ``model.chat_template_args``."""
-    adapter: Path | None = None
+    adapter: LocalPath | None = None
     """Directory of a PEFT adapter that the model answers with, e.g. that of another run's student;
     ``null`` takes the model itself."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sekd.config.base import DType, Section
 
@@ -12,7 +13,7 @@ from sekd.config.base import DType, Section
 class ModelSpec(Section):
     """The vision-language model that is the teacher and the base of the student."""
 
-    path: str
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
     """A directory, or a Hugging Face id of a model that was downloaded already."""
     revision: str | None = None
     """Commit, tag or branch of a Hugging Face id; ``null`` takes the default branch."""
