@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from sekd.analysis.results import Evaluation
     from sekd.analysis.scoring.scorecard import FileScore
     from sekd.analysis.sweep import SweepResult
+    from sekd.data.match_report import MatchReport
+    from sekd.data.taxonomies.base import ParentRule
+    from sekd.data.taxonomy_check import TaxonomyCheck
     from sekd.pipeline.status import StageStatus
     from sekd.report import ReportFiles
     from sekd.stages.benchmark.run import BenchmarkResult
@@ -45,11 +48,14 @@ __all__ = [
     "audit_data",
     "benchmark",
     "check_model",
+    "check_taxonomy",
+    "convert_taxonomy",
     "distill",
     "elicit",
     "evaluate",
     "inspect",
     "load_config",
+    "match_classes",
     "plan",
     "report",
     "rounds",
@@ -80,6 +86,75 @@ def check_model(
 
     spec = model if isinstance(model, ModelSpec) else ModelSpec(path=str(model))
     return run_model_check(spec, engine=engine)
+
+
+def check_taxonomy(path: str | Path, *, level_names: Sequence[str] = ()) -> TaxonomyCheck:
+    """Measure the shape of a taxonomy of any format, and find what is suspicious in it.
+
+        >>> check = api.check_taxonomy("birds.json")
+        >>> check.num_leaves, [suspicion.kind for suspicion in check.suspicions]
+
+    Args:
+        level_names: ranks of the levels of a path, or columns of a table, root first.
+
+    Raises:
+        ConfigError: if the taxonomy is malformed.
+    """
+    from sekd.data import taxonomy_check
+    from sekd.data.taxonomy import Taxonomy
+
+    taxonomy = Taxonomy.load(Path(path), level_names=tuple(level_names))
+    return taxonomy_check.examine_taxonomy(taxonomy)
+
+
+def convert_taxonomy(
+    source: str | Path,
+    target: str | Path,
+    *,
+    level_names: Sequence[str] = (),
+    several_parents: ParentRule = "refuse",
+    only: str | Path | None = None,
+) -> int:
+    """Write a taxonomy of any format as JSON or CSV; return the number of its leaves.
+
+        >>> api.convert_taxonomy("birds.json", "birds.csv")
+
+    Args:
+        level_names: ranks of the levels of a path, or columns of a table, root first.
+        several_parents: what is done with a node that has several parents.
+        only: a text with one name or id of a leaf in each line; others are left out.
+
+    Raises:
+        ConfigError: if the taxonomy is malformed, or cannot be written in that format.
+    """
+    from sekd.data.taxonomies import TaxonomyOptions, read_leaf_paths
+    from sekd.data.taxonomy import Taxonomy
+    from sekd.data.taxonomy_writer import write_leaves
+    from sekd.io.text import read_lines
+
+    names = None if only is None else frozenset(line.strip() for _, line in read_lines(Path(only)))
+    options = TaxonomyOptions(
+        level_names=tuple(level_names), several_parents=several_parents, only=names
+    )
+    leaves = read_leaf_paths(Path(source), options)
+    Taxonomy.from_leaves(leaves, str(source))  # refuses what could not be read again
+    write_leaves(leaves, Path(target))
+    return len(leaves)
+
+
+def match_classes(config: RunConfig | str | Path, dataset: str) -> MatchReport:
+    """Match the classes of a dataset with the leaves of its taxonomy; no image is opened.
+
+        >>> report = api.match_classes("my.yaml", "train")
+        >>> [match.label for match in report.unmatched]
+
+    Raises:
+        ConfigError: if the config, the taxonomy or the files of the dataset are wrong.
+    """
+    from sekd.data import match_report
+
+    loaded = config if isinstance(config, RunConfig) else load_config(config)
+    return match_report.report_matches(loaded.dataset(dataset, "dataset"))
 
 
 def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> ElicitationPlan:

@@ -24,6 +24,7 @@ from sekd.commands.rounds import rounds_command
 from sekd.commands.score import score_command
 from sekd.commands.status import status_command
 from sekd.commands.sweep import sweep_command
+from sekd.commands.taxonomy import taxonomy_group
 from sekd.commands.verify import verify_command
 
 
@@ -48,6 +49,7 @@ def main() -> None:
 
 for _command in (
     draw_world_command,
+    taxonomy_group,
     data_command,
     models_group,
     plan_command,

@@ -44,7 +44,9 @@ def models_group() -> None:
     help="Engine of the dialogue that the state pass is compared with.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check_command(path: str, overrides: Sequence[str], engine: EngineName, as_json: bool) -> None:
+def check_model_command(
+    path: str, overrides: Sequence[str], engine: EngineName, as_json: bool
+) -> None:
     """Check whether the model at PATH can be taught, and say what to do where it cannot.
 
     PATH is a directory or a Hugging Face id, as in model.path of a config. Its config, processor,

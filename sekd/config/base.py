@@ -52,10 +52,23 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 - ``siblings`` takes wrong options from the children of the same parent.
 - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options."""
 
+LeafNames = Literal["scientific", "common", "both"]
+"""Which name of a leaf is shown, where its taxonomy gives two: ``both`` is "raven (Corvus corax)".
+A leaf with one name has that."""
+
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
 """Names that no model of the config may have: they are those of the config's own model, of its
 finished student, and of the solver of the ``taxonomy`` control."""
+
+
+def _check_folder_name(name: str) -> str:
+    if not name.strip(".") or set("/\\") & set(name) or not name.isprintable():
+        raise ValueError("the name of a dataset names folders, so it may hold no / and be no dots")
+    return name
+
+
+DatasetName = Annotated[str, AfterValidator(_check_folder_name)]
 
 
 def _parse_run_dir(value: object) -> Location:

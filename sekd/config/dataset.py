@@ -7,26 +7,56 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sekd.config.base import Positive, Section
+from sekd.config.base import LeafNames, Positive, Section
 
 PIXEL_LIMIT = 89_478_485
 """Default of ``pixel_limit``: what pillow warns of, a quarter of a gigabyte in 8-bit RGB."""
+
+FOLDERS = Path("folders")
+"""The value of ``taxonomy`` that makes the tree of the folders of images the taxonomy."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_scientific(value: object) -> bool:
+    return value == "scientific"
+
+
+def _is_error(value: object) -> bool:
+    return value == "error"
 
 
 class DatasetSpec(Section):
     """Images, their taxonomy, and how questions about them are made."""
 
-    taxonomy: Path
-    """``.json`` of leaf -> root-first path, or ``.csv`` with one column per rank."""
+    taxonomy: Path | None = Field(default=None, exclude_if=_is_none)
+    """A file or a folder of one of the formats of ``sekd.data.taxonomies``: JSON, CSV, Newick and
+    others. ``folders``: the tree of the folders of images is the taxonomy. Without it, the taxonomy
+    is the one that the files of the layout hold."""
     level_names: tuple[str, ...] = ()
-    """The rank of each position of a JSON path, e.g. ``[kingdom, phylum]``."""
+    """The rank of each position of a path, e.g. ``[kingdom, phylum]``, where the taxonomy names
+    none; of a table, the names of its columns of ranks, root first."""
+    leaf_names: LeafNames = Field(default="scientific", exclude_if=_is_scientific)
+    """Which name of a leaf is shown and asked for, where the taxonomy gives two: ``scientific``,
+    ``common``, or ``both`` as in "raven (Corvus corax)"."""
+    aliases: Path | None = Field(default=None, exclude_if=_is_none)
+    """CSV with the columns ``class`` and ``leaf``, for classes whose names match no leaf;
+    ``sekd data match`` writes it. The leaf ``-`` leaves the images of a class out."""
+    unmatched: Literal["error", "skip"] = Field(default="error", exclude_if=_is_error)
+    """What is done with images whose class matches no leaf: all these classes are listed in an
+    error, or the images are left out and counted."""
     images: Path | None = None
-    """A folder with one folder of images per leaf. Give this or ``table``."""
+    """A folder of images, or of the files that ``layout`` describes. Give this or ``table``."""
     table: Path | None = None
-    """``.csv``, ``.jsonl`` or ``.parquet`` with one row per image. Give this or ``images``."""
-    layout: str | None = Field(default=None, exclude_if=lambda layout: layout is None)
-    """Name of the layout of the files below ``images``, one of ``sekd.data.sources``; the default
-    is ``folder`` for ``images`` and ``table`` for ``table``."""
+    """A file with one row per image: CSV with any delimiter, TSV, JSONL, Parquet or XLSX. Give this
+    or ``images``."""
+    classes: Path | None = Field(default=None, exclude_if=_is_none)
+    """Table of the names of numbered classes, of the layout ``list``."""
+    layout: str | None = Field(default=None, exclude_if=_is_none)
+    """Name of the layout of the files, one of ``sekd.data.sources``; the default is ``folder`` for
+    ``images`` and ``table`` for ``table``."""
     image_column: str = "image"
     """Column of the image's path in a table."""
     leaf_column: str = "label"
@@ -34,11 +64,13 @@ class DatasetSpec(Section):
     id_column: str | None = None
     """Column of the sample's id; its image path if not given."""
     image_root: Path | None = None
-    """Folder where relative image paths of a table start; the table's own folder if not given."""
+    """Folder where relative image paths of a table start; the table's own folder if not given.
+    A relative path may not leave it."""
     image_prefix: str = ""
     """Prefix that is removed from a table's image paths first (paths of another machine)."""
     split: str | None = None
-    """Take only the rows of a table whose ``split`` column has this value."""
+    """Take only the rows of a table whose ``split`` column has this value, the folder of this name,
+    or the split of a layout that has some."""
     pixel_limit: Positive = Field(default=PIXEL_LIMIT, exclude_if=lambda n: n == PIXEL_LIMIT)
     """Number of pixels above which an image is set aside: a small file may unpack to gigabytes.
     Raise it for images that are meant to be so large."""
@@ -56,5 +88,10 @@ class DatasetSpec(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.images is None) == (self.table is None):
-            raise ValueError("give either images (a folder per leaf) or table")
+            raise ValueError("give either images (a folder) or table")
+        if self.taxonomy is None and self.layout in (None, "folder", "table"):
+            if self.images is not None:
+                raise ValueError("give taxonomy: a file, or folders for the tree of the folders")
+            if not self.level_names:
+                raise ValueError("give taxonomy: a file, or the table's columns as level_names")
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,38 +17,7 @@ from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.files import write_atomically
 from sekd.io.locations import Location, to_location
-
-
-class _Loader(yaml.SafeLoader):
-    """Loads safe YAML, and reads ``5e-5`` as a number, which YAML 1.1 takes for a string.
-
-    A key written twice is an error: plain YAML keeps the last one and drops the first silently.
-    """
-
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        known_keys = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in known_keys:
-                raise yaml.composer.ComposerError(
-                    None, None, f"the key {key.value} occurs twice", key.start_mark
-                )
-            known_keys.add(key.value)
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Dumps YAML, and quotes what :class:`_Loader` reads as a number, like commit ``12e4567``."""
-
-
-for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-        list("-+0123456789"),
-    )
+from sekd.io.yaml_files import YamlDumper, load_yaml
 
 
 def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfig:
@@ -62,12 +30,12 @@ def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfi
     """
     path = to_location(path)
     try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506  a SafeLoader
+        content = load_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {in_one_line(str(error))}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys such as run_dir, model and data")
@@ -116,7 +84,7 @@ def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:
 def write_resolved(config: RunConfig, path: Location) -> None:
     """Write the config with every default filled in, as YAML."""
     content = config.model_dump(mode="json")
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(content, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
     write_atomically(path, text)
 
 
@@ -131,6 +99,6 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if not isinstance(content, dict):
             raise ConfigError(f"--set {override}: {parent} has no keys below it")
     try:
-        content[last] = yaml.load(value, _Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+        content[last] = load_yaml(value)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sekd.config.base import Positive, RunDir, Section
+from sekd.config.base import DatasetName, Positive, RunDir, Section
 from sekd.config.benchmark import BenchmarkSpec
 from sekd.config.dataset import DatasetSpec
 from sekd.config.distill import DistillSpec
@@ -30,7 +30,7 @@ class RunConfig(Section):
     e.g. ``s3://bucket/birds``. Relative paths start at the current directory."""
     model: ModelSpec
     """The vision-language model."""
-    data: dict[str, DatasetSpec]
+    data: dict[DatasetName, DatasetSpec]
     """Datasets by name; the stages refer to them by these names."""
     elicit: ElicitSpec = ElicitSpec()
     """Stage one: what the teacher is asked, and how."""

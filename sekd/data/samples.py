@@ -18,10 +18,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sekd.config import DatasetSpec
+from sekd.config.dataset import FOLDERS
+from sekd.data.classes import Choices, MatchedClasses, MatchedRows
 from sekd.data.image_refs import ImageRef
 from sekd.data.questions import Question, given_questions, labelled_questions
 from sekd.data.sources import files_of, source_of
-from sekd.data.sources.base import Choices, Rows, Source
+from sekd.data.sources.base import Source
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
 from sekd.io.columns import encode_column
@@ -67,8 +69,8 @@ class Samples(Sequence[Sample]):
     choices: Sequence[Choices | None] | None
 
     @classmethod
-    def gather(cls, chunks: Iterable[Rows], taxonomy: Taxonomy, root: Path) -> Samples:
-        """Gather all rows of a source."""
+    def gather(cls, chunks: Iterable[MatchedRows], taxonomy: Taxonomy, root: Path) -> Samples:
+        """Gather all rows of a source, after their classes were matched."""
         node_ids = pa.array([node.id for node in taxonomy.nodes])
         index_of = {node.id: index for index, node in enumerate(taxonomy.nodes)}
         ids, images, leaves = [], [], []
@@ -180,7 +182,7 @@ class Dataset:
         Raises:
             ConfigError: naming the file and the place of what is wrong.
         """
-        taxonomy = Taxonomy.load(spec.taxonomy, level_names=spec.level_names)
+        taxonomy = load_taxonomy(spec)
         return cls(name, spec, taxonomy, load_samples(spec, taxonomy))
 
     def draw(self, num_samples: int, seed: int) -> Dataset:
@@ -205,19 +207,35 @@ class Dataset:
         return replace(self, samples=self.samples.take(np.sort(order[positions])))
 
 
+def load_taxonomy(spec: DatasetSpec) -> Taxonomy:
+    """Read the taxonomy of a dataset: its file, or what the files of its layout hold.
+
+    Raises:
+        ConfigError: naming the file and the place of what is wrong.
+    """
+    if spec.taxonomy is None or spec.taxonomy == FOLDERS:
+        source = source_of(spec)
+        if spec.taxonomy == FOLDERS and not source.labels_are_paths:
+            raise ConfigError(f"{files_of(spec)}: taxonomy: folders is for the layout folder")
+        return Taxonomy.from_leaves(source.leaf_paths(spec), str(files_of(spec)), spec.leaf_names)
+    return Taxonomy.load(spec.taxonomy, level_names=spec.level_names, leaf_names=spec.leaf_names)
+
+
 def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
     """Read the samples of a dataset, in the order that its layout defines.
 
     Raises:
-        ConfigError: naming the file and the place of what is wrong; also if there is no sample, or
-            two have one id.
+        ConfigError: naming the file and the place of what is wrong; also if classes match no leaf,
+            there is no sample, or two have one id.
     """
     source = source_of(spec)
-    samples = Samples.gather(source.read_rows(spec, taxonomy), taxonomy, source.image_root(spec))
+    classes = MatchedClasses(spec, taxonomy)
+    samples = Samples.gather(classes.rows(), taxonomy, source.image_root(spec))
+    classes.check()
     if not samples:
         raise ConfigError(f"{files_of(spec)}: no image in it")
     if _may_repeat(samples.ids):
-        _refuse_repeated_ids(source, spec, taxonomy)
+        _refuse_repeated_ids(source, spec)
     return samples
 
 
@@ -228,10 +246,10 @@ def _may_repeat(ids: pa.ChunkedArray) -> bool:
     return bool((hashes[1:] == hashes[:-1]).any())
 
 
-def _refuse_repeated_ids(source: Source, spec: DatasetSpec, taxonomy: Taxonomy) -> None:
+def _refuse_repeated_ids(source: Source, spec: DatasetSpec) -> None:
     """Read the source again, and raise a ConfigError at the first id that it gives twice."""
     number_of: dict[str, int] = {}
-    for rows in source.read_rows(spec, taxonomy):
+    for rows in source.read_rows(spec):
         for sample_id, number in zip(rows.ids, rows.numbers, strict=True):
             if sample_id in number_of:
                 raise ConfigError(

@@ -11,10 +11,11 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sekd.data.taxonomy_files import LeafPath, read_leaf_paths, with_ranks
+from sekd.config.base import LeafNames
+from sekd.data.taxonomies import LeafPath, TaxonomyOptions, read_leaf_paths, with_ranks
 from sekd.errors import ConfigError
 
 
@@ -53,6 +54,7 @@ class Taxonomy:
         self._nodes: dict[str, Node] = {}
         self._children: dict[str, list[str]] = {}
         self._leaves: dict[str, list[str]] = {}
+        self._other_names: list[tuple[str, str]] = []
         name, rank = leaves[0].path[0] if has_root else ("", "root")
         self.root = Node(_quote(name), name, rank or "level 0", 0, None)
         self._add_node(self.root)
@@ -66,13 +68,15 @@ class Taxonomy:
                 )
             place_of[node.id] = f"{leaf.label!r} ({leaf.place})"
             self._leaves.setdefault(leaf.label.casefold(), []).append(node.id)
+            names = {leaf.label, leaf.common_name, *leaf.other_names} - {None}
+            self._other_names += ((name, node.id) for name in sorted(filter(None, names)))
 
         self._leaf_ids = frozenset(place_of)
-        self._levels: dict[tuple[int, str], list[Node]] = {}
+        self._levels: dict[str, list[Node]] = {}
         self._places: dict[str, int] = {}
         self._by_name: dict[tuple[int, str], list[Node]] = {}
         for node in self._nodes.values():
-            peers = self._levels.setdefault((node.depth, node.rank), [])
+            peers = self._levels.setdefault(node.rank, [])
             self._places[node.id] = len(peers)
             peers.append(node)
             self._by_name.setdefault((node.depth, node.name.casefold()), []).append(node)
@@ -85,7 +89,7 @@ class Taxonomy:
 
     def _add_path(self, leaf: LeafPath, path: Sequence[tuple[str, str | None]]) -> Node:
         """Add the nodes of a path below the root that are not there yet; return the last one."""
-        _refuse_cycle(leaf)
+        _refuse_bad_names(leaf)
         node = self.root
         for name, rank in path:
             parts = [node.id] if node.id else []
@@ -125,16 +129,38 @@ class Taxonomy:
         )
 
     @classmethod
-    def load(cls, path: Path, *, level_names: Sequence[str] = ()) -> Taxonomy:
-        """Read a ``.json`` (leaf -> root-first path) or ``.csv`` file (one column per rank).
+    def load(
+        cls, path: Path, *, level_names: Sequence[str] = (), leaf_names: LeafNames = "scientific"
+    ) -> Taxonomy:
+        """Read a taxonomy of any format that :mod:`sekd.data.taxonomies` reads.
 
-        In a CSV the last non-empty cell of a row is its leaf and the header names the ranks; an
-        empty cell is a rank that this leaf does not have.
+        Args:
+            level_names: as in :class:`sekd.data.taxonomies.TaxonomyOptions`.
 
         Raises:
             ConfigError: if the file is missing or malformed; the message names file and place.
         """
-        return cls(read_leaf_paths(path, level_names), str(path))
+        leaves = read_leaf_paths(path, TaxonomyOptions(level_names=tuple(level_names)))
+        return cls.from_leaves(leaves, str(path), leaf_names)
+
+    @classmethod
+    def from_leaves(
+        cls, leaves: Iterable[LeafPath], source: str, leaf_names: LeafNames = "scientific"
+    ) -> Taxonomy:
+        """Build a taxonomy from leaves, under the names that are asked for.
+
+        Raises:
+            ConfigError: if no leaf has a common name and one is asked for, or as in
+                :meth:`from_paths`.
+        """
+        leaves = list(leaves)
+        if leaf_names != "scientific":
+            if not any(leaf.common_name for leaf in leaves):
+                raise ConfigError(
+                    f"{source}: gives no common names; leave leaf_names: {leaf_names} out"
+                )
+            leaves = [_renamed(leaf, leaf_names) for leaf in leaves]
+        return cls(leaves, source)
 
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
@@ -160,30 +186,45 @@ class Taxonomy:
         """Ids of the nodes at which a path of the file ends. Such a node may have children, too."""
         return self._leaf_ids
 
+    def labelled_leaves(self) -> Sequence[tuple[str, str]]:
+        """Return (name, node id) for every name of every leaf: label, common and other names."""
+        return self._other_names
+
+    def leaves_labelled(self, label: str) -> list[Node]:
+        """Return the leaves of a label (case does not matter), or the leaf of that node id."""
+        ids = self._leaves.get(label.casefold(), [])
+        if len(ids) != 1 and label in self._leaf_ids:
+            return [self._nodes[label]]
+        return [self._nodes[node_id] for node_id in ids]
+
     def leaf(self, label: str) -> Node:
         """Return the node of a leaf label (case does not matter) or of a leaf's node id.
 
         Raises:
             LookupError: if the taxonomy has no such leaf, or several of that name.
         """
-        ids = self._leaves.get(label.casefold(), [])
-        if len(ids) != 1 and label in self._leaf_ids:
-            return self._nodes[label]
-        if not ids:
+        leaves = self.leaves_labelled(label)
+        if not leaves:
             near = difflib.get_close_matches(label.casefold(), self._leaves, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise LookupError(f"no leaf {label!r} in {self.source}{hint}")
-        if len(ids) > 1:
-            raise LookupError(f"{label!r} names {len(ids)} leaves: write the path, e.g. {ids[0]!r}")
-        return self._nodes[ids[0]]
+        if len(leaves) > 1:
+            raise LookupError(
+                f"{label!r} names {len(leaves)} leaves: write the path, e.g. {leaves[0].id!r}"
+            )
+        return leaves[0]
 
     def children(self, node: Node) -> list[Node]:
         """Return the children in the order of the file."""
         return [self._nodes[child] for child in self._children[node.id]]
 
     def peers(self, node: Node) -> list[Node]:
-        """Return all nodes of the same depth and rank, this one included."""
-        return self._levels[node.depth, node.rank]
+        """Return all nodes of the same rank, this one included.
+
+        They have one depth, except where some leaves lack a rank in the middle: a family without an
+        order above it is still compared with families.
+        """
+        return self._levels[node.rank]
 
     def place(self, node: Node) -> int:
         """Return the index of a node among its :meth:`peers`."""
@@ -210,8 +251,11 @@ class Taxonomy:
 
     def digest(self) -> str:
         """Return a SHA-256 over all that questions are made from: nodes, ranks and leaf labels."""
-        content = [[n.id, n.name, n.rank] for n in self._nodes.values()]
-        text = json.dumps([content, self._leaves], ensure_ascii=False, separators=(",", ":"))
+        nodes = [[n.id, n.name, n.rank] for n in self._nodes.values()]
+        content: list[object] = [nodes, self._leaves]
+        if any(len({node.depth for node in level}) > 1 for level in self._levels.values()):
+            content.append("peers are the nodes of one rank")  # they were those of one depth
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -224,8 +268,22 @@ def name_of(node_id: str) -> str:
     return node_id.rpartition("/")[2].replace("%2F", "/").replace("%25", "%")
 
 
-def _refuse_cycle(leaf: LeafPath) -> None:
-    """Raise a ConfigError if a name comes back later in the path, or is empty.
+def _renamed(leaf: LeafPath, leaf_names: LeafNames) -> LeafPath:
+    """Return a leaf whose last name is the common one, or both; its label stays."""
+    name, rank = leaf.path[-1]
+    if leaf.common_name is None:
+        return leaf
+    shown = leaf.common_name if leaf_names == "common" else f"{leaf.common_name} ({name})"
+    return replace(leaf, path=(*leaf.path[:-1], (shown, rank)))
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be stored: lone surrogates and NUL cannot."""
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _refuse_bad_names(leaf: LeafPath) -> None:
+    """Raise a ConfigError if a name is empty or no plain text, or comes back later in the path.
 
     A name may follow itself directly (genus and species of one name).
     """
@@ -233,6 +291,10 @@ def _refuse_cycle(leaf: LeafPath) -> None:
     for index, name in enumerate(names):
         if not name.strip():
             raise ConfigError(f"{leaf.place}: name {index + 1} of the path is empty")
+        if not (_is_text(name) and _is_text(leaf.label)):
+            raise ConfigError(
+                f"{leaf.place}: the name {name!r} is no text: it holds a NUL or a lone surrogate"
+            )
         if name in names[: max(index - 1, 0)] and names[index - 1] != name:
             cycle = " > ".join(names[names.index(name) : index + 1])
             raise ConfigError(f"{leaf.place}: the path runs in a cycle: {cycle}")

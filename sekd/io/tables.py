@@ -3,6 +3,7 @@
 :func:`read_chunks` gives Python values, some thousand rows at a time, and knows the line of each
 row. :func:`read_columns` gives a whole table as Arrow columns, at the speed of Arrow. Both refuse
 the same files with the same messages, which name the file and, where one can be told, the line.
+:func:`read_chunks` also reads the formats of :mod:`sekd.io.formats`, such as XLSX and tabs.
 
 Nothing is guessed from what a text looks like: an id such as 2024-01-01 or 007 stays as written.
 """
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, compress, islice
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, in_one_line
+from sekd.io.formats import TableFile
+from sekd.io.table_chunk import ABSENT, TableChunk, row_place, row_unit
+from sekd.io.text import PARSE_ERRORS
+
+logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROWS_PER_CHUNK = 1 << 12
@@ -31,77 +37,6 @@ _PEEKED_LINES = 1000
 _JSON_BLOCK_BYTES = 1 << 24
 _JSON_TYPES = {str: pa.string(), int: pa.int64(), list: pa.list_(pa.string())}
 _ENCODED_TEXT = pa.dictionary(pa.int32(), pa.string())
-_ABSENT: Any = object()
-"""Stands in a chunk where a JSONL row does not have the column."""
-
-
-@dataclass(frozen=True)
-class TableChunk:
-    """Some consecutive rows of a table, as columns.
-
-    Attributes:
-        path: of the table.
-        numbers: the number of each row's line (CSV, JSONL) or row (Parquet), from 1.
-        columns: name -> cells, all columns of one length.
-    """
-
-    path: Path
-    numbers: Sequence[int]
-    columns: Mapping[str, Sequence[Any]]
-
-    def place(self, index: int) -> str:
-        """Return where a row of this chunk stands, for messages."""
-        return row_place(self.path, self.numbers[index])
-
-    def row(self, index: int) -> dict[str, Any]:
-        """Return the cells that a row has, by column."""
-        cells = {name: column[index] for name, column in self.columns.items()}
-        return {name: cell for name, cell in cells.items() if cell is not _ABSENT}
-
-    def select(self, mask: Sequence[bool]) -> TableChunk:
-        """Return the rows for which ``mask`` is true."""
-        columns = {name: list(compress(column, mask)) for name, column in self.columns.items()}
-        return TableChunk(self.path, list(compress(self.numbers, mask)), columns)
-
-    def texts(self, name: str, *, is_optional: bool = False) -> list[str]:
-        """Return a column's texts without the space around them; a null is an empty text.
-
-        Whole numbers, which are common as ids, become text.
-
-        Args:
-            is_optional: take a column that is absent as empty.
-
-        Raises:
-            ConfigError: if the column is absent, or a cell is neither text nor a whole number.
-        """
-        cells = self.columns.get(name, [_ABSENT] * len(self.numbers))
-        if set(map(type, cells)) <= {str}:
-            return [cell.strip() for cell in cells]
-        return [self._text(name, index, cell, is_optional) for index, cell in enumerate(cells)]
-
-    def filled_texts(self, name: str) -> list[str]:
-        """Return a column's texts as :meth:`texts` does, and refuse an empty one."""
-        texts = self.texts(name)
-        if not all(texts):
-            raise ConfigError(f"{self.place(texts.index(''))}: the column {name!r} is empty")
-        return texts
-
-    def _text(self, name: str, index: int, cell: Any, is_optional: bool) -> str:
-        if cell is _ABSENT and not is_optional:
-            names = ", ".join(self.row(index))
-            raise ConfigError(f"{self.place(index)}: no column {name!r}; there are {names}")
-        if cell is None or cell is _ABSENT:
-            return ""
-        if isinstance(cell, bool) or not isinstance(cell, (str, int)):
-            raise ConfigError(
-                f"{self.place(index)}: {name} must be text, not {type(cell).__name__}"
-            )
-        return str(cell).strip()
-
-
-def row_place(path: Path, number: int) -> str:
-    """Name a row in a message: ``birds.csv, line 7`` or ``birds.parquet, row 7``."""
-    return f"{path}, {_unit(path)} {number}"
 
 
 def row_units(path: Path, rows: Sequence[int]) -> list[str]:
@@ -124,14 +59,22 @@ def read_chunks(path: Path) -> Iterator[TableChunk]:
     """Read a table in chunks of rows. Blank lines are skipped.
 
     Args:
-        path: of a file with one of :data:`TABLE_SUFFIXES`.
+        path: of a file of any format of :data:`sekd.io.formats.FORMATS`.
 
     Raises:
         ConfigError: if the file is malformed or cannot be read.
     """
-    readers = {".csv": _csv_chunks, ".jsonl": _json_chunks, ".parquet": _parquet_chunks}
+    readers: dict[str, Callable[[Path], Iterator[TableChunk]]] = {
+        ".csv": _csv_chunks,
+        ".jsonl": _json_chunks,
+        ".ndjson": _json_chunks,
+        ".parquet": _parquet_chunks,
+    }
     try:
-        yield from readers[path.suffix](path)
+        if path.suffix == ".csv" and not _has_commas(path):
+            yield from _other_chunks(path)
+        else:
+            yield from readers.get(path.suffix, _other_chunks)(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
@@ -143,11 +86,13 @@ def column_names(path: Path) -> list[str]:
         ConfigError: if the file is malformed or cannot be read, or two columns have one name.
     """
     try:
-        if path.suffix == ".csv":
+        if path.suffix == ".csv" and _has_commas(path):
             _, names = _csv_header(path)
             return names
         if path.suffix == ".parquet":
             return list(_parquet_schema(path).names)
+        if path.suffix not in (".jsonl", ".ndjson"):
+            return list(next((chunk.columns for chunk in _other_chunks(path)), ()))
         return list(dict.fromkeys(chain.from_iterable(_peek_json(path))))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -183,11 +128,32 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _unit(path: Path) -> str:
-    return "row" if path.suffix == ".parquet" else "line"
+# Formats of other programs
+
+
+def _other_chunks(path: Path) -> Iterator[TableChunk]:
+    """Read any format of :mod:`sekd.io.formats`, and log what was found about it."""
+    file = TableFile.open(path)
+    rows = file.rows()
+    try:
+        while chunk := list(islice(rows, _ROWS_PER_CHUNK)):
+            names = dict.fromkeys(chain.from_iterable(row for _, row in chunk))
+            columns = {name: [row.get(name, ABSENT) for _, row in chunk] for name in names}
+            yield TableChunk(path, [number for number, _ in chunk], columns)
+    except PARSE_ERRORS as error:
+        raise ConfigError(f"{path}: cannot be read: {in_one_line(error)}") from error
+    for note in file.notes:
+        logger.info("%s", note)
 
 
 # CSV
+
+
+def _has_commas(path: Path) -> bool:
+    """Tell whether a CSV has commas between its cells; what else has none has one column."""
+    with path.open("rb") as file:
+        unquoted = b"".join(file.readline(1 << 20).split(b'"')[::2])
+    return max(b",\t;|", key=unquoted.count) == ord(",")
 
 
 def _csv_rows(path: Path, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
@@ -278,15 +244,26 @@ def _parse_json_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def _json_chunks(path: Path) -> Iterator[TableChunk]:
     lines = _json_lines(path)
     while chunk := list(islice(lines, _ROWS_PER_CHUNK)):
-        rows = [_parse_json_line(path, number, line) for number, line in chunk]
+        rows, faults = [], {}
+        for index, (number, line) in enumerate(chunk):
+            try:
+                rows.append(_parse_json_line(path, number, line))
+            except PARSE_ERRORS as error:
+                rows.append({})
+                faults[index] = f"{row_unit(path)} {number} cannot be parsed: {in_one_line(error)}"
         names = dict.fromkeys(chain.from_iterable(rows))
-        columns = {name: [row.get(name, _ABSENT) for row in rows] for name in names}
-        yield TableChunk(path, [number for number, _ in chunk], columns)
+        columns = {name: [row.get(name, ABSENT) for row in rows] for name in names}
+        yield TableChunk(path, [number for number, _ in chunk], columns, faults)
 
 
 def _peek_json(path: Path) -> list[dict[str, Any]]:
-    lines = islice(_json_lines(path), _PEEKED_LINES)
-    return [_parse_json_line(path, number, line) for number, line in lines]
+    rows = []
+    for number, line in islice(_json_lines(path), _PEEKED_LINES):
+        try:
+            rows.append(_parse_json_line(path, number, line))
+        except PARSE_ERRORS as error:
+            raise ConfigError(f"{row_place(path, number)}: {in_one_line(error)}") from error
+    return rows
 
 
 def _json_columns(path: Path, names: Sequence[str]) -> pa.Table:
@@ -340,10 +317,28 @@ def _parquet_chunks(path: Path) -> Iterator[TableChunk]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_ROWS_PER_CHUNK):
                 numbers = range(first, first + len(batch))
-                yield TableChunk(path, numbers, batch.to_pydict())
+                yield TableChunk(path, numbers, _to_pydict(batch))
                 first += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path}: not a Parquet file: {error}") from error
+
+
+def _to_pydict(batch: pa.RecordBatch) -> dict[str, list[Any]]:
+    """Return a batch as Python values; bytes of a text that are no UTF-8 become lone surrogates."""
+    try:
+        columns: dict[str, list[Any]] = batch.to_pydict()
+    except UnicodeDecodeError:
+        texts = {name for name in batch.schema.names if is_text(batch.schema.field(name).type)}
+        columns = {}
+        for name in batch.schema.names:
+            if name not in texts:
+                columns[name] = batch[name].to_pylist()
+                continue
+            cells = batch[name].cast(pa.large_binary()).to_pylist()
+            columns[name] = [
+                None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells
+            ]
+    return columns
 
 
 def _parquet_columns(path: Path, names: Sequence[str], encoded: Collection[str]) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ Load = Callable[..., RunConfig]
     ("overrides", "message"),
     [
         (["data.train.num_option=3"], "data.train.num_option; did you mean num_options?"),
-        (["data.test.table=t.csv"], "data.test.taxonomy: Field required"),
-        (["data.train.table=t.csv"], "give either images (a folder per leaf) or table"),
+        (["data.test.table=t.csv"], "data.test: Value error, give taxonomy: a file, or the"),
+        (["data.train.table=t.csv"], "give either images (a folder) or table"),
         (["data.train.num_options=27"], "data.train.num_options: Input should be less than"),
         (["elicit.engine=vlm"], "elicit.engine: Input should be 'transformers' or 'vllm' (got 'vl"),
         (["elicit.top_k=5.0"], "elicit.top_k: Input should be a valid integer (got 5.0)"),
@@ -185,3 +186,38 @@ def test_resolved_config_shows_every_default(load: Load, tmp_path: Path) -> None
     assert content == config.model_dump(mode="json")
     assert content["distill"]["losses"]["soft"] == 1.0
     assert content["distill"]["losses"]["text"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "a\\b", "a\0b", ""])
+def test_the_name_of_a_dataset_cannot_leave_its_folder(load: Load, name: str) -> None:
+    text = yaml.safe_dump({name: {"images": "i", "taxonomy": "t.json"}})
+    more = "".join(f"  {line}\n" for line in text.splitlines())
+    with pytest.raises(ConfigError, match="the name of a dataset names folders"):
+        load(more)
+
+
+def test_a_home_directory_is_found_in_every_path(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load(
+        "  test: {table: ~/t.csv, image_root: ~/images, taxonomy: ~/t.json}\n",
+        ["run_dir=~/runs/a", "model.path=~/models/m", "elicit.adapter=~/adapter"],
+    )
+    spec = config.data["test"]
+    paths = (config.run_dir, config.model.path, config.elicit.adapter)
+    paths = (*paths, spec.table, spec.image_root, spec.taxonomy)
+    assert all(str(path).startswith("/home/me/") for path in paths), paths
+
+
+def test_aliases_of_aliases_do_not_multiply(load: Load) -> None:
+    names = "abcdefghij"
+    more = f"a: &a [{', '.join('x' * 10)}]\n" + "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise(names)
+    )
+    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML: its aliases stand for"):
+        load(more)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load("x: " + "[" * 5000 + "]" * 5000 + "\n")
+    with pytest.raises(ConfigError, match="its aliases stand for"):
+        load("x: &x [*x]\n")

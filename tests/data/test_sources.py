@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from sekd.data import sources
 from sekd.data.image_refs import ImageRef
 from sekd.data.samples import Dataset, Sample, load_samples
 from sekd.data.sources import SOURCES, source_of
-from sekd.data.sources.base import Rows
+from sekd.data.sources.base import Rows, Source
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.hashing import digest
@@ -66,24 +66,18 @@ def test_a_dataset_without_a_layout_keeps_its_digest(
     assert digest(spec(**settings, layout="folder").model_dump(mode="json")) != expected
 
 
-class ListedSource:
+class ListedSource(Source):
     """A layout with one file, whose lines are a label and the name of an image."""
 
-    setting: Literal["images"] = "images"
-
-    def read_rows(self, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
+    def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
         lines = (self.image_root(spec) / "list.txt").read_text("utf-8").splitlines()
         pairs = [line.split() for line in lines]
         yield Rows(
             ids=[image for _, image in pairs],
             images=[f"files/{image}" for _, image in pairs],
-            leaves=[taxonomy.leaf(label) for label, _ in pairs],
+            labels=[label for label, _ in pairs],
             numbers=range(1, len(lines) + 1),
         )
-
-    def image_root(self, spec: DatasetSpec) -> Path:
-        assert spec.images is not None
-        return spec.images
 
     def place(self, spec: DatasetSpec, number: int) -> str:
         return f"{self.image_root(spec) / 'list.txt'}, line {number}"

@@ -76,8 +76,9 @@ def test_csv_header_names_ranks_and_empty_cells_skip_them(write: Callable[..., P
     assert taxonomy.root.rank == "kingdom"
     assert names(taxonomy, "robin") == [("class", "bird"), ("species", "robin")]
     assert names(taxonomy, "fish") == [("class", "fish")]
-    # Two levels down but not of one rank: a family is no wrong option beside a species.
-    assert taxonomy.peers(taxonomy.leaf("robin")) == [taxonomy.leaf("robin")]
+    # Of one rank but not of one depth: a species is a wrong option beside every other one.
+    crow, robin = taxonomy.leaf("crow"), taxonomy.leaf("robin")
+    assert taxonomy.peers(robin) == taxonomy.peers(crow) == [crow, robin]
 
 
 def test_namesakes_stay_apart() -> None:
@@ -145,11 +146,11 @@ def test_bad_paths_are_refused(paths: dict[str, list[str]], message: str) -> Non
     ("name", "content", "message"),
     [
         ("t.json", '{"a": ["x", "a"], "a": ["y", "a"]}', "the leaf 'a' occurs twice"),
-        ("t.json", '["a"]', "expected an object"),
+        ("t.json", '"a"', "expected an object"),
         ("t.json", '{"a": "x > a"}', "leaf 'a': expected a list of names, root first, got 'x > a'"),
         ("t.json", '{"a": []}', "leaf 'a': expected a list"),
         ("t.json", "{", "not valid JSON"),
-        ("t.yaml", "", "not '.yaml'"),
+        ("t.doc", "", "a taxonomy is a folder, or ends in .json"),
         ("t.csv", "", "line 1: expected a header"),
         ("t.csv", "order,order\nx,a\n", "line 1: two columns of one name"),
         ("t.csv", "order,\nx,a\n", "line 1: expected a header with one distinct name per rank"),
@@ -181,8 +182,8 @@ def test_bad_files_are_refused(
 def test_missing_file_and_level_names_of_a_csv_are_refused(write: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="no such taxonomy file"):
         Taxonomy.load(Path("missing.json"))
-    with pytest.raises(ConfigError, match="remove level_names"):
-        Taxonomy.load(write("t.csv", "order\na\n"), level_names=("order",))
+    with pytest.raises(ConfigError, match="there is no column 'ordr'; did you mean order"):
+        Taxonomy.load(write("t.csv", "order\na\n"), level_names=("ordr",))
 
 
 def test_digest_covers_what_questions_are_made_from(write: Callable[..., Path]) -> None:

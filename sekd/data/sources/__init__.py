@@ -7,14 +7,32 @@ from pathlib import Path
 
 from sekd.config import DatasetSpec
 from sekd.config.messages import nearest
+from sekd.data.sources.aircraft import AircraftSource
 from sekd.data.sources.base import Source
+from sekd.data.sources.cifar import CifarSource
+from sekd.data.sources.cub import CubSource
 from sekd.data.sources.folder import FolderSource
+from sekd.data.sources.food101 import Food101Source
+from sekd.data.sources.huggingface import HuggingFaceSource
+from sekd.data.sources.imagenet import ImageNetSource
+from sekd.data.sources.inat21 import INat21Source
+from sekd.data.sources.listing import ListSource
 from sekd.data.sources.table import TableSource
+from sekd.data.sources.webdataset import WebDatasetSource
 from sekd.errors import ConfigError
 
 SOURCES: Mapping[str, Source] = {
     "folder": FolderSource(),
     "table": TableSource(),
+    "list": ListSource(),
+    "huggingface": HuggingFaceSource(),
+    "webdataset": WebDatasetSource(),
+    "inat21": INat21Source(),
+    "cub200": CubSource(),
+    "food101": Food101Source(),
+    "imagenet": ImageNetSource(),
+    "aircraft": AircraftSource(),
+    "cifar100": CifarSource(),
 }
 """Name of a layout, as ``layout`` of a dataset gives it -> its source."""
 

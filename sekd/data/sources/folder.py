@@ -1,103 +1,78 @@
-"""The layout ``folder``: one folder of images per leaf.
+"""The layout ``folder``: images in folders that are named by their leaf, at any depth.
 
-A leaf's folder is named by its label, or by its node id where leaves share a name, with "/" written
-"%2F". It may hold further folders, and may be a link; links to folders below it are not followed.
-Images without any folder have no leaf. Hidden files are skipped, and files of other kinds are
-skipped and counted in a warning.
+A folder is named by its leaf's label, or by its node id where leaves share a name, with "/" written
+"%2F". Of the folders above an image, the first that is a leaf counts, or a leaf below that one in
+the taxonomy: ``Fruit/Apple/Golden-Delicious`` may be given a taxonomy of products as well as be one
+itself (``taxonomy: folders``). Images without any folder have no leaf.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Never
-from urllib.parse import unquote
 
 from sekd.config import DatasetSpec
-from sekd.data.images import IMAGE_SUFFIXES
-from sekd.data.sources.base import Rows
-from sekd.data.taxonomy import Node, Taxonomy
+from sekd.data.image_folders import walk_images
+from sekd.data.sources.base import Rows, Source, escape, is_clean, set_aside
+from sekd.data.taxonomies.base import LeafPath, TaxonomyOptions
+from sekd.data.taxonomies.folders import read_folder_taxonomy, split_folders
 from sekd.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_FILES_OF_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})
 
-
-class FolderSource:
+class FolderSource(Source):
     """Finds images below ``images``, in the order of their relative paths as text."""
 
-    setting: Literal["images"] = "images"
+    labels_are_paths = True
 
-    def read_rows(self, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
-        """Find all images, each with the leaf whose folder it lies in.
+    def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
+        """Find all images, each with the path of the folder that it lies in as its label.
 
         Raises:
-            ConfigError: if a folder cannot be read, a folder with images is no leaf, or an image
-                lies beside folders of images.
+            ConfigError: if a folder cannot be read, or an image lies beside folders of images.
         """
-        folder = self.image_root(spec)
+        root = self.image_root(spec)
         skipped: Counter[str] = Counter()
-        names, loose = next(_walk_images(folder, skipped))
-        leaf_of: dict[str, Node] = {}
-        labelled: list[str] = []
-        for name in names:
-            images = [
-                f"{name}/{path}"
-                for _, paths in _walk_images(folder / name, skipped)
+        label_of: dict[str, str | None] = {}
+        for folder, images in walk_images(root, skipped):
+            for name in images:
+                label_of[f"{folder}/{name}" if folder else name] = folder or None
+        loose = min((path for path, label in label_of.items() if label is None), default=None)
+        if loose is not None and any(label_of.values()):
+            raise ConfigError(
+                f"{root / loose}: lies beside the folders of the leaves, not in one of them"
+            )
+        _say_skipped(root, skipped)
+        paths = sorted(label_of)
+        yield Rows(
+            ids=[escape(path) for path in paths],
+            images=[
+                path if is_clean(path) else set_aside(path, "its name is not in UTF-8; rename it")
                 for path in paths
-            ]
-            if images:
-                leaf_of[name] = _leaf_of_folder(folder / name, taxonomy)
-                labelled += images
-        if labelled and loose:
-            image = folder / min(loose)
-            raise ConfigError(f"{image}: lies beside the folders of the leaves, not in one of them")
-        _say_skipped(folder, skipped)
-        paths = sorted(labelled or loose)
-        leaves = [leaf_of[path.split("/", 1)[0]] if labelled else None for path in paths]
-        yield Rows(ids=paths, leaves=leaves, numbers=range(1, len(paths) + 1))
+            ],
+            labels=[label_of[path] if is_clean(path) else None for path in paths],
+            numbers=range(1, len(paths) + 1),
+        )
 
     def image_root(self, spec: DatasetSpec) -> Path:
-        """Return the folder itself."""
+        """Return the folder itself, or that of the split in it."""
         assert spec.images is not None  # the registry gives this source only then
-        return spec.images
+        if spec.split is None:
+            return spec.images
+        if not (spec.images / spec.split).is_dir():
+            raise ConfigError(f"{spec.images}: there is no folder {spec.split!r}, the split, in it")
+        return spec.images / spec.split
 
-    def place(self, spec: DatasetSpec, number: int) -> str:
-        """Name an image by its position in the sorted paths."""
-        return f"{spec.images}, image {number}"
-
-
-def _walk_images(root: Path, skipped: Counter[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield, for every folder from ``root`` down, its visible folders and its images.
-
-    Folders are given by name, images by their path relative to ``root``. Unlike ``os.walk``, this
-    refuses a folder that cannot be read.
-
-    Args:
-        skipped: suffix -> number of files that are no images, to be added to.
-    """
-
-    def refuse(error: OSError) -> Never:
-        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-    for parent, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(parent).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        images = []
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if name.startswith(".") or name.lower() in _FILES_OF_SYSTEMS:
-                continue
-            if suffix in IMAGE_SUFFIXES:
-                images.append(f"{prefix}{name}")
-            else:
-                skipped[suffix or "no suffix"] += 1
-        yield folders, images
+    def leaf_paths(self, spec: DatasetSpec) -> list[LeafPath]:
+        """Make the tree of the folders a taxonomy; with a split, that of all splits together."""
+        assert spec.images is not None
+        roots = [self.image_root(spec)]
+        if spec.split is not None:
+            roots = split_folders(spec.images) or roots
+        return read_folder_taxonomy(roots, TaxonomyOptions(level_names=spec.level_names))
 
 
 def _say_skipped(folder: Path, skipped: Counter[str]) -> None:
@@ -107,14 +82,3 @@ def _say_skipped(folder: Path, skipped: Counter[str]) -> None:
         logger.warning(
             "%s: skipped %d files that are no images: %s", folder, skipped.total(), kinds
         )
-
-
-def _leaf_of_folder(folder: Path, taxonomy: Taxonomy) -> Node:
-    try:
-        return taxonomy.leaf(folder.name)
-    except LookupError:
-        pass  # the name may be quoted
-    try:
-        return taxonomy.leaf(unquote(folder.name))
-    except LookupError as error:
-        raise ConfigError(f"{folder}: {error} (in a folder's name, write / as %2F)") from error

@@ -1,53 +1,64 @@
-"""The layout ``table``: a CSV, JSONL or Parquet file with one row per image.
+"""The layout ``table``: a file with one row per image.
 
+Any format of :mod:`sekd.io.formats` is read: CSV with any delimiter, TSV, JSONL, Parquet, XLSX.
 Rows of the published benchmark (arXiv 2505.24840) are taken as they come: their columns
 ``level<k>`` are compared with the taxonomy, and their ``choices_level<k>`` become the options.
+
+A row that is well formed but holds what no image can be named by (a NUL, a lone surrogate, a number
+of thousands of digits) is set aside as one sample, with its reason.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sekd.config import DatasetSpec
-from sekd.data.sources.base import Choices, Rows
-from sekd.data.taxonomy import Node, Taxonomy
+from sekd.config.messages import nearest
+from sekd.data.sources.base import RowLevels, Rows, Source, escape, is_clean, set_aside
+from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError
-from sekd.io.tables import TABLE_SUFFIXES, TableChunk, read_chunks, row_place
+from sekd.io.formats import FORMATS
+from sekd.io.table_chunk import TableChunk, row_place
+from sekd.io.tables import read_chunks
+
+logger = logging.getLogger(__name__)
+_DEFAULT_LEAF_COLUMN = "label"
 
 
-class TableSource:
+class TableSource(Source):
     """Reads the rows of ``table`` in their order."""
 
-    setting: Literal["table"] = "table"
+    setting = "table"
 
-    def read_rows(self, spec: DatasetSpec, taxonomy: Taxonomy) -> Iterator[Rows]:
+    def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
         """Read all rows of the split; of rows of other splits nothing else is looked at.
 
         Raises:
             ConfigError: naming the file and the line, if a column is missing or a value does not
                 fit.
         """
-        path = _table_path(spec)
-        if path.suffix not in TABLE_SUFFIXES:
-            raise ConfigError(f"{path}: a table is .csv, .jsonl or .parquet, not {path.suffix!r}")
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such table")
-        leaves = _LeafLookup(taxonomy)
+        path = _checked_path(spec)
         splits = set()
+        columns: dict[str, None] = {}
         for chunk in read_chunks(path):
+            columns |= dict.fromkeys(chunk.columns)
             if spec.split is not None:
-                row_splits = chunk.texts("split")
+                row_splits = chunk.texts("split", is_optional=bool(chunk.faults))
                 splits.update(row_splits)
-                chunk = chunk.select([split == spec.split for split in row_splits])
-            yield _to_rows(chunk, spec, leaves)
+                chunk = chunk.select(
+                    [split == spec.split or i in chunk.faults for i, split in enumerate(row_splits)]
+                )
+            yield _to_rows(chunk, spec)
         if splits and spec.split not in splits:
             raise ConfigError(
                 f"{path}: no row of the split {spec.split!r}, only of {sorted(splits)}"
             )
+        _check_leaf_column(spec, path, list(columns))
 
     def image_root(self, spec: DatasetSpec) -> Path:
         """Return ``image_root``, or the table's own folder."""
@@ -57,44 +68,114 @@ class TableSource:
         """Name a line or a row of the table."""
         return row_place(_table_path(spec), number)
 
+    def leaf_paths(self, spec: DatasetSpec) -> list[LeafPath]:
+        """Make a taxonomy of the columns that ``level_names`` names, root first.
+
+        Raises:
+            ConfigError: if ``level_names`` names no columns of the table.
+        """
+        path = _checked_path(spec)
+        if not spec.level_names:
+            raise ConfigError(
+                f"{path}: give `taxonomy`, or the columns of the table that hold the levels, root "
+                "first, as `level_names`"
+            )
+        leaves: dict[tuple[str, ...], LeafPath] = {}
+        for chunk in read_chunks(path):
+            columns = [chunk.texts(name) for name in spec.level_names]
+            labels = chunk.texts(spec.leaf_column, is_optional=True)
+            for index, names in enumerate(zip(*columns, strict=True)):
+                ranked = tuple((n, r) for n, r in zip(names, spec.level_names, strict=True) if n)
+                if ranked and names not in leaves:
+                    label = labels[index] or ranked[-1][0]
+                    leaves[names] = LeafPath(chunk.place(index), label, ranked)
+        return list(leaves.values())
+
 
 def _table_path(spec: DatasetSpec) -> Path:
     assert spec.table is not None  # the registry gives this source only then
     return spec.table
 
 
-def _to_rows(chunk: TableChunk, spec: DatasetSpec, lookup: _LeafLookup) -> Rows:
-    images = _image_paths(chunk, spec)
-    leaves = lookup.leaves(chunk, chunk.texts(spec.leaf_column, is_optional=True))
-    choices = None
-    if any(name.startswith("choices_level") for name in chunk.columns):
-        choices = [
-            _read_choices(chunk.place(index), chunk.row(index), leaf, lookup.taxonomy)
-            for index, leaf in enumerate(leaves)
-        ]
-    return Rows(
-        ids=chunk.filled_texts(spec.id_column) if spec.id_column else images,
-        images=images if spec.id_column else None,
-        leaves=leaves,
-        choices=choices,
-        numbers=chunk.numbers,
+def _checked_path(spec: DatasetSpec) -> Path:
+    path = _table_path(spec)
+    if path.suffix not in FORMATS and not path.suffixes[-2:-1]:
+        known = ", ".join(name for name in FORMATS if name.startswith("."))
+        raise ConfigError(f"{path}: a table is one of {known}, not {path.suffix!r}")
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such table")
+    return path
+
+
+def _check_leaf_column(spec: DatasetSpec, path: Path, columns: Sequence[str]) -> None:
+    """Refuse a column of labels that is named but absent; say that there are no labels."""
+    if spec.leaf_column in columns or not columns:
+        return
+    if spec.leaf_column != _DEFAULT_LEAF_COLUMN:
+        raise ConfigError(
+            f"{path}: leaf_column: there is no column {spec.leaf_column!r}"
+            f"{nearest(spec.leaf_column, columns)}"
+        )
+    logger.info(
+        "%s: no column %r, so its samples have no labels; leaf_column names another one of %s",
+        *(path, spec.leaf_column, ", ".join(columns)),
     )
 
 
-class _LeafLookup:
-    """Finds leaves by label, each label once."""
+def _to_rows(chunk: TableChunk, spec: DatasetSpec) -> Rows:
+    aside = dict(chunk.faults)
+    if aside:  # the other rows are read as if these were not there
+        chunk_of_rest = chunk.select([index not in aside for index in range(len(chunk.numbers))])
+    else:
+        chunk_of_rest = chunk
+    rows = _read_rows(chunk_of_rest, spec)
+    if not aside:
+        return rows
+    return Rows(
+        ids=[
+            *rows.ids,
+            *(f"{chunk.path.name}, {chunk.place(i).rpartition(', ')[2]}" for i in aside),
+        ],
+        images=[
+            *(rows.images or rows.ids),
+            *(set_aside(str(chunk.path), why) for why in aside.values()),
+        ],
+        labels=[*rows.labels, *[None] * len(aside)],
+        levels=None if rows.levels is None else [*rows.levels, *[None] * len(aside)],
+        numbers=[*rows.numbers, *(chunk.numbers[index] for index in aside)],
+    )
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
-        self.taxonomy = taxonomy
-        self._leaf_of: dict[str, Node | None] = {"": None}
 
-    def leaves(self, chunk: TableChunk, labels: Sequence[str]) -> list[Node | None]:
-        for label in set(labels) - self._leaf_of.keys():
-            try:
-                self._leaf_of[label] = self.taxonomy.leaf(label)
-            except LookupError as error:
-                raise ConfigError(f"{chunk.place(labels.index(label))}: {error}") from error
-        return [self._leaf_of[label] for label in labels]
+def _read_rows(chunk: TableChunk, spec: DatasetSpec) -> Rows:
+    if not chunk.numbers:
+        return Rows(ids=[], labels=[], numbers=[])
+    images = _image_paths(chunk, spec)
+    ids = chunk.filled_texts(spec.id_column) if spec.id_column else images
+    labels = chunk.texts(spec.leaf_column, is_optional=True)
+    is_bad = [
+        not (is_clean(i) and is_clean(image) and is_clean(label))
+        for i, image, label in zip(ids, images, labels, strict=True)
+    ]
+    levels = None
+    if any(name.startswith("choices_level") for name in chunk.columns):
+        levels = [
+            _row_levels(chunk.place(index), chunk.row(index)) for index in range(len(chunk.numbers))
+        ]
+    why = "its row holds a character that is no text"
+    return Rows(
+        ids=[escape(text) if bad else text for text, bad in zip(ids, is_bad, strict=True)],
+        images=None
+        if not spec.id_column and not any(is_bad)
+        else [
+            set_aside(image, why) if bad else image
+            for image, bad in zip(images, is_bad, strict=True)
+        ],
+        labels=[
+            label if label and not bad else None for label, bad in zip(labels, is_bad, strict=True)
+        ],
+        levels=levels,
+        numbers=chunk.numbers,
+    )
 
 
 def _image_paths(chunk: TableChunk, spec: DatasetSpec) -> list[str]:
@@ -111,37 +192,7 @@ def _image_paths(chunk: TableChunk, spec: DatasetSpec) -> list[str]:
     return [cell.removeprefix(spec.image_prefix) for cell in cells]
 
 
-def _read_choices(
-    place: str, row: Mapping[str, Any], leaf: Node | None, taxonomy: Taxonomy
-) -> Choices | None:
-    """Return the options that a row brings along, by level; ``None`` if it brings none.
-
-    The levels that the row names must be the leaf's path. Where they include an explicit root, its
-    options are left out.
-    """
-    names, options = _level_columns(place, row)
-    if not options:
-        return None
-    if leaf is None:
-        raise ConfigError(f"{place}: options without a label")
-    levels = sorted(names)
-    path = [node.name for node in taxonomy.path(leaf)]
-    root = taxonomy.root.name
-    if root and _fold(names[level] for level in levels) == _fold([root, *path]):
-        options.pop(levels.pop(0), None)
-    if _fold(names[level] for level in levels) != _fold(path):
-        raise ConfigError(
-            f"{place}: its levels are {' > '.join(names[level] for level in sorted(names))}, "
-            f"but {taxonomy.source} has {' > '.join(path)}"
-        )
-    if sorted(options) != levels:
-        raise ConfigError(f"{place}: levels {levels} have names, but {sorted(options)} options")
-    return tuple(options[level] for level in levels)
-
-
-def _level_columns(
-    place: str, row: Mapping[str, Any]
-) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
+def _row_levels(place: str, row: Mapping[str, Any]) -> RowLevels | None:
     """Return the columns ``level<k>`` and ``choices_level<k>`` of a row, by ``k``.
 
     Empty cells are skipped: a ragged table has them below its shorter paths.
@@ -155,7 +206,7 @@ def _level_columns(
             options[int(match[2])] = _read_option_names(f"{place}: {column}", cell)
         else:
             names[int(match[2])] = str(cell).strip()
-    return names, options
+    return RowLevels(names, options) if options else None
 
 
 def _read_option_names(place: str, cell: Any) -> tuple[str, ...]:
@@ -163,12 +214,8 @@ def _read_option_names(place: str, cell: Any) -> tuple[str, ...]:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{place} must be a list as JSON: {error}") from error
     if not (isinstance(cell, list) and all(isinstance(name, str) for name in cell)):
-        raise ConfigError(f"{place} must be a list of names, got {cell!r}")
+        raise ConfigError(f"{place} must be a list of names, got {cell!r:.200}")
     return tuple(cell)
-
-
-def _fold(names: Iterable[str]) -> list[str]:
-    return [name.casefold() for name in names]

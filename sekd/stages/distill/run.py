@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sekd.config import RunConfig
+from sekd.data.samples import load_taxonomy
 from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
-from sekd.data.taxonomy import Taxonomy
 from sekd.io.locations import local_directory
 from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.stage import find_directories, open_directory
@@ -25,7 +25,7 @@ def run_distillation(config: RunConfig) -> Path:
     elicited = finished_elicitation(config)
     answers, states = elicited.answers, elicited.states
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-    taxonomy = Taxonomy.load(dataset.taxonomy, level_names=dataset.level_names)
+    taxonomy = load_taxonomy(dataset)
     root = config.run_dir / "distill"
 
     def open_run() -> tuple[str, Path | None]:

@@ -18,7 +18,7 @@ from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
 from sekd.config import RunConfig
 from sekd.data.predictions import PREDICTIONS, read_predictions
-from sekd.data.samples import Dataset
+from sekd.data.samples import Dataset, load_taxonomy
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import write_atomically
@@ -137,7 +137,7 @@ def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) 
 
 def _load_distilled_taxonomy(config: RunConfig) -> Taxonomy:
     spec = config.dataset(config.elicit.dataset, "elicit.dataset")
-    return Taxonomy.load(spec.taxonomy, level_names=spec.level_names)
+    return load_taxonomy(spec)
 
 
 def _write_evaluation(evaluation: Evaluation, cells: Sequence[CellRows], folder: Location) -> None:

@@ -1,0 +1,82 @@
+"""Write a taxonomy as JSON (leaf -> path) or as CSV (one column for each rank)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+
+from sekd.data.taxonomies import LeafPath
+from sekd.errors import ConfigError
+from sekd.io.files import write_atomically
+
+COMMON_NAME = "common_name"
+"""The column of common names in a CSV, as :mod:`sekd.data.taxonomies.tables` reads it."""
+
+
+def write_leaves(leaves: Sequence[LeafPath], path: Path) -> None:
+    """Write leaves in the format of the file's suffix.
+
+    JSON keeps labels and no ranks; CSV keeps ranks and common names, and its labels are names.
+
+    Raises:
+        ConfigError: if the suffix is neither ``.json`` nor ``.csv``, or the ranks of two leaves are
+            in different orders.
+    """
+    if path.suffix == ".json":
+        write_atomically(path, _to_json(leaves))
+    elif path.suffix == ".csv":
+        write_atomically(path, _to_csv(leaves, path))
+    else:
+        raise ConfigError(f"{path}: a taxonomy is written as .json or .csv, not {path.suffix!r}")
+
+
+def _to_json(leaves: Sequence[LeafPath]) -> str:
+    counts = Counter(leaf.label.casefold() for leaf in leaves)
+    paths = {}
+    for leaf in leaves:
+        names = [name for name, _ in leaf.path]
+        label = leaf.label if counts[leaf.label.casefold()] == 1 else "/".join(names)
+        paths[label] = names
+    return json.dumps(paths, ensure_ascii=False, indent=1) + "\n"
+
+
+def _to_csv(leaves: Sequence[LeafPath], path: Path) -> str:
+    ranks = _rank_order(leaves, path)
+    has_common_names = any(leaf.common_name for leaf in leaves)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*ranks, *([COMMON_NAME] if has_common_names else [])])
+    for leaf in leaves:
+        name_of = {rank: name for name, rank in _ranked(leaf)}
+        common_name = [leaf.common_name or ""] if has_common_names else []
+        writer.writerow([*(name_of.get(rank, "") for rank in ranks), *common_name])
+    return buffer.getvalue()
+
+
+def _ranked(leaf: LeafPath) -> list[tuple[str, str]]:
+    return [(name, rank or f"level {depth}") for depth, (name, rank) in enumerate(leaf.path)]
+
+
+def _rank_order(leaves: Sequence[LeafPath], path: Path) -> list[str]:
+    """Return all ranks in an order that every path follows."""
+    above: dict[str, set[str]] = {}
+    for leaf in leaves:
+        ranks = [rank for _, rank in _ranked(leaf)]
+        if len(set(ranks)) < len(ranks):
+            raise ConfigError(f"{leaf.place}: a rank occurs twice in its path; write .json instead")
+        above.setdefault(ranks[0], set())
+        for upper, lower in pairwise(ranks):
+            above.setdefault(lower, set()).add(upper)
+    try:
+        return list(TopologicalSorter(above).static_order())
+    except CycleError as error:
+        raise ConfigError(
+            f"{path}: leaves have their ranks in different orders ({' > '.join(error.args[1])}); "
+            "write .json instead"
+        ) from error
