@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sekd.stages.elicit.answers import AnswersWorker
 
 NUM_PROBED = 32
 """The largest number of samples that are rehearsed."""
+_NUM_LISTED_UNUSABLE = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class CostEstimate:
 
     Attributes:
         num_unusable: samples that will be quarantined, in proportion to the probe.
+        unusable: the first few of these in the probe, each with its reason.
         num_answers: questions that the teacher is asked.
         num_tokens: tokens of the finished dialogues, images included. An engine with a prefix cache
             computes them once, and the state pass computes them once more.
@@ -51,6 +54,7 @@ class CostEstimate:
     num_prompt_tokens: int
     num_bytes: int
     flops: float
+    unusable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,10 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
         num_prompt_tokens=round(num_prompt_tokens * factor),
         num_bytes=round(num_bytes * factor),
         flops=2 * 2.0 * num_parameters * num_tokens * factor,
+        unusable=[
+            f"{sample.sample_id}: {sample.reason}"
+            for sample in result.quarantined[:_NUM_LISTED_UNUSABLE]
+        ],
     )
 
 
