@@ -12,7 +12,7 @@ LMMS_CONSTRAINTS := --constraint constraints/lmms-eval.txt
 .PHONY: demo test torture bench check constraints clean $(LMMS)
 
 demo: $(VENV)/demo
-	$(BIN)/sekd draw-world runs/demo/world
+	test -f runs/demo/world/config.yaml || $(BIN)/sekd draw-world runs/demo/world
 	$(BIN)/sekd elicit runs/demo/world/config.yaml
 	$(BIN)/sekd distill runs/demo/world/config.yaml
 	$(BIN)/sekd evaluate runs/demo/world/config.yaml

@@ -29,6 +29,7 @@ from sekd.io.torchrun import is_main_process
 if TYPE_CHECKING:
     from sekd.analysis.audit import DataAudit
     from sekd.analysis.results import Evaluation
+    from sekd.analysis.scoring.files import FileOptions
     from sekd.analysis.scoring.scorecard import FileScore
     from sekd.analysis.sweep import SweepResult
     from sekd.data.match_report import MatchReport
@@ -331,6 +332,7 @@ def score(
     subtree_level: int | None = None,
     alpha: float = 0.95,
     num_bootstrap: int = 1000,
+    options: FileOptions | None = None,
 ) -> FileScore:
     """Compute every metric, with its 95 % interval, of any file of predictions.
 
@@ -338,7 +340,8 @@ def score(
         >>> scored.cards[0].metrics.to_json()
 
     Args:
-        predictions: a CSV, JSONL or Parquet file; see :mod:`sekd.analysis.scoring.resolve`.
+        predictions: a table of any format and layout that is known; see
+            :mod:`sekd.analysis.scoring.resolve`.
         taxonomy: a taxonomy file, .json or .csv.
         level_names: names of a JSON taxonomy's levels.
         compare: other predictions for the same samples; differences to them are computed.
@@ -347,6 +350,7 @@ def score(
         subtree_level: level of the nodes whose subtrees are scored each by itself; 1 if not given.
         alpha: weight of the last level in DWPA, between 0 and 1.
         num_bootstrap: number of bootstrap draws behind the interval of each difference.
+        options: what is told about the files: names of columns, truths from elsewhere, clusters.
 
     Raises:
         ConfigError: if a file cannot be read or resolved, or the two cannot be compared.
@@ -361,6 +365,7 @@ def score(
         compare=None if compare is None else expand_home(Path(compare)),
         only=only,
         score_root=score_root,
+        options=options,
     )
 
 

@@ -38,12 +38,12 @@ def main() -> None:
 
     \b
     Try it without a download:
-        sekd draw-world world
-        sekd plan world/config.yaml
-        sekd elicit world/config.yaml
-        sekd distill world/config.yaml
-        sekd evaluate world/config.yaml
-        sekd report .
+        sekd draw-world demo/world
+        sekd plan demo/world/config.yaml
+        sekd elicit demo/world/config.yaml
+        sekd distill demo/world/config.yaml
+        sekd evaluate demo/world/config.yaml
+        sekd report demo
     """
 
 

@@ -67,6 +67,7 @@ class CellResult:
         cost: ``None`` where no model was asked.
         plain: of a controlled cell, the metrics of the cell that it qualifies on the same samples;
             ``None`` where that cell was not measured, or has none of them.
+        num_trained_on: the number of the dataset's images that the student was trained on.
     """
 
     key: CellKey
@@ -76,6 +77,7 @@ class CellResult:
     metrics: MetricValues[Estimate]
     diagnosis: Diagnosis
     plain: MetricValues[Estimate] | None = None
+    num_trained_on: int = 0
     questions: QuestionShares | None = None
 
     def rate(self, metric: str) -> Estimate | None:
@@ -103,6 +105,7 @@ class CellResult:
             "cost": None if self.cost is None else self.cost.to_json(),
             **({} if self.questions is None else {"questions": self.questions.to_json()}),
             **self.metrics.to_json(),
+            "num_trained_on": self.num_trained_on,
             "plain_on_same_samples": None if self.plain is None else self.plain.to_json(),
             "diagnosis": self.diagnosis.to_json(),
         }
@@ -120,5 +123,6 @@ class CellResult:
             metrics=MetricValues.from_json(content, Estimate.from_json),
             diagnosis=Diagnosis.from_json(content["diagnosis"]),
             plain=None if plain is None else MetricValues.from_json(plain, Estimate.from_json),
+            num_trained_on=content.get("num_trained_on", 0),
             questions=None if questions is None else QuestionShares(**questions),
         )

@@ -1,4 +1,4 @@
-"""Costs of cells: means per sample, also in joint passes of the same model."""
+"""Costs of cells: means per sample, also in joint passes of the base, one unit for all models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sekd.analysis.cell_key import CellKey
+from sekd.config import BASE
 
 COST_KEYS = ("calls", "prefill_tokens", "cached_tokens", "decode_tokens", "seconds")
 """What a shard's record says of the cost."""
@@ -14,7 +15,7 @@ COST_KEYS = ("calls", "prefill_tokens", "cached_tokens", "decode_tokens", "secon
 
 @dataclass(frozen=True)
 class RelativeCost:
-    """A cost in joint passes; ``None`` where a joint pass costs nothing."""
+    """A cost in joint passes of the base; ``None`` where such a pass costs nothing."""
 
     tokens: float | None
     """By tokens that are computed: prefill and decode."""
@@ -31,7 +32,7 @@ class MeanCost:
         cached_tokens: the other tokens of the prompts.
         decode_tokens: tokens that were written.
         seconds: seconds of one worker.
-        relative_to_joint: in joint passes of the same model on the same dataset without a control;
+        relative_to_joint: in joint passes of the base on the same dataset without a control;
             ``None`` where there is none.
     """
 
@@ -84,7 +85,7 @@ def relate_to_joint(costs: Mapping[CellKey, MeanCost]) -> dict[CellKey, MeanCost
     """Fill in :attr:`MeanCost.relative_to_joint` of each cell."""
     related = {}
     for key, cost in costs.items():
-        joint = costs.get(CellKey(key.dataset, key.model, "joint"))
+        joint = costs.get(CellKey(key.dataset, BASE, "joint"))
         relative = None
         if joint is not None:
             relative = RelativeCost(

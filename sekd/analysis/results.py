@@ -149,6 +149,11 @@ class Evaluation:
         """Tell whether the dataset has nodes that the student was not taught."""
         return any(cell.is_zero_shot for key, cell in self.cells.items() if key.dataset == dataset)
 
+    def num_trained_on(self, dataset: str) -> int:
+        """Return the number of a dataset's images that the student was trained on."""
+        counts = [cell.num_trained_on for key, cell in self.cells.items() if key.dataset == dataset]
+        return max(counts, default=0)
+
     def title(self, dataset: str) -> str:
         """Return a dataset's name for a person: "food (zero-shot)"."""
         return f"{dataset} (zero-shot)" if self.is_zero_shot(dataset) else dataset

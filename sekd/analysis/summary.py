@@ -49,11 +49,17 @@ def solve_options(dataset: Dataset, seed: int) -> CellRows:
     return CellRows(solver_key(dataset.name), dataset.taxonomy, to_table(rows), num_unusable, None)
 
 
-def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy) -> Evaluation:
+def summarize(
+    cells: Sequence[CellRows],
+    spec: EvaluateSpec,
+    distilled: Taxonomy,
+    trained_on: Mapping[str, int] | None = None,
+) -> Evaluation:
     """Compute every metric of every cell, and compare the student with the base.
 
     Args:
         distilled: the taxonomy that the student learned; a dataset with other nodes is zero-shot.
+        trained_on: dataset -> the number of its images that the student was trained on.
 
     Raises:
         ConfigError: if a cell has no sample left.
@@ -72,6 +78,7 @@ def summarize(cells: Sequence[CellRows], spec: EvaluateSpec, distilled: Taxonomy
             metrics=measure_cell(cell, spec),
             diagnosis=diagnose(cell.paths, cell.rows),
             plain=_measure_plain(cell, by_key, spec),
+            num_trained_on=(trained_on or {}).get(cell.key.dataset, 0),
             questions=QuestionShares.of(
                 (batch["options"], batch["truth"]) for batch in cell.scored.to_batches()
             ),

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
+@click.option("--show-controls", is_flag=True, help="Print the table of controls too.")
 @retry_failed_option
 @worker_options("evaluate")
 @config_command("evaluate")
-def evaluate_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
+def evaluate_command(
+    config: RunConfig, as_json: bool, retry_failed: bool, show_controls: bool
+) -> bool:
     """Last stage: measure models under the three paradigms and controls, with every metric.
 
     The models are the base, the finished student and those of evaluate.models. The command writes
@@ -32,12 +35,18 @@ def evaluate_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bo
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
     from sekd import api
-    from sekd.report.tables import cells_table
+    from sekd.report.tables import cells_table, controls_table
 
     evaluation = api.evaluate(config, retry_failed=retry_failed)
     if as_json:
         click.echo(json.dumps(evaluation.to_json()))
     else:
         print_table(cells_table(evaluation))
+        controls = controls_table(evaluation)
+        if show_controls and controls.has_figures:
+            print_table(controls)
+        elif controls.has_figures:
+            num = len(controls.rows)
+            click.echo(f"{num} rows of controls: --show-controls prints them, as does sekd report")
         click.echo(f"metrics: {config.run_dir / 'metrics.json'}")
     return True

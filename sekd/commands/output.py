@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ def print_table(table: Table) -> None:
     from sekd.report.writers import to_terminal
 
     console = Console()
-    if not console.is_terminal:  # a pipe has no width, and a folded table cannot be read
-        console = Console(width=160)
-    console.print(to_terminal(table))
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=160)  # a pipe has no width
+    console.print(to_terminal(table, console.width))
 
 
 def print_incomplete(outcomes: Sequence[Outcome], as_json: bool) -> None:

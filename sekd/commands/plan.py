@@ -64,6 +64,8 @@ def _print_plan(planned: ElicitationPlan) -> None:
     }
     for title, text in lines.items():
         click.echo(fill(f"{title:8} {text}", _WIDTH, subsequent_indent=" " * 9))
+    for sample in cost.unusable:
+        click.echo(f"unusable {sample}")
 
 
 def describe_adapter(adapter: AdapterPlan) -> dict[str, str]:
@@ -92,4 +94,4 @@ def _format_duration(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1 else "less than a second"

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sekd.commands import exit_codes
 from sekd.commands.output import print_table
+from sekd.commands.score_options import file_options, split_pairs
 from sekd.errors import ConfigError
 
-
-def _pairs(
-    _context: click.Context, _option: click.Parameter, texts: Sequence[str]
-) -> dict[str, str]:
-    pairs = dict(text.partition("=")[::2] for text in texts)
-    if not all(pairs.values()):
-        raise click.BadParameter("give COLUMN=VALUE, such as dataset=birds")
-    return pairs
+if TYPE_CHECKING:
+    from sekd.analysis.scoring.files import FileOptions
 
 
 @click.command("score")
@@ -44,7 +39,7 @@ def _pairs(
     "--only",
     metavar="COLUMN=VALUE",
     multiple=True,
-    callback=_pairs,
+    callback=split_pairs,
     help="Score only the rows with this model, dataset, paradigm or control; repeatable.",
 )
 @click.option(
@@ -53,6 +48,7 @@ def _pairs(
     type=click.Path(path_type=Path),
     help="Other predictions for the same samples; differences to them are shown.",
 )
+@file_options
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1),
@@ -79,36 +75,42 @@ def score_command(
     alpha: float,
     bootstrap: int,
     as_json: bool,
+    options: FileOptions,
 ) -> None:
     """Compute every metric, with its 95 % interval, of any file of PREDICTIONS.
 
-    PREDICTIONS is a CSV, JSONL or Parquet file in one of two layouts. With the columns sample_id,
-    level, truth and prediction, a row is one level of a sample; level 1 is the first one below the
-    root. With the columns sample_id, truth and prediction, a row is a whole path: a list of names,
-    such a list as JSON, or a leaf. Names and node ids are both understood. An empty prediction is
-    a parse failure. If there are columns model, dataset, paradigm or control, each combination of
-    their values is scored by itself.
+    PREDICTIONS is a table: CSV, TSV, XLSX, JSON, JSONL or Parquet, also with .gz or .zst, or a
+    folder that datasets saved. With the columns sample_id, level, truth and prediction, a row is
+    one level of a sample; level 1 is the first one below the root. With sample_id, truth and
+    prediction, a row is a whole path: a list of names, such a list as JSON, or a leaf. There may
+    also be a column per rank, such as truth_genus and pred_genus. Sample logs of lmms-eval, sheets
+    of VLMEvalKit, predictions of pybioclip and outputs of the published scripts are recognised.
+    Names are matched by stated steps (case, Unicode form, punctuation, leading number, option
+    letter), and what was matched is said. An empty prediction is a parse failure. If there are
+    columns model, dataset, paradigm or control, each combination of their values is scored by
+    itself.
 
     \b
     Example:
         sekd score mine.csv --taxonomy birds.json
         sekd score mine.csv --taxonomy birds.json --compare theirs.jsonl --json
+        sekd score bioclip.csv --taxonomy birds.csv --truth labels.csv
     """
     from sekd import api
     from sekd.report.score import score_tables
 
-    names = tuple(name.strip() for name in level_names.split(",")) if level_names else ()
     try:
         scored = api.score(
             predictions,
             taxonomy,
-            level_names=names,
+            level_names=[name.strip() for name in level_names.split(",") if name],
             compare=compare,
             only=only,
             score_root=score_root,
             subtree_level=subtree_level,
             alpha=alpha,
             num_bootstrap=bootstrap,
+            options=options,
         )
     except ConfigError as error:
         click.echo(f"sekd: {error}", err=True)
@@ -118,7 +120,7 @@ def score_command(
     if as_json:
         click.echo(json.dumps(scored.to_json()))
         return
-    root = "is scored, as level 0" if score_root else "is not scored"
-    click.echo(f"{predictions} by {taxonomy}; the root {root}\n")
+    root = "scored, as level 0" if score_root else "not scored"
+    click.echo(f"{predictions} by {taxonomy}; the root is {root}\n")
     for table in score_tables(scored.cards, scored.taxonomy):
         print_table(table)

@@ -14,7 +14,7 @@ from sekd.commands.run_command import run_command
 
 if TYPE_CHECKING:
     from sekd.io.locations import Location
-    from sekd.pipeline.status import StageStatus
+    from sekd.pipeline.status import ProductStatus, StageStatus
 
 
 @click.command("status")
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @run_command
 def status_command(run: Location, failed: bool, as_json: bool) -> int:
-    """Show how far the run in RUN (a run_dir) is.
+    """Show how far the run in RUN (a run_dir) is: a summary, then stage by stage.
+
+    Finished cells of the evaluation are counted in one line; --failed lists them too.
 
     Exit code 0: everything is done. 1: something is left. 3: shards failed or were lost.
 
@@ -31,16 +33,54 @@ def status_command(run: Location, failed: bool, as_json: bool) -> int:
         sekd status runs/birds --failed
     """
     from sekd import api
+    from sekd.pipeline.status import products_of
 
     stages = api.status(run)
+    products = products_of(run)
     if as_json:
         click.echo(json.dumps([asdict(stage) for stage in stages]))
     else:
-        for stage in stages:
-            _print_stage(stage, in_full=failed)
+        _print_summary(run, stages, products)
+        _print_stages(stages, in_full=failed)
+        for product in products:
+            click.echo(f"{product.name}: {product.text}")
     if any(stage.errors for stage in stages):
         return exit_codes.FAILURES
-    return 0 if stages and all(stage.is_complete for stage in stages) else exit_codes.INCOMPLETE
+    is_complete = all(stage.is_complete for stage in stages)
+    is_complete = is_complete and all(product.is_complete for product in products)
+    return 0 if stages and is_complete else exit_codes.INCOMPLETE
+
+
+def _print_summary(
+    run: Location, stages: Sequence[StageStatus], products: Sequence[ProductStatus]
+) -> None:
+    are_complete = [stage.is_complete for stage in stages]
+    are_complete += [product.is_complete for product in products]
+    num_failed = sum(len(stage.errors) for stage in stages)
+    num_quarantined = sum(stage.num_quarantined for stage in stages)
+    click.echo(
+        f"{run}: {sum(are_complete)} of {len(are_complete)} stages are complete, "
+        f"{num_failed} shards failed, {num_quarantined:,} samples are quarantined"
+    )
+
+
+def _print_stages(stages: Sequence[StageStatus], *, in_full: bool) -> None:
+    """Print every stage; finished cells of the evaluation are one line, unless in full."""
+    finished = [stage for stage in stages if _is_finished_cell(stage) and not in_full]
+    for stage in stages:
+        if stage not in finished:
+            _print_stage(stage, in_full=in_full)
+    if finished:
+        num_done = sum(stage.num_done for stage in finished)
+        num_quarantined = sum(stage.num_quarantined for stage in finished)
+        click.echo(
+            f"predictions: {len(finished)} cells are complete, with {num_done:,} samples done and "
+            f"{num_quarantined:,} quarantined"
+        )
+
+
+def _is_finished_cell(stage: StageStatus) -> bool:
+    return stage.name.startswith("predictions/") and stage.is_complete and not stage.errors
 
 
 def _print_stage(stage: StageStatus, *, in_full: bool) -> None:

@@ -74,7 +74,9 @@ def open_directory(root: Location, fields: Mapping[str, Any]) -> Location:
             last_number, last_directory, last_fields = earlier[0]
             number = last_number + 1
             changes = "; ".join(differences(last_fields, fields))
-            logger.info("%s: not the config of %s: %s", root.name, last_directory, changes)
+            logger.info(
+                "%s: starts anew; %s is kept, and differs in %s", root.name, last_directory, changes
+            )
         # Directories are numbered, because a clock may be set back, and then the newest looks old.
         content = seal({"fingerprint": fingerprint, "number": number, "fields": fields})
         write_atomically(directory / FINGERPRINT_NAME, content)

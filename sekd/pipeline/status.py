@@ -55,6 +55,40 @@ class StageStatus:
         return self.num_done + self.num_quarantined == self.num_planned
 
 
+@dataclass(frozen=True)
+class ProductStatus:
+    """The status of what is made without shards: students, a sweep, rounds.
+
+    Attributes:
+        text: how far it is, for a person.
+    """
+
+    name: str
+    text: str
+    is_complete: bool
+
+
+def products_of(run: Location) -> list[ProductStatus]:
+    """Return the status of the newest student, of the sweep and of the rounds, if there are any."""
+    products = []
+    students = newest_first(run / "distill")
+    if students:
+        directory, _ = students[0]
+        names = names_in(directory)
+        is_finished = "adapter" in names or "adapter.json" in names
+        steps = [name for name in names_in(directory / "checkpoints") if name[-1:].isdigit()]
+        last = max(steps, key=lambda name: int(name.rpartition("-")[2]), default="no checkpoint")
+        text = "the student is finished" if is_finished else f"in training, {last}"
+        products.append(ProductStatus("distill", f"{text}; {directory}", is_finished))
+    for name in ("sweep", "rounds"):
+        names = names_in(run / name)
+        if names:
+            is_finished = f"{name}.json" in names
+            text = "finished" if is_finished else "not finished; run the same command again"
+            products.append(ProductStatus(name, f"{text}; {run / name}", is_finished))
+    return products
+
+
 def stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
     """Yield name and place of every stage of a run that has shards."""
     yield "answers", run / "answers"

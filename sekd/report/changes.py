@@ -57,6 +57,11 @@ class Change:
         return self.paired.value if self.paired else self.new.value - self.old.value
 
     @property
+    def is_against_teacher(self) -> bool:
+        """The student's one call is compared with its teacher's walk."""
+        return self.before.paradigm != self.after.paradigm
+
+    @property
     def verdict(self) -> ChangeVerdict:
         """Tell whether the change is more than noise, and its direction."""
         if self.p_value is not None:
@@ -103,9 +108,22 @@ def other_changes(evaluation: Evaluation, gain: Change) -> list[Change]:
     return sorted(changes, key=lambda change: change.points)
 
 
+def teacher_changes(evaluation: Evaluation) -> list[Change]:
+    """Return the student asked at once against its teacher's walk, by dataset."""
+    changes = [
+        Change.between(
+            evaluation, CellKey(dataset, BASE, "conditioned"), CellKey(dataset, STUDENT, "joint")
+        )
+        for dataset in evaluation.datasets
+    ]
+    return [change for change in changes if change is not None]
+
+
 def clear_losses(evaluation: Evaluation, gain: Change) -> list[Change]:
-    """Return the other cells that fell by more than noise, the largest drop first."""
-    return [change for change in other_changes(evaluation, gain) if change.verdict == "loss"]
+    """Return the drops that are more than noise, against the base or the teacher, largest first."""
+    changes = [*other_changes(evaluation, gain), *teacher_changes(evaluation)]
+    losses = [change for change in changes if change.verdict == "loss"]
+    return sorted(losses, key=lambda change: change.points)
 
 
 def unbroken(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,11 @@ from sekd.report.changes import (
     unbroken,
 )
 from sekd.report.formats import format_interval, format_number
+from sekd.report.provenance import labels_used
 
 _EXPERIMENT = (
     "One vision-language model was its own teacher. Frozen, it walked a taxonomy step by step; a "
-    "LoRA student of the same weights learned from its answers, without a human label, to give the "
-    "whole path in one call."
+    "LoRA student of the same weights learned from its answers to give the whole path in one call."
 )
 _EXPERIMENT_WITHOUT_STUDENT = (
     "A vision-language model was asked for the path of each image through a taxonomy, all levels "
@@ -109,22 +110,19 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
         worst = losses[0].after
         on_dataset = f" on {worst.dataset}" if len(evaluation.datasets) > 1 else ""
         beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
-        sentence += (
-            f" {beginning}{_WAYS_OF_ASKING[worst.paradigm]}{on_dataset}, it is worse than the base"
-            f" ({losses[0]})."
-        )
+        if losses[0].is_against_teacher:
+            beginning = "In one call" if gain.verdict == "gain" else "Besides, in one call"
+            sentence += f" {beginning}{on_dataset}, it is worse than its teacher's walk"
+        else:
+            asked = _WAYS_OF_ASKING[worst.paradigm]
+            sentence += f" {beginning}{asked}{on_dataset}, it is worse than the base"
+        sentence += f" ({losses[0]})."
     return sentence
 
 
 def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure:
     first, *others = changes
-    unparsed = evaluation.cells[first.before].rate("parse_failure_rate")
-    caution = ""
-    if unparsed and unparsed.value >= _MANY_UNPARSED_PERCENT:
-        caution = (
-            f"{format_number(unparsed.value, 0)}{NO_BREAK}% of the base's replies could not be "
-            "parsed: part of this gain is learning the format."
-        )
+    caution = " ".join(_cautions(evaluation, first))
     return KeyFigure(
         title="Gained",
         value=format_number(first.points, is_signed=True),
@@ -141,6 +139,37 @@ def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigu
         caution=caution,
         verdict=first.verdict,
     )
+
+
+def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
+    """Say how much of a gain is the format of the reply, and what else qualifies it."""
+    base = evaluation.cells[gain.before].rate("parse_failure_rate")
+    if base and base.value >= _MANY_UNPARSED_PERCENT:
+        yield (
+            f"{format_number(base.value, 0)}{NO_BREAK}% of the base's replies could not be "
+            "parsed: part of this gain is learning the format."
+        )
+        forced = Change.between(
+            evaluation,
+            gain.before._replace(control="forced"),
+            gain.after._replace(control="forced"),
+        )
+        if forced:
+            yield f"With the format forced on both: {forced}."
+        else:
+            yield "The control forced gives the gain without it."
+    student = evaluation.cells[gain.after].rate("parse_failure_rate")
+    if student and student.value >= _MANY_UNPARSED_PERCENT:
+        yield (
+            f"{format_number(student.value, 0)}{NO_BREAK}% of the student's own replies could not "
+            "be parsed."
+        )
+    num_trained_on = evaluation.num_trained_on(gain.after.dataset)
+    if num_trained_on:
+        yield (
+            f"The student was trained on {num_trained_on:,} of the images of "
+            f"{gain.after.dataset}: this is no test."
+        )
 
 
 def _lines_without_image(evaluation: Evaluation, key: CellKey) -> Iterator[str]:
@@ -182,12 +211,14 @@ def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure
 
 def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
     changes = other_changes(evaluation, gain)
-    if not changes:
-        return None
     losses = clear_losses(evaluation, gain)
+    if not (changes or losses):
+        return None
     if losses:
         first, *others = losses
         asked = _WAYS_OF_ASKING[first.after.paradigm]
+        if first.is_against_teacher:
+            asked = "in one call against its teacher's walk"
         return KeyFigure(
             title="Lost",
             value=format_number(first.points, is_signed=True),
@@ -195,7 +226,7 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
             meaning=f"{asked} on {evaluation.title(first.after.dataset)}: {first}",
             evidence=first.evidence,
             details=_first_lines(
-                f"{change.after.dataset}, {change.after.paradigm}: {change}" for change in others
+                f"{change.after.dataset}, {_opponent(change)}: {change}" for change in others
             ),
             verdict="loss",
         )
@@ -214,19 +245,32 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
     return KeyFigure(title="Lost", value="0", unit="points", meaning=meaning)
 
 
+def _opponent(change: Change) -> str:
+    return "against its teacher" if change.is_against_teacher else change.after.paradigm
+
+
 def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
     """Compare the student's one call with its teacher's walk."""
     student = evaluation.cells[gain.after].cost
     teacher_cell = evaluation.get(gain.after.dataset, BASE, "conditioned")
     teacher = teacher_cell.cost if teacher_cell else None
-    meaning, evidence = "one call for a whole path", ""
+    meaning, evidence, caution = "one call for a whole path", "", ""
     if teacher is not None and student is not None:
         meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
         walked, at_once = teacher.computed_tokens, student.computed_tokens
         evidence = (
-            f"{_format_count(at_once)} tokens an image; the teacher computes "
-            f"{_format_count(walked)}, {format_number(walked / at_once)}{NO_BREAK}times as many"
+            f"{_format_count(at_once)} tokens an image, {_format_count(student.decode_tokens)} of "
+            f"them written one after another; the teacher computes {_format_count(walked)} and "
+            f"writes {_format_count(teacher.decode_tokens)}. One worker took "
+            f"{student.seconds:.2g}{NO_BREAK}s an image, for the teacher "
+            f"{teacher.seconds:.2g}{NO_BREAK}s"
         )
+        if at_once > walked or student.seconds > teacher.seconds:
+            caution = (
+                "The student costs more than its teacher's walk: "
+                f"{_format_ratio(at_once, walked)} of its tokens, "
+                f"{_format_ratio(student.seconds, teacher.seconds)} of its time."
+            )
     return KeyFigure(
         title="Cost",
         value="1",
@@ -234,14 +278,26 @@ def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
         meaning=meaning,
         evidence=evidence,
         details=_lines_of_teaching(evaluation),
+        caution=caution,
+        verdict="loss" if caution else "noise",
     )
 
 
+def _format_ratio(part: float, whole: float) -> str:
+    """Return a share in percent, rounded away from 100 %, so that no difference is hidden."""
+    if not whole:
+        return "any share"
+    percent = 100 * part / whole
+    rounded = math.ceil(percent) if percent > 100 else math.floor(percent)
+    return f"{rounded}{NO_BREAK}%"
+
+
 def _lines_of_teaching(evaluation: Evaluation) -> list[str]:
-    """Say what it took, once, to make the student: the newest finished answers."""
+    """Say what it took, once, to make the student: the newest finished answers, and labels."""
+    labels = labels_used(evaluation.config)
     for record in evaluation.stages:
         if record.stage == "answers" and record.num_done:
-            return [f"to teach it: {record.num_done:,} images walked once, no label used"]
+            return [f"to teach it: {record.num_done:,} images walked once; {labels}"]
     return []
 
 

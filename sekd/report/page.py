@@ -41,7 +41,8 @@ _OTHER_TERMS: Mapping[str, str] = {
 def render_page(evaluation: Evaluation, tables: Mapping[ReportTable, Table]) -> str:
     """Render the whole page; the same run gives the same page."""
     gallery = choose_cases(evaluation)
-    css, script = _read_page_file("page.css"), _read_page_file("filter.js")
+    css = _read_page_file("page.css")
+    script = _read_page_file("sort.js") + _read_page_file("filter.js")
     return _environment().get_template("page.html.jinja").render(
         run_name=evaluation.name,
         policy=_content_policy(css, script),

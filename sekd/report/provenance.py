@@ -48,6 +48,18 @@ class RunProvenance:
     config: str
 
 
+def labels_used(config: RunConfig | None) -> str:
+    """Say what labels were used for before the evaluation, which always scores with them."""
+    if config is None:
+        return "whether labels were used is not known"
+    spec = config.data.get(config.elicit.dataset)
+    if config.distill.labels == "truth":
+        return "labels were the student's targets"
+    if spec is not None and spec.distractors == "walk":
+        return "no label was used"
+    return "labels chose the options of its questions, and no label was a target"
+
+
 def provenance_of(evaluation: Evaluation) -> RunProvenance:
     """Gather everything that is known of how the run was made."""
     config = evaluation.config
@@ -56,6 +68,7 @@ def provenance_of(evaluation: Evaluation) -> RunProvenance:
     engines.pop("", None)
     if engines:
         facts["engine"] = ", ".join(engines)
+    facts["labels"] = f"in training: {labels_used(config)}; in the evaluation: for the score"
     facts["root level"] = "scored" if evaluation.root_is_scored else "shown, not scored"
     facts["report by"] = f"sekd {__version__}"
     text = ""

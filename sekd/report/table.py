@@ -75,12 +75,6 @@ class Table:
             yield self.rows[start : start + size]
             start += size
 
-    @property
-    def control_index(self) -> int | None:
-        """Index of the column that names a row's control, if there is one."""
-        keys = [column.key for column in self.columns]
-        return keys.index("control") if "control" in keys else None
-
     def is_left_aligned(self, index: int) -> bool:
         """Tell whether a column holds names or other text."""
         return index < self.num_names or self.columns[index].is_text

@@ -31,28 +31,44 @@ PART_METRICS = [metric.key for metric in PATH_METRICS if metric.key not in _MAIN
 
 
 def cells_table(evaluation: Evaluation) -> Table:
-    """Show every cell, a control right below the cell that it qualifies."""
-    cells = cells_with_controls(evaluation)
+    """Show every cell without a control; a narrow screen shows its first columns."""
+    cells = [cell for cell in cells_with_controls(evaluation) if not cell.key.is_controlled]
     title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
     if any(_relative_tokens(cell) for cell in cells):
-        title += "; cost: tokens, in joint passes"
-    table = _table_of_cells(
-        "cells",
-        title,
-        [
-            (Column("hca", _TITLES["hca"], has_interval=True), _rate("hca")),
-            _metric_figure("leaf_accuracy"),
-            *(
-                (Column(f"level_accuracy_{level}", rank), _level_rate("level_accuracy", level))
-                for level, rank in level_headings(evaluation).items()
-            ),
-            _metric_figure("parse_failure_rate"),
-            (Column("relative_tokens", "cost"), _relative_tokens),
-            (Column("num_samples", "n"), lambda cell: cell.num_samples),
-        ],
-        cells,
-    )
-    return replace(table, note=" ".join(_notes_about_questions(evaluation)))
+        title += "; cost: tokens, in joint passes of the base; s: seconds an image"
+    table = _table_of_cells("cells", title, _main_figures(evaluation), cells)
+    notes = [*_notes_about_questions(evaluation), *_notes_about_training(evaluation)]
+    return replace(table, note=" ".join(notes))
+
+
+def controlled_cells_table(evaluation: Evaluation) -> Table:
+    """Show the same figures of the cells under a control."""
+    cells = [cell for cell in cells_with_controls(evaluation) if cell.key.is_controlled]
+    title = "Accuracy in percent under controls; HCA with its 95 % interval"
+    return _table_of_cells("controlled_cells", title, _main_figures(evaluation), cells)
+
+
+def _main_figures(evaluation: Evaluation) -> list[_Figure]:
+    return [
+        (Column("hca", _TITLES["hca"], has_interval=True), _rate("hca")),
+        _metric_figure("leaf_accuracy"),
+        _metric_figure("parse_failure_rate"),
+        (Column("num_samples", "n"), lambda cell: cell.num_samples),
+        (Column("relative_tokens", "cost", digits=2), _relative_tokens),
+        (Column("seconds", "s", digits=2, is_significant=True), _cost("seconds")),
+        *(
+            (Column(f"level_accuracy_{level}", rank), _level_rate("level_accuracy", level))
+            for level, rank in level_headings(evaluation).items()
+        ),
+    ]
+
+
+def _notes_about_training(evaluation: Evaluation) -> Iterator[str]:
+    """Mark the datasets whose images the student was trained on."""
+    for dataset in evaluation.datasets:
+        num_trained_on = evaluation.num_trained_on(dataset)
+        if num_trained_on:
+            yield f"The student was trained on {num_trained_on:,} of the images of {dataset}."
 
 
 def _notes_about_questions(evaluation: Evaluation) -> Iterator[str]:
@@ -199,7 +215,7 @@ def cost_table(evaluation: Evaluation) -> Table:
     }
     return _table_of_cells(
         "cost",
-        "Cost of one image (means); the last two columns in joint passes of the same model",
+        "Cost of one image (means); the last two columns in joint passes of the base",
         [
             *((columns[key], _cost(key)) for key in COST_KEYS),
             (Column("relative_tokens", "tokens, relative", digits=2), _relative_tokens),
@@ -257,6 +273,7 @@ class ReportTable:
 
 REPORT_TABLES: Sequence[ReportTable] = (
     ReportTable(cells_table),
+    ReportTable(controlled_cells_table, section="controls", summary="All figures under controls"),
     ReportTable(differences_table),
     ReportTable(part_metrics_table, section="origin", summary="All path metrics"),
     ReportTable(levels_table, section="depth", summary="By-level figures"),

@@ -9,9 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -32,7 +35,7 @@ def to_csv(table: Table) -> str:
     """Write CSV (RFC 4180) in full precision.
 
     A column with intervals becomes three: ``hca``, ``hca_low``, ``hca_high``. A missing value is
-    an empty field.
+    an empty field. A name that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     has_interval = [
         any(isinstance(row[index], Estimate) for row in table.rows)
@@ -51,42 +54,89 @@ def to_csv(table: Table) -> str:
         for value, is_wide in zip(row, has_interval, strict=True):
             if isinstance(value, Estimate):
                 fields += [value.value, value.low, value.high]
-            elif is_wide:
-                fields += [value, None, None]
-            else:
-                fields.append(value)
+                continue
+            field = _neutralise_formula(value) if isinstance(value, str) else value
+            fields += [field, None, None] if is_wide else [field]
         writer.writerow(fields)
     return page.getvalue()
 
 
 def to_latex(table: Table) -> str:
-    """Write a ``tabular`` of the package booktabs, which the reader puts into a float."""
+    """Write a ``longtable`` in small print, which breaks over pages with its heading repeated."""
     alignments = "".join("l" if is_left else "r" for is_left in _alignments(table))
     lines = [f"% {table.title}", *([f"% {table.note}"] if table.note else [])]
-    lines += ["% needs \\usepackage{booktabs}"]
-    lines += [f"\\begin{{tabular}}{{{alignments}}}", "\\toprule"]
+    lines += ["% needs \\usepackage{booktabs,longtable}"]
+    lines += ["{\\footnotesize", "\\setlength{\\tabcolsep}{3pt}"]
+    lines += [f"\\begin{{longtable}}{{{alignments}}}", "\\toprule"]
     lines += [" & ".join(_heading_texts(table, _escape_latex)) + r" \\", "\\midrule"]
+    lines += ["\\endhead", "\\bottomrule", "\\endfoot"]
     rows = iter(_row_texts(table, _escape_latex))
     for number, size in enumerate(table.groups):
         if number:
             lines.append("\\addlinespace")
         lines += [" & ".join(next(rows)) + r" \\" for _ in range(size)]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+    return "\n".join([*lines, "\\end{longtable}", "}", ""])
 
 
-def to_terminal(table: Table) -> RichTable:
-    """Make a table for :class:`rich.console.Console`."""
+_SHORTEST_NAME = 4  # characters of a name, the ellipsis included
+
+
+def to_terminal(table: Table, width: int | None = None) -> RichTable:
+    """Make a table for :class:`rich.console.Console`.
+
+    Args:
+        width: the number of characters in a line. Where the table is wider, columns of figures are
+            left out from the right, which the caption says; the first figure and its interval are
+            always shown, and names are shortened if there is no other way.
+    """
+    left_out: list[str] = []
+    name_widths = [_text_width(table, index) for index in range(table.num_names)]
+    shown = _rich_table(table, left_out, name_widths)
+    while width is not None and Console(width=1 << 16).measure(shown).maximum > width:
+        if len(table.columns) > table.num_names + 1:
+            left_out.insert(0, table.columns[-1].heading)
+            rows = [list(row)[:-1] for row in table.rows]
+            table = replace(table, columns=table.columns[:-1], rows=rows)
+        elif max(name_widths, default=0) > _SHORTEST_NAME:
+            name_widths[name_widths.index(max(name_widths))] -= 1
+        else:
+            break
+        shown = _rich_table(table, left_out, name_widths)
+    return shown
+
+
+def _rich_table(table: Table, left_out: Sequence[str], name_widths: Sequence[int]) -> RichTable:
+    notes = [table.note] if table.note else []
+    if left_out:
+        notes.append(f"Not shown in this width: {', '.join(left_out)}.")
     shown = RichTable(
-        title=table.title, caption=table.note or None, box=SIMPLE_HEAD, pad_edge=False
+        title=table.title, caption=" ".join(notes) or None, box=SIMPLE_HEAD, pad_edge=False
     )
-    for heading, is_left in zip(_heading_texts(table, str), _alignments(table), strict=True):
-        shown.add_column(Text(heading), justify="left" if is_left else "right", no_wrap=True)
-    rows = iter(_row_texts(table, str))
+    headings = _heading_texts(table, neutralise_controls)
+    for index, (heading, is_left) in enumerate(zip(headings, _alignments(table), strict=True)):
+        shown.add_column(
+            Text(heading),
+            justify="left" if is_left else "right",
+            no_wrap=True,
+            max_width=name_widths[index] if index < table.num_names else None,
+        )
+    rows = iter(_row_texts(table, neutralise_controls))
     for size in table.groups:
         for _ in range(size):
             shown.add_row(*map(Text, next(rows)))  # a name in [brackets] is no markup
         shown.add_section()
     return shown
+
+
+def _text_width(table: Table, index: int) -> int:
+    """Return the number of characters of the widest text of a column of names."""
+    texts = [row[index] for row in _row_texts(table, neutralise_controls)]
+    return max(map(cell_len, [table.columns[index].heading, *texts]))
+
+
+def neutralise_controls(text: str) -> str:
+    """Replace what a terminal would act on, such as escape bytes in a name."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 FILE_WRITERS: Mapping[str, Callable[[Table], str]] = {
@@ -95,6 +145,10 @@ FILE_WRITERS: Mapping[str, Callable[[Table], str]] = {
     "tex": to_latex,
 }
 """Suffix of a file -> its writer."""
+
+
+def _neutralise_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _alignments(table: Table) -> list[bool]:

@@ -10,7 +10,7 @@ from fake_stage import IDS, run_fake_stage, status_of
 from fakes import Fake
 
 from sekd.pipeline.plan import Plan
-from sekd.pipeline.stage import Stage
+from sekd.pipeline.stage import Stage, open_directory
 
 
 def test_status_of_a_run_from_nothing_to_the_end(tmp_path: Path) -> None:
@@ -59,3 +59,37 @@ def test_no_run_is_one_line(tmp_path: Path, command: str) -> None:
     result = sekd(command, tmp_path / "nothing")
     assert result.exit_code == 2
     assert result.output == f"sekd: {tmp_path}/nothing: no run there; give a config's run_dir\n"
+
+
+def test_a_summary_comes_first_and_finished_cells_are_one_line(tmp_path: Path) -> None:
+    for cell in ("birds-base-joint", "birds-base-conditioned", "birds-student-joint"):
+        run_fake_stage(tmp_path, Fake(), name=f"predictions/{cell}")
+    run_fake_stage(tmp_path, Fake())
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    result = sekd("status", tmp_path)
+    first, *others = result.output.splitlines()
+    assert first == (
+        f"{tmp_path}: 5 of 5 stages are complete, 0 shards failed, 16 samples are quarantined"
+    )
+    assert [line.split(":")[0] for line in others if line[:1] != " "] == [
+        "answers",
+        "predictions",
+        "sweep",
+    ]
+    assert "3 cells are complete, with 12 samples done and 12 quarantined" in result.output
+    assert "birds-base-joint" in sekd("status", tmp_path, "--failed").output
+
+
+def test_a_student_in_training_is_not_complete(tmp_path: Path) -> None:
+    run_fake_stage(tmp_path, Fake())
+    directory = open_directory(tmp_path / "distill", {"spec": 1})
+    (directory / "checkpoints" / "checkpoint-20").mkdir(parents=True)
+    (directory / "checkpoints" / "checkpoint-100").mkdir()
+    result = sekd("status", tmp_path)
+    assert result.exit_code == 1
+    assert f"distill: in training, checkpoint-100; {directory}" in result.output
+    (directory / "adapter").mkdir()
+    result = sekd("status", tmp_path)
+    assert result.exit_code == 0
+    assert f"distill: the student is finished; {directory}" in result.output

@@ -16,9 +16,11 @@ from sekd.pipeline.stage import Stage
 IDS = [f"sample {i}" for i in range(8)]
 
 
-def run_fake_stage(run: Path, fake: Fake, *, spec: int = 1, max_attempts: int = 1) -> Stage:
-    """Run the stage ``answers`` of a run once; other values of ``spec`` are other stages."""
-    stage = Stage.open(run / "answers", {"spec": {"seed": spec}}, lambda: Plan.split(IDS, 2))
+def run_fake_stage(
+    run: Path, fake: Fake, *, name: str = "answers", spec: int = 1, max_attempts: int = 1
+) -> Stage:
+    """Run a stage of a run once; other values of ``spec`` are other stages."""
+    stage = Stage.open(run / name, {"spec": {"seed": spec}}, lambda: Plan.split(IDS, 2))
     run_stage(stage, fake, max_attempts=max_attempts)
     return stage
 

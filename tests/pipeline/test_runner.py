@@ -215,7 +215,9 @@ def test_changed_fields_open_a_new_directory(root: Path, caplog: pytest.LogCaptu
     changed = {"version": 1, "spec": {"seed": 1, "model": {"path": "tiny"}}}
     new = open_stage(root, changed)
     assert new.directory != old.directory
-    assert caplog.messages == [f"answers: not the config of {old.directory}: spec.seed: 0 -> 1"]
+    assert caplog.messages == [
+        f"answers: starts anew; {old.directory} is kept, and differs in spec.seed: 0 -> 1"
+    ]
     assert {state.status for state in new.states()} == {"pending"}
     open_stage(root, changed)
     assert len(caplog.messages) == 1  # announced once

@@ -147,7 +147,7 @@ def test_levels_with_different_names_are_numbered(tmp_path: Path) -> None:
     ranks = {"birds": {1: "order", 2: "species"}, "food": {1: "order", 2: "dish", 3: "sort"}}
     table = cells_table(ranked(tmp_path, row(), ranks=ranks))
     headings = [column.heading for column in table.columns]
-    assert headings[-5:] == ["leaf", "order", "L2", "unparsed", "n"]
+    assert headings[-5:] == ["leaf", "unparsed", "n", "order", "L2"]
 
 
 def test_the_shares_of_easy_questions_are_noted_below_the_table(tmp_path: Path) -> None:

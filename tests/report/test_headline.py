@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import comparison, read, row, whole_metrics
+from evaluations import COST, comparison, read, row, whole_metrics
 
 from sekd.report.headline import Headline, KeyFigure, make_headline
 
@@ -111,7 +111,7 @@ def test_a_drop_within_noise_is_no_loss(tmp_path: Path) -> None:
     found = of(
         tmp_path,
         row("base", hca=10.0),
-        row("student", hca=70.0),
+        row("student", hca=79.0),
         row("base", "conditioned", 80.0),
         row("student", "conditioned", 78.0),
     )
@@ -125,7 +125,7 @@ def test_without_a_drop_nothing_is_lost(tmp_path: Path) -> None:
     found = of(
         tmp_path,
         row("base", hca=10.0),
-        row("student", hca=70.0),
+        row("student", hca=81.0),
         row("base", "conditioned", 80.0),
         row("student", "conditioned", 82.0),
     )
@@ -151,7 +151,63 @@ def test_the_largest_of_several_losses_leads(tmp_path: Path) -> None:
     rows += [row("student", p, hca) for p, hca in falls.items()]
     lost = figures(of(tmp_path, *rows))["Lost"]
     assert plain(lost.value) == "-45.0"
-    assert [plain(line) for line in lost.details] == ["birds, conditioned: 90.0 → 80.0 %"]
+    assert [plain(line) for line in lost.details] == [
+        "birds, against its teacher: 90.0 → 70.0 %",
+        "birds, conditioned: 90.0 → 80.0 %",
+    ]
+
+
+def test_a_student_behind_its_teacher_has_lost(tmp_path: Path) -> None:
+    rows = row("base", hca=10.0), row("student", hca=70.0), row("base", "conditioned", 90.0)
+    found = of(tmp_path, *rows)
+    assert plain(figures(found)["Lost"].value) == "-20.0"
+    assert "in one call against its teacher's walk on birds" in figures(found)["Lost"].meaning
+    assert "In one call, it is worse than its teacher's walk (90.0 → 70.0 %)." in plain(
+        found.sentence
+    )
+
+
+def test_a_student_that_costs_more_than_its_teacher_is_said(tmp_path: Path) -> None:
+    def cost(tokens: float, seconds: float) -> dict[str, Any]:
+        return COST | {"prefill_tokens": tokens, "decode_tokens": 0.0, "seconds": seconds}
+
+    def caution(tokens: float, seconds: float) -> str:
+        rows = [
+            row("base", hca=10.0),
+            row("student", cost=cost(tokens, seconds)),
+            row("base", "conditioned", 50.0, cost=cost(100.0, 1.0)),
+        ]
+        return plain(figures(of(tmp_path, *rows))["Cost"].caution)
+
+    assert caution(90.0, 1.0) == ""
+    assert caution(100.4, 1.0) == (
+        "The student costs more than its teacher's walk: 101 % of its tokens, 100 % of its time."
+    )
+    assert "99 % of its tokens, 150 % of its time" in caution(99.6, 1.5)
+
+
+def test_replies_of_the_student_that_cannot_be_parsed_are_said(tmp_path: Path) -> None:
+    unread = {"value": 19.0, "low": 16.0, "high": 23.0}
+    found = of(tmp_path, row("base"), row("student", parse_failure_rate=unread))
+    assert plain(figures(found)["Gained"].caution) == (
+        "19 % of the student's own replies could not be parsed."
+    )
+
+
+def test_the_gain_is_given_with_the_format_forced_too(tmp_path: Path) -> None:
+    unread = {"value": 100.0, "low": 97.0, "high": 100.0}
+    rows = [row("base", hca=0.0, parse_failure_rate=unread), row("student", hca=70.0)]
+    assert "The control forced gives" in figures(of(tmp_path, *rows))["Gained"].caution
+    rows += [row("base", hca=5.0, control="forced"), row("student", hca=71.0, control="forced")]
+    caution = plain(figures(of(tmp_path, *rows))["Gained"].caution)
+    assert caution.endswith("With the format forced on both: 5.0 → 71.0 %.")
+
+
+def test_an_evaluation_on_images_that_were_trained_on_is_marked(tmp_path: Path) -> None:
+    found = of(tmp_path, row("base"), row("student", num_trained_on=12))
+    assert figures(found)["Gained"].caution == (
+        "The student was trained on 12 of the images of birds: this is no test."
+    )
 
 
 def test_a_loss_on_another_dataset_counts(tmp_path: Path) -> None:

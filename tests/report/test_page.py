@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from evaluations import DIAGNOSIS, HOSTILE, metrics, rate, row, whole_metrics, w
 from sekd.analysis.results import Evaluation
 from sekd.data.stage_record import StageRecord
 from sekd.report import PAGE, build_report
+from sekd.report import page as page_module
 from sekd.report.thumbnails import MAX_SIDE
 
 
@@ -56,7 +58,8 @@ def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
     for tag, attributes in elements.tags:
         for name in ("src", "href", "action", "data"):
             value = attributes.get(name)
-            assert value is None or value.startswith("data:"), (tag, value)
+            # Links lead to a place in the page or to its own tables, which a reader opens himself.
+            assert value is None or value.startswith(("data:", "#", "report/")), (tag, value)
     assert not re.search(r"url\(|@import|https?://", page)
     (policy,) = [m["content"] for m in elements.of("meta") if m.get("http-equiv")]
     assert policy is not None
@@ -67,7 +70,15 @@ def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
 def test_the_first_screen_has_the_four_figures(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     top = Elements(page[: page.index("<main>")]).text
-    for said in ("Gained", "+60.0", "Kept", "Lost", "\u221220.0", "Cost", "without a human label"):
+    for said in (
+        "Gained",
+        "+60.0",
+        "Kept",
+        "Lost",
+        "\u221220.0",
+        "Cost",
+        "one call",
+    ):
         assert said in top
 
 
@@ -182,16 +193,77 @@ def test_the_page_says_which_taxonomies_were_taught(
 def test_the_page_says_how_many_images_were_walked(tmp_path: Path) -> None:
     made = [StageRecord("answers", "f1", {}, 4000, 2), StageRecord("predictions/birds-base", "f2")]
     results = Evaluation.read(write_run(tmp_path), made)
-    assert "4,000 images walked once" in build_report(results)[PAGE]
+    page = build_report(results)[PAGE]
+    assert (
+        "4,000 images walked once; labels chose the options of its questions, and no label was a "
+        "target"
+    ) in page
+    assert "without a human label" not in page
+    assert results.config is not None
+    data = {name: spec.model_copy(update={"distractors": "walk"})
+            for name, spec in results.config.data.items()}  # fmt: skip
+    config = results.config.model_copy(update={"data": data})
+    assert "no label was used" in build_report(replace(results, config=config))[PAGE]
+    distill = config.distill.model_copy(update={"labels": "truth"})
+    config = config.model_copy(update={"distill": distill})
+    assert "labels were the student" in build_report(replace(results, config=config))[PAGE]
 
 
 def test_every_table_is_written_in_three_formats(tmp_path: Path) -> None:
     files = build_report(Evaluation.read(write_run(tmp_path)))
     names = ("cells", "differences", "path_metrics", "levels", "first_error", "calibration",
-             "confusions", "cost", "controls")  # fmt: skip
+             "confusions", "cost", "controls", "controlled_cells")  # fmt: skip
     expected = {f"report/{name}.{suffix}" for name in names for suffix in ("md", "csv", "tex")}
     assert files.keys() == expected | {PAGE}
     assert r"\<i\>gull\</i\>" in files["report/confusions.md"]
+
+
+def test_contents_and_table_links_lead_somewhere(tmp_path: Path) -> None:
+    files = build_report(Evaluation.read(write_run(tmp_path)))
+    elements = Elements(files[PAGE])
+    links = [each["href"] or "" for each in elements.of("a")]
+    ids = {attributes.get("id") for _, attributes in elements.tags}
+    assert {link for link in links if link.startswith("#")} == {
+        f"#{section}"
+        for section in ("cells", "controls", "depth", "first-error", "agreement", "confidence",
+                        "cost", "cases", "origin")
+    }  # fmt: skip
+    assert all(link[1:] in ids for link in links if link.startswith("#"))
+    tables = {link for link in links if not link.startswith("#")}
+    assert "report/cells.csv" in tables
+    assert tables <= files.keys()
+
+
+def test_a_drawing_without_words_is_hidden_from_screen_readers(tmp_path: Path) -> None:
+    drawings = Elements(page_of(write_run(tmp_path))).of("svg")
+    decorations = [each for each in drawings if not each.get("aria-label")]
+    assert decorations
+    assert all(each.get("aria-hidden") == "true" for each in decorations)
+    assert all("role" not in each for each in decorations)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2)."""
+    channels = (int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_a_contrast_of_four_and_a_half() -> None:
+    css = (Path(page_module.__file__).parent / "page_files" / "page.css").read_text()
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", theme)) for theme in css.split(":root")[1:]
+    ]
+    light, dark, printed = themes
+    inks = ("ink", "soft", "base", "student", "other", "joint", "independent", "conditioned",
+            "right", "wrong")  # fmt: skip
+    pairs = [(ink, paper) for ink in inks for paper in ("paper", "raised")]
+    pairs += [("on-dark", "step-1"), ("on-dark", "step-2"), ("ink", "none"), ("paper", "student")]
+    pairs += [("on-light", f"step-{number}") for number in range(3, 8)]
+    for theme in (light, dark, light | printed):
+        for ink, paper in pairs:
+            lighter, darker = sorted((luminance(theme[ink]), luminance(theme[paper])))[::-1]
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (ink, paper, theme[ink])
 
 
 def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sekd.analysis.paths import BoolArray, IntArray
 from sekd.errors import ConfigError
-from sekd.io.tables import row_units
 
 _NUM_LISTED = 3
 
@@ -17,12 +16,16 @@ _NUM_LISTED = 3
 class Faults:
     """Kinds of faults of a file. Each kind is counted, and its first few places are listed.
 
+    Args:
+        place_rows: names the rows of the file with these numbers.
+
     Attributes:
         lines: a text per kind, for a person.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place_rows: Callable[[Sequence[int]], list[str]]) -> None:
         self._path = path
+        self._place_rows = place_rows
         self.lines: list[str] = []
 
     def add(
@@ -45,7 +48,7 @@ class Faults:
             return
         fault_rows = rows[is_fault]  # in the order of the entries
         first = np.argsort(fault_rows, kind="stable")[:_NUM_LISTED]
-        listed = row_units(self._path, fault_rows[first].tolist())
+        listed = self._place_rows(fault_rows[first].tolist())
         if describe is not None:
             texts = [describe(*entry) for entry in entries[first].tolist()]
             listed = [f"{place}: {text}" for place, text in zip(listed, texts, strict=True)]

@@ -6,13 +6,13 @@ The layouts are read by :mod:`sekd.analysis.scoring.level_rows` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
-from sekd.analysis.paths import IntArray
+from sekd.analysis.paths import BoolArray, IntArray
 from sekd.analysis.scoring.files import CELL_COLUMNS
 from sekd.io.columns import encode_column
 
@@ -39,6 +39,7 @@ class TextGrid:
         texts: distinct texts, none of them empty.
         hint: ends the message about an unknown truth that has no near match.
         first_level: the level of the first column.
+        has_leaf_answers: bool[N], the prediction is written as a leaf alone.
     """
 
     sample_ids: pa.StringArray
@@ -51,6 +52,7 @@ class TextGrid:
     texts: Sequence[str]
     hint: str = ""
     first_level: int = 0
+    has_leaf_answers: BoolArray | None = None
 
     def describe(self, numbers: IntArray, sample: int, column: int) -> str:
         """Describe a text for a message. ``numbers`` is ``truth`` or ``prediction``."""
@@ -69,14 +71,19 @@ class TextGrid:
 
 @dataclass
 class TextNumbers:
-    """Numbers distinct texts, from 0. The space around a text does not count."""
+    """Numbers distinct texts, from 0. The space around a text does not count.
 
+    Attributes:
+        is_missing: tells which texts stand for no text.
+    """
+
+    is_missing: Callable[[str], bool]
     number_of: dict[str, int] = field(default_factory=dict)
 
     def number(self, text: str | None) -> int:
         """Return the number of a text, ``EMPTY`` for one that is null or blank."""
         stripped = (text or "").strip()
-        if not stripped:
+        if not stripped or self.is_missing(stripped):
             return EMPTY
         return self.number_of.setdefault(stripped, len(self.number_of))
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from sekd.analysis.paths import IntArray
 from sekd.analysis.scoring.faults import Faults
 from sekd.analysis.scoring.grids import EMPTY, NO_ROW, TextGrid, TextNumbers, encode_cells
+from sekd.analysis.scoring.matches import NameMatches
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.columns import encode_column
@@ -20,7 +21,9 @@ _LEVEL_LIMIT = 1 << 15  # more than any taxonomy has
 # Shapes: R rows, N samples, L levels from the root on.
 
 
-def grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: Faults) -> TextGrid:
+def grid_of_levels(
+    path: Path, table: pa.Table, taxonomy: Taxonomy, faults: Faults, matches: NameMatches
+) -> TextGrid:
     """Build the grid of a table with a column ``level``.
 
     Samples are in the order of cell and first appearance of their id. Of several rows for one level
@@ -36,7 +39,7 @@ def grid_of_levels(path: Path, table: pa.Table, taxonomy: Taxonomy, faults: Faul
     faults.add("rows without a sample_id", rows, id_of_row < 0)
     level_of_row = _read_levels(table, rows, taxonomy, faults)
     is_placed = (id_of_row >= 0) & (level_of_row != _NO_LEVEL)
-    texts = TextNumbers()
+    texts = TextNumbers(matches.is_missing)
     truth_of_row = texts.encode(table["truth"])
     prediction_of_row = texts.encode(table["prediction"])
 

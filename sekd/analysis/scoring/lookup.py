@@ -8,7 +8,7 @@ import numpy as np
 
 from sekd.analysis.paths import NOT_PARSED, UNKNOWN, IntArray, NodeTable, Numbers
 from sekd.analysis.scoring.grids import TextGrid
-from sekd.data.taxonomy import Taxonomy
+from sekd.analysis.scoring.matches import NameMatches
 
 _AMBIGUOUS = -3
 """Stands instead of a node's number until the answer above it is known."""
@@ -17,11 +17,11 @@ _AMBIGUOUS = -3
 class NodeLookup:
     """Finds nodes by text. Each distinct text is looked up once per level.
 
-    A node id is found at its own level. A name is found at its level, whatever its case.
+    A node id is found at its own level. A name is found at its level by the steps of ``matches``.
     """
 
-    def __init__(self, taxonomy: Taxonomy, nodes: NodeTable, grid: TextGrid) -> None:
-        self._taxonomy = taxonomy
+    def __init__(self, matches: NameMatches, nodes: NodeTable, grid: TextGrid) -> None:
+        self._matches = matches
         self._nodes = nodes
         self._texts = grid.texts
         self._first_level = grid.first_level
@@ -83,7 +83,7 @@ class NodeLookup:
         number = number_of.get(text)
         if number is not None and self._nodes.nodes[number].depth == level:
             return [number]
-        return [number_of[node.id] for node in self._taxonomy.named(text, level)]
+        return [number_of[node.id] for node in self._matches.at_level(text, level)]
 
     def _choose(self, namesakes: Sequence[int], text: str, above: int, right: int) -> int:
         """Return the namesake that is meant.

@@ -13,13 +13,16 @@ import pyarrow.compute as pc
 from sekd.analysis.paths import BoolArray, IntArray
 from sekd.analysis.scoring.faults import Faults
 from sekd.analysis.scoring.grids import EMPTY, TextGrid, TextNumbers, encode_cells
+from sekd.analysis.scoring.matches import NameMatches
 from sekd.data.taxonomy import Taxonomy
 from sekd.io.columns import encode_column
 
 # Shapes: N samples, one per row; L levels, enough for the longest path, the root, and one more.
 
 
-def grid_of_paths(table: pa.Table, taxonomy: Taxonomy, faults: Faults) -> TextGrid:
+def grid_of_paths(
+    table: pa.Table, taxonomy: Taxonomy, faults: Faults, matches: NameMatches
+) -> TextGrid:
     """Build the grid of a table without a column ``level``; samples are in the order of rows."""
     rows = table["row"].to_numpy()
     id_of_row, sample_ids = encode_column(table["sample_id"])
@@ -35,13 +38,13 @@ def grid_of_paths(table: pa.Table, taxonomy: Taxonomy, faults: Faults) -> TextGr
         ~is_first & (id_of_row >= 0),
         lambda row: f"sample {table['sample_id'][row].as_py()!r}",
     )
-    texts = TextNumbers()
+    texts = TextNumbers(matches.is_missing)
     num_levels = max(node.depth for node in taxonomy.nodes) + 2
     # A text that is unknown stands in place of the root and of level 1 as a truth, which is one
     # fault below the root, and at every level as a prediction, which is wrong throughout.
-    truth = _read_paths(table["truth"], texts, taxonomy, num_levels, num_unknown=2)
+    truth = _read_paths(table["truth"], texts, matches, taxonomy, num_levels, num_unknown=2)
     prediction = _read_paths(
-        table["prediction"], texts, taxonomy, num_levels, num_unknown=num_levels
+        table["prediction"], texts, matches, taxonomy, num_levels, num_unknown=num_levels
     )
     lists = truth if truth.is_list.any() else prediction
     from_root = _lists_start_at_root(lists, texts, taxonomy)
@@ -54,6 +57,7 @@ def grid_of_paths(table: pa.Table, taxonomy: Taxonomy, faults: Faults) -> TextGr
         truth=truth.by_level(from_root),
         prediction=prediction.by_level(from_root),
         texts=texts.texts,
+        has_leaf_answers=~prediction.is_list & (prediction.texts != EMPTY).any(axis=1),
         hint="; a path is a list of names or of node ids, such a list as JSON, or a leaf",
     )
 
@@ -87,6 +91,7 @@ class _WrittenPaths:
 def _read_paths(
     column: pa.ChunkedArray,
     texts: TextNumbers,
+    matches: NameMatches,
     taxonomy: Taxonomy,
     num_levels: int,
     *,
@@ -107,7 +112,7 @@ def _read_paths(
         names = _parse_list(text)
         is_list[code] = names is not None
         if names is None:
-            names = _path_of_leaf(text, taxonomy, num_unknown)
+            names = _path_of_leaf(text, matches, taxonomy, num_unknown)
         numbers = [texts.number(name) for name in names[:num_levels]]
         path_of_code[code, : len(numbers)] = numbers
     return _WrittenPaths(path_of_code[codes], is_list[codes])
@@ -139,15 +144,18 @@ def _parse_list(text: str) -> Sequence[str | None] | None:
     return list(names)
 
 
-def _path_of_leaf(text: str, taxonomy: Taxonomy, num_unknown: int) -> Sequence[str]:
+def _path_of_leaf(
+    text: str, matches: NameMatches, taxonomy: Taxonomy, num_unknown: int
+) -> Sequence[str]:
     """Return the node ids from the root to the node with this id, or to the leaf of this label.
 
     A text that is neither is repeated ``num_unknown`` times, to be found unknown at each level.
     """
     text = text.strip()
-    try:
-        node = taxonomy[text] if text in taxonomy else taxonomy.leaf(text)
-    except LookupError:
+    if matches.is_missing(text):
+        return []
+    node = matches.leaf(text)
+    if node is None:
         return [text] * num_unknown
     return [taxonomy.root.id, *(below.id for below in taxonomy.path(node))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import Paths
 from sekd.analysis.rates import compute_metrics
+from sekd.analysis.scoring.files import FileOptions
 from sekd.analysis.scoring.resolve import ResolvedCell, resolve_predictions
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
@@ -28,6 +29,7 @@ class Scorecard:
         names: of the cell, by column; empty where the file has no such column.
         num_unknown: the number of answers that the taxonomy does not have at their level.
         comparison: with the cell of another file, if there is one.
+        is_leaf_only: every answer is a leaf alone; its path is the taxonomy's.
     """
 
     names: Mapping[str, str]
@@ -36,6 +38,7 @@ class Scorecard:
     subtrees: Sequence[SubtreeMetrics]
     nodes: Sequence[NodeAccuracy]
     comparison: PairedComparison | None
+    is_leaf_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``sekd score --json`` prints of a cell."""
@@ -43,6 +46,7 @@ class Scorecard:
             **self.names,
             **self.metrics.to_json(),
             "num_unknown_predictions": self.num_unknown,
+            "leaf_only": self.is_leaf_only,
             "subtrees": [subtree.to_json() for subtree in self.subtrees],
             "nodes": [node.to_json() for node in self.nodes],
         }
@@ -81,9 +85,13 @@ class Scoring:
             subtrees = score_subtrees(cell.paths, level, alpha=self.alpha)
         except ValueError as error:
             raise ConfigError(f"--subtree-level: {error}") from error
+        metrics = compute_metrics(Outcomes.of(cell.paths), alpha=self.alpha)
+        if not cell.has_own_paths:
+            metrics = replace(metrics, paths={**metrics.paths, "tice": None})
         return Scorecard(
             names=cell.names,
-            metrics=compute_metrics(Outcomes.of(cell.paths), alpha=self.alpha),
+            metrics=metrics,
+            is_leaf_only=cell.is_leaf_only,
             num_unknown=cell.num_unknown,
             subtrees=subtrees,
             nodes=score_nodes(cell.paths),
@@ -167,6 +175,7 @@ def score_file(
     compare: Path | None = None,
     only: Mapping[str, str] | None = None,
     score_root: bool = False,
+    options: FileOptions | None = None,
 ) -> FileScore:
     """Score a file of predictions, and compare it with another one.
 
@@ -174,12 +183,13 @@ def score_file(
         compare: other predictions for the same samples.
         only: column -> value; other rows of both files are left out.
         score_root: also score the root, as level 0.
+        options: what is told about both files.
 
     Raises:
         ConfigError: if a file cannot be read or resolved, or the two cannot be compared.
     """
     files = [
-        resolve_predictions(path, taxonomy, only=only or {}, score_root=score_root)
+        resolve_predictions(path, taxonomy, only=only or {}, score_root=score_root, options=options)
         for path in (predictions, compare)
         if path is not None
     ]

@@ -20,18 +20,14 @@ class Drawing:
 
     Args:
         width, height: in the units of all coordinates, one pixel at natural size.
-        alt: everything that it shows, as text for a screen reader.
+        alt: everything that it shows, as text for a screen reader; empty for a decoration, which
+            is hidden from one.
     """
 
     def __init__(self, width: float, height: float, alt: str) -> None:
+        label = {"role": "img", "aria-label": alt} if alt else {"aria-hidden": "true"}
         self._root = ET.Element(
-            "svg",
-            {
-                "viewBox": f"0 0 {width:g} {height:g}",
-                "role": "img",
-                "aria-label": alt,
-                "class": "chart",
-            },
+            "svg", {"viewBox": f"0 0 {width:g} {height:g}", **label, "class": "chart"}
         )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:

@@ -1,3 +1,4 @@
+// Shows the images of one dataset or kind.
 const form = document.querySelector("form.filter");
 const cases = [...document.querySelectorAll(".case")];
 function filter() {
@@ -10,7 +11,9 @@ function filter() {
   const shown = cases.filter((element) => !element.hidden).length;
   form.querySelector("output").value = `${shown} of ${cases.length} images`;
 }
-form.hidden = false;
-form.addEventListener("input", filter);
-form.addEventListener("submit", (event) => event.preventDefault());
-filter();
+if (form) {
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
+}

@@ -42,15 +42,18 @@ _TAKES_REMOTE_CODE = {OWN_MODEL, "vllm", "vllm_generate", "sglang"}
 _PRINT_VERSIONS = """\
 import importlib.metadata as m, json
 versions = {}
-for name in ("lmms_eval", "torch", "transformers", "vllm"):
+for name in ("lmms_eval", "torch", "transformers", "vllm", "filelock"):
     try:
         versions[name] = m.version(name)
     except m.PackageNotFoundError:
         pass
 print(json.dumps(versions))
 """
+_NEWER_THAN_IT_BEARS = {"filelock": 4}
+"""Package -> the first major version whose modules lmms-eval 0.7.3 looks for and does not find."""
 _MAX_LINES = 400  # of its output, the last ones
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_IMPORT_FAILED = re.compile(r"(ModuleNotFoundError|ImportError)\b")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 _PROGRESS = re.compile(r"\d+%\||\d+it \[|\[\d+:\d+")
 
@@ -90,7 +93,9 @@ class LmmsEval:
                 "'transformers>=5.16.1,<5.20' 'filelock<4', then "
                 "--set benchmark.python=lmms/bin/python"
             )
-        return cls(python, versions)
+        _refuse_newer_packages(python, versions)
+        named = ("lmms_eval", "torch", "transformers", "vllm")  # the figures depend on these
+        return cls(python, {name: versions[name] for name in named if name in versions})
 
     def run(
         self,
@@ -112,7 +117,8 @@ class LmmsEval:
 
         Raises:
             ShardError: if it failed; the message has its last error line.
-            ConfigError: if an argument holds a comma, which lmms-eval could not parse.
+            ConfigError: if an argument holds a comma, which lmms-eval could not parse, or a
+                package of its environment cannot be imported.
         """
         with replace_atomically(folder) as temporary:
             temporary.mkdir()
@@ -122,7 +128,10 @@ class LmmsEval:
             code, lines = _stream(command, on_progress)
             results = list(temporary.rglob("*_results.json"))
             if code != 0 or len(results) != 1:
-                raise ShardError(f"lmms-eval {_describe_exit(code)}: {last_error(lines)}")
+                error = last_error(lines)
+                if _IMPORT_FAILED.match(error):  # the next evaluation would end in the same way
+                    raise ConfigError(f"{self.python}: lmms-eval does not work there: {error}")
+                raise ShardError(f"lmms-eval {_describe_exit(code)}: {error}")
             prefix = results[0].name.removesuffix("results.json")
             for path in results[0].parent.glob(f"{prefix}samples_*.jsonl"):
                 name = path.name.removeprefix(f"{prefix}samples_")
@@ -132,6 +141,19 @@ class LmmsEval:
                 if path.is_dir():
                     shutil.rmtree(path)
             shutil.rmtree(folder, ignore_errors=True)  # an earlier result gives way to this one
+
+
+def _refuse_newer_packages(python: Path, versions: Mapping[str, str]) -> None:
+    """Refuse what would end every evaluation after minutes, before the first one starts."""
+    if versions["lmms_eval"] != TESTED_VERSION:
+        return  # another version may bear other packages
+    for package, limit in _NEWER_THAN_IT_BEARS.items():
+        version = versions.get(package, "0")
+        if int(version.partition(".")[0]) >= limit:
+            raise ConfigError(
+                f"{python}: {package} {version} is newer than lmms-eval {TESTED_VERSION} bears; "
+                f"{python} -m pip install '{package}<{limit}'"
+            )
 
 
 def arguments(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from sekd.stages.elicit.states import longest_first
 
 NUM_PROBED = 32
 """The largest number of samples that are rehearsed."""
+_NUM_LISTED_UNUSABLE = 3
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class CostEstimate:
 
     Attributes:
         num_unusable: samples that will be quarantined, in proportion to the probe.
+        unusable: the first few of these in the probe, each with its reason.
         num_answers: questions that the teacher is asked.
         num_prompt_tokens: prompt tokens over all turns, images included.
         num_tokens: those that the engine computes. That are all of them where the model cannot
@@ -57,6 +59,7 @@ class CostEstimate:
     num_state_tokens: int
     num_bytes: int
     flops: float
+    unusable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,10 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
         num_state_tokens=round(num_state_tokens * factor),
         num_bytes=round(num_bytes * factor),
         flops=2.0 * model.num_parameters() * (num_tokens + num_state_tokens) * factor,
+        unusable=[
+            f"{sample.sample_id}: {sample.reason}"
+            for sample in result.quarantined[:_NUM_LISTED_UNUSABLE]
+        ],
     )
 
 

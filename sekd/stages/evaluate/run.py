@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from sekd.analysis.cost import COST_KEYS, mean_cost
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
 from sekd.config import RunConfig
+from sekd.data.image_hashes import ImageHashes
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset, load_taxonomy
 from sekd.data.taxonomy import Taxonomy
@@ -27,11 +29,13 @@ from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_stage
 from sekd.pipeline.stage import Stage
-from sekd.report.tables import cells_table
+from sekd.report.tables import cells_table, controls_table
 from sekd.report.writers import to_markdown
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 from sekd.stages.fingerprints import dataset_fields, hash_images
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluated(NamedTuple):
@@ -72,7 +76,8 @@ def run_evaluation(
     if "taxonomy" in spec.controls:
         finished += [solve_options(dataset, spec.seed) for dataset in datasets]
     finished.sort(key=lambda cell: spec.datasets.index(cell.key.dataset))
-    evaluation = summarize(finished, spec, _load_distilled_taxonomy(config))
+    trained_on = {} if student is None else _count_trained_on(config, datasets)
+    evaluation = summarize(finished, spec, _load_distilled_taxonomy(config), trained_on)
     _write_evaluation(evaluation, finished, folder)
     return Evaluated(evaluation, finished)
 
@@ -135,6 +140,24 @@ def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) 
     ]
 
 
+def _count_trained_on(config: RunConfig, datasets: Sequence[Dataset]) -> dict[str, int]:
+    """Count the images of each dataset that are among those that the student was trained on.
+
+    Images are compared by the hashes of their content that earlier stages have cached.
+    """
+    name = config.elicit.dataset
+    try:
+        trained = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    except ConfigError as error:
+        logger.warning("whether images were trained on is not known: %s", error)
+        return {}
+    hashes = {image for image in ImageHashes(trained.samples) if image is not None}
+    return {
+        dataset.name: sum(image in hashes for image in ImageHashes(dataset.samples))
+        for dataset in datasets
+    }
+
+
 def _load_distilled_taxonomy(config: RunConfig) -> Taxonomy:
     spec = config.dataset(config.elicit.dataset, "elicit.dataset")
     return load_taxonomy(spec)
@@ -145,4 +168,6 @@ def _write_evaluation(evaluation: Evaluation, cells: Sequence[CellRows], folder:
     pq.write_table(pa.concat_tables([cell.rows for cell in cells]), buffer)
     write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
     write_atomically(folder / "metrics.json", json.dumps(evaluation.to_json(), indent=1) + "\n")
-    write_atomically(folder / "metrics.md", to_markdown(cells_table(evaluation)))
+    tables = [cells_table(evaluation), controls_table(evaluation)]
+    texts = [to_markdown(table) for table in tables if table.has_figures]
+    write_atomically(folder / "metrics.md", "\n".join(texts))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prediction_files import only_cell, read, shown, write
 
+from sekd.analysis.scoring.files import FileOptions
 from sekd.analysis.scoring.resolve import resolve_predictions
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
@@ -91,7 +92,10 @@ def test_unknown_predictions_are_wrong_and_warned_of_with_their_lines(tmp_path: 
         ("2", 2, "a", "x"),
         *[(f"s{i}", 1, "z", "NA") for i in range(5)],
     ]
-    answers = read(write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], rows))
+    path = write(tmp_path / "p.csv", ["sample_id", "level", "truth", "prediction"], rows)
+    with pytest.raises(ConfigError, match=r"that is 78 % of the answers: check the taxonomy"):
+        read(path)
+    answers = read(path, options=FileOptions(allows_unknown=True))
     (cell,) = answers.cells
     assert shown(cell)["2"] == ("r/y r/y/a", "? ?")
     assert cell.num_unknown == 7

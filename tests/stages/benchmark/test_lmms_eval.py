@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +91,20 @@ def test_a_python_without_lmms_eval_says_how_to_get_it(tmp_path: Path) -> None:
         LmmsEval.find(None)
     with pytest.raises(ConfigError, match=r"nowhere: not a working python"):
         LmmsEval.find(tmp_path / "nowhere")
+
+
+def test_a_package_that_is_too_new_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    def python_with(filelock: str) -> Path:
+        script = tmp_path / f"python-{filelock}"
+        versions = {"lmms_eval": "0.7.3", "torch": "2.13.0", "filelock": filelock}
+        script.write_text(f"#!/bin/sh\necho '{json.dumps(versions)}'\n")
+        script.chmod(0o755)
+        return script
+
+    found = LmmsEval.find(python_with("3.32.7"))
+    assert dict(found.versions) == {"lmms_eval": "0.7.3", "torch": "2.13.0"}
+    with pytest.raises(ConfigError, match=r"filelock 4\.3\.1 is newer than lmms-eval"):
+        LmmsEval.find(python_with("4.3.1"))
 
 
 @pytest.mark.parametrize(
