@@ -23,7 +23,7 @@ FUNCTIONS = [getattr(api, name) for name in api.__all__ if name not in ("RunConf
 SETTINGS: dict[str, Any] = {
     "run_dir": "runs/birds",
     "distill": {
-        "epochs": 0.3,
+        "epochs": 1.0,  # a single step would have the rate of its warm-up: none
         "global_batch": 8,
         "learning_rate": 0.001,
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
