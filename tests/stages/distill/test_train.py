@@ -56,6 +56,20 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_samples(
     assert not (tmp_path / "adapter").exists()
 
 
+def test_a_model_that_fails_stops_and_names_the_samples(
+    elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("split_with_sizes expects split_sizes to sum exactly to 64")
+
+    monkeypatch.setattr(terms, "hard_loss", broken)
+    with pytest.raises(
+        FatalError, match=r"fails on a micro-batch at step 0: .*64; the sam"
+    ) as error:
+        train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
+    assert any(sample_id in str(error.value) for sample_id in sample_ids(elicited))
+
+
 def test_an_exploding_loss_stops_and_names_the_samples(
     elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
