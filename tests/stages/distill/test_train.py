@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from elicited import Elicited
+from gallery_models import gallery_spec
 from safetensors.torch import load_file
 
 from sekd.config import RunConfig
@@ -68,6 +69,13 @@ def test_a_model_that_fails_stops_and_names_the_samples(
     ) as error:
         train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
     assert any(sample_id in str(error.value) for sample_id in sample_ids(elicited))
+
+
+def test_a_model_that_sees_its_targets_is_refused(elicited: Elicited, tmp_path: Path) -> None:
+    """PaliGemma attends in both directions over its prompt."""
+    config = short(elicited).model_copy(update={"model": gallery_spec("paligemma")})
+    with pytest.raises(ConfigError, match=r"PaliGemma.* reads its prompt in both directions"):
+        train(config, elicited.taxonomy, [elicited.shard], tmp_path)
 
 
 def test_an_exploding_loss_stops_and_names_the_samples(
