@@ -9,7 +9,7 @@ LMMS := .venv-lmms
 CONSTRAINTS := --constraint constraints/dev.txt
 LMMS_CONSTRAINTS := --constraint constraints/lmms-eval.txt
 
-.PHONY: demo test torture bench check constraints clean $(LMMS)
+.PHONY: demo test test-gallery torture bench check constraints clean $(LMMS)
 
 demo: $(VENV)/demo
 	test -f runs/demo/world/config.yaml || $(BIN)/sekd draw-world runs/demo/world
@@ -20,6 +20,12 @@ demo: $(VENV)/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# Every family of the gallery instead of five, on one core about ten minutes. GALLERY=file receives
+# what was measured, for the table of supported models.
+test-gallery: $(VENV)/dev
+	SEKD_ALL_FAMILIES=1 SEKD_GALLERY_RESULTS=$(GALLERY) \
+		$(BIN)/python -m pytest tests/conformance/test_families.py
 
 # The environment of lmms-eval for the tests of `sekd benchmark`, which are skipped without it.
 $(LMMS): $(LMMS)/ready

@@ -98,11 +98,14 @@ class LMHead:
     Args:
         lm_head: the output embeddings of a model.
         transform: see :meth:`LogitTransform.measure`.
+
+    Attributes:
+        transform: the same.
     """
 
     def __init__(self, lm_head: nn.Module, transform: LogitTransform) -> None:
         self._lm_head: Any = lm_head
-        self._transform = transform
+        self.transform = transform
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> LMHead:
@@ -117,7 +120,7 @@ class LMHead:
         """Compute logits [N, V] in float32 of final states [N, D] of any floating-point dtype."""
         weight = self._lm_head.weight
         logits_NV: Tensor = self._lm_head(states_ND.to(weight.device, weight.dtype))
-        return self._transform(logits_NV.float())
+        return self.transform(logits_NV.float())
 
     @torch.inference_mode()
     def distributions(
@@ -183,7 +186,7 @@ class LMHead:
         tokens = slice(start, start + width)
         bias = None if self._lm_head.bias is None else self._lm_head.bias[tokens]
         logits_NV = functional.linear(states_ND, self._lm_head.weight[tokens], bias)
-        return self._transform(logits_NV.float())
+        return self.transform(logits_NV.float())
 
 
 def _pad_with_first(token_ids: Sequence[Sequence[int]]) -> Tensor:

@@ -75,7 +75,7 @@ def probe_model(model: PreTrainedModel, chat: Chat, batcher: Batcher) -> ProbedM
             **to_device(batch.inputs, model), past_key_values=cache, use_cache=cache is not None
         ).logits
     name = type(model).__name__
-    tolerance = _TOLERANCES[model.dtype] * max(1.0, float(logits_NV.abs().max()))
+    tolerance = _TOLERANCES.get(model.dtype, 0.03) * max(1.0, float(logits_NV.abs().max()))
     if not bool(logits_NV.isfinite().all()):
         raise ConfigError(
             f"{name} computes logits that are not finite; its weights are damaged, or model.dtype "

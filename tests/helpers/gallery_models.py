@@ -14,6 +14,17 @@ from sekd.config import DType, ModelSpec
 _ROOT = tempfile.TemporaryDirectory(prefix="sekd-gallery-")
 
 
+FAMILY_NAMES = (
+    *("qwen2-vl", "qwen2.5-vl", "qwen3-vl", "qwen3-vl-moe", "qwen3.5", "qwen3.5-moe", "glm-4v"),
+    *("glm-4.6v", "pixtral", "mistral3", "lfm2-vl", "kimi-k2.5", "muse-glimmer", "llava"),
+    *("vip-llava", "llava-next", "granite-vision", "granite4-vision", "llava-onevision"),
+    *("internvl", "aya-vision", "cohere2-vision", "idefics2", "idefics3", "smolvlm", "ovis2"),
+    *("gemma3", "gemma4", "paligemma", "paligemma2", "mllama", "llama4", "deepseek-vl", "aria"),
+    "ernie4.5-vl",
+)
+"""Names of all families. They stand here too, because the builders import transformers."""
+
+
 def gallery_spec(name: str, dtype: DType = "float32") -> ModelSpec:
     """Return a family's model; skips where a package that it is built from is not installed."""
     pytest.importorskip("torchvision", exc_type=RuntimeError)

@@ -25,6 +25,7 @@ from sekd.models.adapters import adapter_identity
 from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.models.lora_targets import default_names
+from sekd.models.probe import probe_model
 from sekd.stages.distill import distributed
 from sekd.stages.distill.adapter import add_adapter, saved_modules
 from sekd.stages.distill.callbacks import (
@@ -129,8 +130,9 @@ def _fit(
     chat.refuse_special_names(taxonomy)
     device = "cpu" if distributed.uses_fsdp() else None
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
-    dataset = DistillDataset(shards, taxonomy, chat, spec)
     batcher = Batcher(chat, forward_arguments(base))
+    probe_model(base, chat, batcher)  # in a model that is not causal, a student sees its targets
+    dataset = DistillDataset(shards, taxonomy, chat, spec)
     model = add_adapter(base, spec, config.model.decoder_blocks)
     trainer = DistillTrainer(
         Objective(model, config.model, spec, dataset.layers),

@@ -18,8 +18,9 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.data import Sampler
 from transformers import Trainer
 
-from sekd.errors import ConfigError, FatalError, SekdError
+from sekd.errors import ConfigError, FatalError, SekdError, in_one_line
 from sekd.models.batching import ImageRefusedError
+from sekd.models.refusals import is_out_of_memory
 from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.dataset import DistillDataset
 from sekd.stages.distill.objective import Objective
@@ -189,7 +190,8 @@ class DistillTrainer(Trainer):
 
         Raises:
             SekdError: if the micro-batch could not be built.
-            FatalError: if the loss is not finite or has exploded; the message names the samples.
+            FatalError: if the model fails on the micro-batch, or the loss is not finite or has
+                exploded; the message names the samples.
         """
         built: BuiltBatch = inputs["built"]
         batch = built.batch
@@ -199,7 +201,15 @@ class DistillTrainer(Trainer):
             logger.warning("%s is not trained on: %s", sample_id, built.set_aside[sample_id])
         self._set_aside |= built.set_aside.keys()
         self._step_sample_ids += batch.sample_ids
-        terms = self._objective(model, batch)
+        try:
+            terms = self._objective(model, batch)
+        except (RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise FatalError(
+                f"the model fails on a micro-batch at step {self.state.global_step}: "
+                f"{in_one_line(error, limit=200)}; the samples: {', '.join(batch.sample_ids)}"
+            ) from error
         loss = self._objective.weighted(terms)
         self._check_loss(loss.item(), batch)
         self._add_to_means(terms, batch)

@@ -66,7 +66,14 @@ class ParityGate:
         in_engine = [answer.option_logprobs for answer in answers]
         in_pass = [row.option_logprobs for row in rows]
         parity_N = _differences(in_engine, in_pass)
-        _check_limit(parity_N, self.limit, answers, "the state pass disagrees with the engine")
+        problem = "the state pass disagrees with the engine"
+        scale = _logit_scale(in_engine, in_pass, self.limit)
+        if scale is not None:
+            problem += (
+                f", whose logits are {scale:.3g} times its own: vLLM and transformers differ about "
+                "the logit scale of some models; set elicit.engine: transformers"
+            )
+        _check_limit(parity_N, self.limit, answers, problem)
         is_same_top1 = [
             int(engine.argmax()) == int(state_pass.argmax())
             for engine, state_pass in zip(in_engine, in_pass, strict=True)
@@ -99,6 +106,23 @@ def _check_limit(
         f"{largest:.2g} at most, the limits are {limit:g} (elicit.parity_limit) and "
         f"{_WORST * limit:g}; worst is sample {worst.sample_id}, level {worst.level}"
     )
+
+
+def _logit_scale(
+    in_engine: Sequence[NDArray[np.float32]], in_pass: Sequence[NDArray[np.float32]], limit: float
+) -> float | None:
+    """Return the factor that makes the logits of the pass those of the engine, if there is one.
+
+    Differences between the log-probabilities of two options are differences between their logits,
+    so a factor shows in them, whatever the rest of the vocabulary is.
+    """
+    engine_N = np.concatenate([logprobs - logprobs.mean() for logprobs in in_engine])
+    pass_N = np.concatenate([logprobs - logprobs.mean() for logprobs in in_pass])
+    scale = float(engine_N @ pass_N / max(float(pass_N @ pass_N), 1e-12))
+    difference = np.abs(engine_N - pass_N).mean()
+    unexplained = np.abs(engine_N - scale * pass_N).mean()
+    is_explained = limit < difference and unexplained <= min(limit, 0.1 * difference)
+    return scale if is_explained and scale > 0 else None
 
 
 def _differences(

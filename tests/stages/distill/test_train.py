@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from elicited import Elicited
+from gallery_models import gallery_spec
 from safetensors.torch import load_file
 
 from sekd.config import RunConfig
@@ -54,6 +55,27 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_samples(
         train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
     assert sum(sample_id in str(stopped.value) for sample_id in sample_ids(elicited)) >= 1
     assert not (tmp_path / "adapter").exists()
+
+
+def test_a_model_that_fails_stops_and_names_the_samples(
+    elicited: Elicited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("split_with_sizes expects split_sizes to sum exactly to 64")
+
+    monkeypatch.setattr(terms, "hard_loss", broken)
+    with pytest.raises(
+        FatalError, match=r"fails on a micro-batch at step 0: .*64; the sam"
+    ) as error:
+        train(short(elicited), elicited.taxonomy, [elicited.shard], tmp_path)
+    assert any(sample_id in str(error.value) for sample_id in sample_ids(elicited))
+
+
+def test_a_model_that_sees_its_targets_is_refused(elicited: Elicited, tmp_path: Path) -> None:
+    """PaliGemma attends in both directions over its prompt."""
+    config = short(elicited).model_copy(update={"model": gallery_spec("paligemma")})
+    with pytest.raises(ConfigError, match=r"PaliGemma.* reads its prompt in both directions"):
+        train(config, elicited.taxonomy, [elicited.shard], tmp_path)
 
 
 def test_an_exploding_loss_stops_and_names_the_samples(
