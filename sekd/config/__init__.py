@@ -3,6 +3,7 @@
 from sekd.config.base import (
     BASE,
     SOLVER,
+    STANDARD_WORDING,
     STUDENT,
     AnswerForm,
     Control,
@@ -28,6 +29,7 @@ __all__ = [
     "BASE",
     "PIXEL_LIMIT",
     "SOLVER",
+    "STANDARD_WORDING",
     "STUDENT",
     "AnswerForm",
     "BenchmarkSpec",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sekd.config.base import LeafNames, Positive, Section
+from sekd.config.base import STANDARD_WORDING, LeafNames, Positive, Section
 
 PIXEL_LIMIT = 89_478_485
 """Default of ``pixel_limit``: what pillow warns of, a quarter of a gigabyte in 8-bit RGB."""
@@ -84,6 +84,9 @@ class DatasetSpec(Section):
     """Seed of the options and their order, which also depend on the sample and the level."""
     subject: str = "organism"
     """What the image shows, in the words of a question: organism, dish, product ..."""
+    wording: str = Field(default=STANDARD_WORDING, exclude_if=lambda name: name == STANDARD_WORDING)
+    """How questions and replies are worded: ``standard``, ``paper`` (the literal words of the
+    paper's figures, with replies by name, for evaluations), or a ``.yaml`` file of your own."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

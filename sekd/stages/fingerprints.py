@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from sekd.config import ModelSpec
+from sekd.config import DatasetSpec, ModelSpec
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.questions import has_lookalikes
 from sekd.data.samples import Dataset
@@ -14,6 +14,7 @@ from sekd.io.hashing import canonical_json
 from sekd.models import loading
 from sekd.models.chat import load_chat
 from sekd.models.prompts import PROMPT_VERSION
+from sekd.models.wording import load_wording
 from sekd.pipeline.progress import show_progress
 
 
@@ -34,6 +35,18 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
         "prompts": PROMPT_VERSION,
         **added,
     }
+
+
+def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
+    """Dump the settings of a dataset as JSON, with the content of its wording and not its name.
+
+    Raises:
+        ConfigError: if the wording cannot be loaded.
+    """
+    settings = spec.model_dump(mode="json")
+    if "wording" in settings:
+        settings["wording"] = load_wording(spec.wording).model_dump(mode="json")
+    return settings
 
 
 def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def changes(part: BaseModel, place: str) -> Iterator[tuple[str, Callable[[BaseMo
                     ),
                 )
         else:
-            new = other(value, field.annotation)
+            new = "paper" if name == "wording" else other(value, field.annotation)
             yield (
                 f"{place}.{name}",
                 lambda whole, name=name, new=new: whole.model_copy(update={name: new}),

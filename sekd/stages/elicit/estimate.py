@@ -179,6 +179,7 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     chat = load_chat(
         config.model,
         subject=dataset.spec.subject,
+        wording=dataset.spec.wording,
         answer=config.elicit.answer,
     )
     probe_config = config.model_copy(update={"elicit": spec})
