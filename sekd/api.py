@@ -175,7 +175,7 @@ def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> Elicitatio
 
 
 def audit_data(config: RunConfig | str | Path, datasets: Sequence[str] = ()) -> DataAudit:
-    """Find what data give away and where they disagree; every image is read, no model is loaded.
+    """Find what data give away and where they disagree; every image is read.
 
         >>> audited = api.audit_data("my.yaml", ["seen"])
         >>> audited.questions[0].blind_hca  # percent
@@ -194,6 +194,10 @@ def audit_data(config: RunConfig | str | Path, datasets: Sequence[str] = ()) -> 
     config = _prepare(config, "audit_data")
     names = datasets or list(config.data)
     loaded = [Dataset.load(name, config.dataset(name, "sekd data audit")) for name in names]
+    if any(dataset.spec.distractors == "similar" for dataset in loaded):
+        from sekd.stages.similar import with_similar
+
+        loaded = [with_similar(dataset) for dataset in loaded]
     num_images = sum(len(dataset.samples) for dataset in loaded)
     with show_progress("images", num_images) as progress:
         return audit(loaded, progress.advance)

@@ -28,6 +28,17 @@ def _is_error(value: object) -> bool:
     return value == "error"
 
 
+class SimilarSpec(Section):
+    """How ``distractors: similar`` finds the most similar wrong options. Not given by the paper."""
+
+    model: str
+    """An image-text model such as CLIP or SigLIP, or a text encoder: a directory, or a Hugging Face
+    id of a model that was downloaded already."""
+    by: Literal["name", "image"] = "name"
+    """What wrong options are similar to: the right ``name``, or the ``image``, as in the published
+    benchmark. For images, the model must be an image-text model."""
+
+
 class DatasetSpec(Section):
     """Images, their taxonomy, and how questions about them are made."""
 
@@ -74,10 +85,13 @@ class DatasetSpec(Section):
     pixel_limit: Positive = Field(default=PIXEL_LIMIT, exclude_if=lambda n: n == PIXEL_LIMIT)
     """Number of pixels above which an image is set aside: a small file may unpack to gigabytes.
     Raise it for images that are meant to be so large."""
-    distractors: Literal["random", "siblings", "walk"] = "random"
-    """Wrong options: any of the level, children of the same parent first, or (no label needed) all
-    children of the node that was answered one level up. A benchmark row that brings its own options
-    is asked with those."""
+    distractors: Literal["random", "siblings", "similar", "given", "walk"] = "random"
+    """Wrong options: any of the level (``random``), children of the same parent first
+    (``siblings``), the most similar ones of the level (``similar``), or, without need of a label,
+    all children of the node that was answered one level up (``walk``). A benchmark row that brings
+    its own options is asked with those; ``given`` sets rows without options aside."""
+    similar: SimilarSpec | None = Field(default=None, exclude_if=lambda spec: spec is None)
+    """The model that ranks the wrong options of ``distractors: similar``."""
     num_options: Annotated[int, Field(ge=2, le=26)] = 4
     """The number of options of a question. A level with fewer nodes shows them all."""
     seed: int = 0
@@ -97,4 +111,10 @@ class DatasetSpec(Section):
                 raise ValueError("give taxonomy: a file, or folders for the tree of the folders")
             if not self.level_names:
                 raise ValueError("give taxonomy: a file, or the table's columns as level_names")
+        return self
+
+    @model_validator(mode="after")
+    def _similar_has_model(self) -> Self:
+        if self.distractors == "similar" and self.similar is None:
+            raise ValueError("distractors: similar needs a model: similar: {model: PATH}")
         return self

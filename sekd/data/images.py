@@ -131,7 +131,7 @@ def _has_transparent_pixels(content: bytes) -> bool:
     """Tell whether an image has a pixel that is not opaque."""
     ref = ImageRef(Path())
     try:
-        with _open(io.BytesIO(content), ref, PIXEL_LIMIT) as image, _whole_files_only():
+        with _open_image(io.BytesIO(content), ref, PIXEL_LIMIT) as image, _whole_files_only():
             _refuse_size(image, ref, PIXEL_LIMIT)
             if not image.has_transparency_data or image.mode.startswith("I"):
                 return image.has_transparency_data
@@ -142,7 +142,10 @@ def _has_transparent_pixels(content: bytes) -> bool:
 
 def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
     try:
-        with _open(io.BytesIO(content), ref, reading.pixel_limit) as image, _whole_files_only():
+        with (
+            _open_image(io.BytesIO(content), ref, reading.pixel_limit) as image,
+            _whole_files_only(),
+        ):
             _refuse_size(image, ref, reading.pixel_limit)
             factor = _reduction(image, reading)
             width = image.width
@@ -161,7 +164,7 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
         raise SampleError(f"{ref}: cannot be read: {error}") from error
 
 
-def _open(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
+def _open_image(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
     """Open an image of one of :data:`FORMATS`; its pixels are not decoded yet."""
     if Image.MAX_IMAGE_PIXELS is not None:  # pillow's own limit, one for the process
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixel_limit)

@@ -38,14 +38,16 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
 
 
 def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
-    """Dump the settings of a dataset as JSON, with the content of its wording and not its name.
+    """Dump the settings of a dataset as JSON, with the content of what they name.
 
     Raises:
-        ConfigError: if the wording cannot be loaded.
+        ConfigError: if the wording or the model is not there.
     """
     settings = spec.model_dump(mode="json")
     if "wording" in settings:
         settings["wording"] = load_wording(spec.wording).model_dump(mode="json")
+    if spec.similar is not None:
+        settings["similar"]["model"] = loading.model_identity(ModelSpec(path=spec.similar.model))
     return settings
 
 
@@ -64,6 +66,8 @@ def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, 
         row = [sample.id, image, leaf_id, sample.choices]
         samples.update(f"{canonical_json(row)}\n".encode())
     fields: dict[str, Any] = {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
+    if dataset.similar is not None:
+        fields["similar"] = dataset.similar.digest()
     if has_lookalikes(dataset.taxonomy):
         fields["lookalikes"] = "one of each in a question"
     return fields
