@@ -21,7 +21,7 @@ from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from sekd.config import PIXEL_LIMIT
 from sekd.data.image_refs import ImageRef
@@ -154,10 +154,12 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
             if reading.before_decoding is not None:
                 reading.before_decoding(image.width * image.height * _BYTES_PER_PIXEL)
             rest = max(1, factor * image.width // width)
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            turn = _turn_of(image)
             _say_first_frame(image, ref)
             rgb = _to_rgb(image)
-            return rgb.reduce(rest) if rest > 1 else rgb
+            rgb = rgb.reduce(rest) if rest > 1 else rgb
+            return rgb if turn is None else rgb.transpose(turn)
     except SampleError:
         raise
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
@@ -166,12 +168,18 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
 
 def _open_image(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
     """Open an image of one of :data:`FORMATS`; its pixels are not decoded yet."""
-    if Image.MAX_IMAGE_PIXELS is not None:  # pillow's own limit, one for the process
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixel_limit)
     try:
         return Image.open(file, formats=_native_formats())
     except Image.DecompressionBombError as error:
-        raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
+        limit = Image.MAX_IMAGE_PIXELS  # pillow's own, one for the process
+        if limit is None or pixel_limit <= limit:
+            raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
+        with _limit_lock:
+            Image.MAX_IMAGE_PIXELS = pixel_limit
+            try:
+                return Image.open(file, formats=_native_formats())
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as error:
         file.seek(0)
         start = file.read(32)
@@ -233,6 +241,7 @@ _OPTIONAL_FORMATS = (
     _OptionalFormat("JXL", (b"\xff\x0a", b"JXL \r\n\x87\n"), "pillow_jxl", "jxl"),
 )
 
+_limit_lock = Lock()
 _RAISE_LIMIT = "Raise pixel_limit of the dataset if it is meant to be so large."
 
 
@@ -255,6 +264,26 @@ def _reduction(image: Image.Image, reading: Reading) -> int:
         return 1
     needed = used_pixels * _OVERSAMPLING
     return next((factor for factor in (8, 4, 2) if num_pixels >= needed * factor**2), 1)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation in EXIF -> how the image is turned upright."""
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return how an image is turned upright; not at all where its EXIF cannot be read."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  viewers show such an image, too
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
