@@ -46,7 +46,9 @@ def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
     settings = spec.model_dump(mode="json")
     if "wording" in settings:
         settings["wording"] = load_wording(spec.wording).model_dump(mode="json")
-    if spec.similar is not None:
+    if spec.distractors != "similar":
+        settings.pop("similar", None)
+    elif spec.similar is not None:
         settings["similar"]["model"] = loading.model_identity(ModelSpec(path=spec.similar.model))
     return settings
 

@@ -44,8 +44,9 @@ FIRST_USED = {
 }
 """The first stage whose numbers a setting changes, where that is not the first of its section."""
 
-NOT_IN = {"elicit.dataset"}
-"""A dataset is identified by its content, not by its name."""
+NOT_IN = {"elicit.dataset", "data.similar"}
+"""A dataset is identified by its content, not by its name. Its model of likeness counts only where
+it draws the options."""
 
 
 NAMED: dict[str, Any] = {"wording": "paper", "similar": SimilarSpec(model="sekd/tiny_model")}
