@@ -31,10 +31,12 @@ logger = logging.getLogger(__name__)
 
 FORMATS = (
     *("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "QOI"),
-    *("HEIF", "JXL", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "ICNS", "XBM", "XPM"),
+    *("ICO", "ICNS", "CUR", "PCX", "DCX", "PSD", "SGI", "SUN", "DDS", "BLP", "FTEX", "XBM", "XPM"),
+    *("FLI", "GBR", "IM", "IMT", "IPTC", "MSP", "PIXAR", "FITS", "MCIDAS", "XVTHUMB", "PCD"),
+    *("SPIDER", "TGA"),  # they have no signature
 )
-"""Formats of pillow that are opened, whatever the suffix says. Some others run programs: EPS starts
-Ghostscript."""
+"""Formats of pillow that are opened, whatever the suffix says. The others are no images, or run
+programs: EPS starts Ghostscript."""
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -171,10 +173,10 @@ def _open_image(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
     try:
         return Image.open(file, formats=_native_formats())
     except Image.DecompressionBombError as error:
-        limit = Image.MAX_IMAGE_PIXELS  # pillow's own, one for the process
-        if limit is None or pixel_limit <= limit:
-            raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
         with _limit_lock:
+            limit = Image.MAX_IMAGE_PIXELS  # pillow's own, one for the process
+            if limit is None or pixel_limit <= limit:
+                raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
             Image.MAX_IMAGE_PIXELS = pixel_limit
             try:
                 return Image.open(file, formats=_native_formats())
@@ -202,7 +204,7 @@ class _OptionalFormat:
     """A format that pillow reads with another package.
 
     Attributes:
-        starts: beginnings of its files; a dot stands for any byte.
+        starts: beginnings of its files, or of what is behind their first four bytes.
         extra: the extra of sekd that installs the package.
     """
 
