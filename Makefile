@@ -37,6 +37,7 @@ torture: $(VENV)/dev
 # Two free cores; exit code 1 where a figure falls short.
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/shards.py --check
+	$(BIN)/python benchmarks/data.py --check
 	$(BIN)/python benchmarks/score.py --check
 	$(BIN)/python benchmarks/elicit.py --check
 	$(BIN)/python benchmarks/distill.py --check

@@ -175,7 +175,7 @@ def plan(config: RunConfig | str | Path, *, tflops: float = 100.0) -> Elicitatio
 
 
 def audit_data(config: RunConfig | str | Path, datasets: Sequence[str] = ()) -> DataAudit:
-    """Find what data give away and where they disagree; every image is read, no model is loaded.
+    """Find what data give away and where they disagree; every image is read.
 
         >>> audited = api.audit_data("my.yaml", ["seen"])
         >>> audited.questions[0].blind_hca  # percent
@@ -187,16 +187,9 @@ def audit_data(config: RunConfig | str | Path, datasets: Sequence[str] = ()) -> 
     Raises:
         ConfigError: if the config or its data are wrong.
     """
-    from sekd.analysis.audit import audit
-    from sekd.data.samples import Dataset
-    from sekd.pipeline.progress import show_progress
+    from sekd.stages.audit import run_audit
 
-    config = _prepare(config, "audit_data")
-    names = datasets or list(config.data)
-    loaded = [Dataset.load(name, config.dataset(name, "sekd data audit")) for name in names]
-    num_images = sum(len(dataset.samples) for dataset in loaded)
-    with show_progress("images", num_images) as progress:
-        return audit(loaded, progress.advance)
+    return run_audit(_prepare(config, "audit_data"), datasets)
 
 
 def elicit(config: RunConfig | str | Path, *, retry_failed: bool = False) -> Elicited:

@@ -49,13 +49,14 @@ def audit(datasets: Sequence[Dataset], advance: Callable[[int], None]) -> DataAu
         advance: called with the number of images read since the last call.
     """
     classes = {dataset.name: _classes_of(dataset) for dataset in datasets}
-    digests = {dataset.name: dataset.taxonomy.digest() for dataset in datasets}
-    questions = []
-    for dataset in datasets:
-        name = dataset.name
-        others = (o for o in classes if o != name and digests[o] == digests[name])
-        of_others = set[str]().union(*(classes[other] for other in others))
-        questions.append(audit_questions(dataset, classes[name], of_others))
+    questions = [
+        audit_questions(
+            dataset,
+            classes[dataset.name],
+            set[str]().union(*(classes[name] for name in classes if name != dataset.name)),
+        )
+        for dataset in datasets
+    ]
     looked_at = [look_at(dataset, advance) for dataset in datasets]
     seen = [images for _, images in looked_at]
     return DataAudit(

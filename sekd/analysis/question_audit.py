@@ -44,7 +44,7 @@ class QuestionAudit:
         chance_hca: the same of one that does not know the taxonomy.
         num_classes: leaves that some sample is labelled with.
         num_leaves: leaves of the taxonomy.
-        num_own_classes: classes that no other dataset with the same taxonomy has.
+        num_own_classes: classes, by their whole path, that no other dataset has.
     """
 
     dataset: str
@@ -65,7 +65,7 @@ def audit_questions(dataset: Dataset, classes: set[str], others: set[str]) -> Qu
 
     Args:
         classes: node ids of the leaves that its samples are labelled with.
-        others: the same of all other datasets with the same taxonomy.
+        others: the same of all other datasets.
     """
     tally = _Tally()
     chunks = (tally.add(dataset, part) for part in dataset.samples.chunks(_SAMPLES_PER_CHUNK))

@@ -3,6 +3,7 @@
 from sekd.config.base import (
     BASE,
     SOLVER,
+    STANDARD_WORDING,
     STUDENT,
     AnswerForm,
     Control,
@@ -14,7 +15,7 @@ from sekd.config.base import (
     StateDType,
 )
 from sekd.config.benchmark import BenchmarkSpec
-from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec
+from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec, SimilarSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
@@ -28,6 +29,7 @@ __all__ = [
     "BASE",
     "PIXEL_LIMIT",
     "SOLVER",
+    "STANDARD_WORDING",
     "STUDENT",
     "AnswerForm",
     "BenchmarkSpec",
@@ -49,6 +51,7 @@ __all__ = [
     "PlainSpec",
     "RunConfig",
     "ShardRuntime",
+    "SimilarSpec",
     "StateDType",
     "SweepSpec",
     "load_config",

@@ -56,6 +56,9 @@ LeafNames = Literal["scientific", "common", "both"]
 """Which name of a leaf is shown, where its taxonomy gives two: ``both`` is "raven (Corvus corax)".
 A leaf with one name has that."""
 
+STANDARD_WORDING = "standard"
+"""Name of the wording of questions that datasets have by default."""
+
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]*$")]
 BASE, STUDENT, SOLVER = "base", "student", "taxonomy"
 """Names that no model of the config may have: they are those of the config's own model, of its

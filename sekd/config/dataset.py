@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sekd.config.base import LeafNames, Positive, Section
+from sekd.config.base import STANDARD_WORDING, LeafNames, Positive, Section
 
 PIXEL_LIMIT = 89_478_485
 """Default of ``pixel_limit``: what pillow warns of, a quarter of a gigabyte in 8-bit RGB."""
@@ -26,6 +26,17 @@ def _is_scientific(value: object) -> bool:
 
 def _is_error(value: object) -> bool:
     return value == "error"
+
+
+class SimilarSpec(Section):
+    """How ``distractors: similar`` finds the most similar wrong options. Not given by the paper."""
+
+    model: str
+    """An image-text model such as CLIP or SigLIP, or a text encoder: a directory, or a Hugging Face
+    id of a model that was downloaded already."""
+    by: Literal["name", "image"] = "name"
+    """What wrong options are similar to: the right ``name``, or the ``image``, as in the published
+    benchmark. For images, the model must be an image-text model."""
 
 
 class DatasetSpec(Section):
@@ -74,16 +85,22 @@ class DatasetSpec(Section):
     pixel_limit: Positive = Field(default=PIXEL_LIMIT, exclude_if=lambda n: n == PIXEL_LIMIT)
     """Number of pixels above which an image is set aside: a small file may unpack to gigabytes.
     Raise it for images that are meant to be so large."""
-    distractors: Literal["random", "siblings", "walk"] = "random"
-    """Wrong options: any of the level, children of the same parent first, or (no label needed) all
-    children of the node that was answered one level up. A benchmark row that brings its own options
-    is asked with those."""
+    distractors: Literal["random", "siblings", "similar", "given", "walk"] = "random"
+    """Wrong options: any of the level (``random``), children of the same parent first
+    (``siblings``), the most similar ones of the level (``similar``), or, without need of a label,
+    all children of the node that was answered one level up (``walk``). A benchmark row that brings
+    its own options is asked with those; ``given`` sets rows without options aside."""
+    similar: SimilarSpec | None = Field(default=None, exclude_if=lambda spec: spec is None)
+    """The model that ranks the wrong options of ``distractors: similar``."""
     num_options: Annotated[int, Field(ge=2, le=26)] = 4
     """The number of options of a question. A level with fewer nodes shows them all."""
     seed: int = 0
     """Seed of the options and their order, which also depend on the sample and the level."""
     subject: str = "organism"
     """What the image shows, in the words of a question: organism, dish, product ..."""
+    wording: str = Field(default=STANDARD_WORDING, exclude_if=lambda name: name == STANDARD_WORDING)
+    """How questions and replies are worded: ``standard``, ``paper`` (the literal words of the
+    paper's figures, with replies by name, for evaluations), or a ``.yaml`` file of your own."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -94,4 +111,10 @@ class DatasetSpec(Section):
                 raise ValueError("give taxonomy: a file, or folders for the tree of the folders")
             if not self.level_names:
                 raise ValueError("give taxonomy: a file, or the table's columns as level_names")
+        return self
+
+    @model_validator(mode="after")
+    def _similar_has_model(self) -> Self:
+        if self.distractors == "similar" and self.similar is None:
+            raise ValueError("distractors: similar needs a model: similar: {model: PATH}")
         return self

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from sekd.config import PIXEL_LIMIT
 from sekd.data.image_refs import ImageRef
@@ -31,10 +31,12 @@ logger = logging.getLogger(__name__)
 
 FORMATS = (
     *("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "QOI"),
-    *("HEIF", "JXL", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "ICNS", "XBM", "XPM"),
+    *("ICO", "ICNS", "CUR", "PCX", "DCX", "PSD", "SGI", "SUN", "DDS", "BLP", "FTEX", "XBM", "XPM"),
+    *("FLI", "GBR", "IM", "IMT", "IPTC", "MSP", "PIXAR", "FITS", "MCIDAS", "XVTHUMB", "PCD"),
+    *("SPIDER", "TGA"),  # they have no signature
 )
-"""Formats of pillow that are opened, whatever the suffix says. Some others run programs: EPS starts
-Ghostscript."""
+"""Formats of pillow that are opened, whatever the suffix says. The others are no images, or run
+programs: EPS starts Ghostscript."""
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -131,7 +133,7 @@ def _has_transparent_pixels(content: bytes) -> bool:
     """Tell whether an image has a pixel that is not opaque."""
     ref = ImageRef(Path())
     try:
-        with _open(io.BytesIO(content), ref, PIXEL_LIMIT) as image, _whole_files_only():
+        with _open_image(io.BytesIO(content), ref, PIXEL_LIMIT) as image, _whole_files_only():
             _refuse_size(image, ref, PIXEL_LIMIT)
             if not image.has_transparency_data or image.mode.startswith("I"):
                 return image.has_transparency_data
@@ -142,7 +144,10 @@ def _has_transparent_pixels(content: bytes) -> bool:
 
 def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
     try:
-        with _open(io.BytesIO(content), ref, reading.pixel_limit) as image, _whole_files_only():
+        with (
+            _open_image(io.BytesIO(content), ref, reading.pixel_limit) as image,
+            _whole_files_only(),
+        ):
             _refuse_size(image, ref, reading.pixel_limit)
             factor = _reduction(image, reading)
             width = image.width
@@ -151,24 +156,32 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
             if reading.before_decoding is not None:
                 reading.before_decoding(image.width * image.height * _BYTES_PER_PIXEL)
             rest = max(1, factor * image.width // width)
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            turn = _turn_of(image)
             _say_first_frame(image, ref)
             rgb = _to_rgb(image)
-            return rgb.reduce(rest) if rest > 1 else rgb
+            rgb = rgb.reduce(rest) if rest > 1 else rgb
+            return rgb if turn is None else rgb.transpose(turn)
     except SampleError:
         raise
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
         raise SampleError(f"{ref}: cannot be read: {error}") from error
 
 
-def _open(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
+def _open_image(file: BinaryIO, ref: ImageRef, pixel_limit: int) -> Image.Image:
     """Open an image of one of :data:`FORMATS`; its pixels are not decoded yet."""
-    if Image.MAX_IMAGE_PIXELS is not None:  # pillow's own limit, one for the process
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixel_limit)
     try:
         return Image.open(file, formats=_native_formats())
     except Image.DecompressionBombError as error:
-        raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
+        with _limit_lock:
+            limit = Image.MAX_IMAGE_PIXELS  # pillow's own, one for the process
+            if limit is None or pixel_limit <= limit:
+                raise SampleError(f"{ref}: {error} {_RAISE_LIMIT}") from error
+            Image.MAX_IMAGE_PIXELS = pixel_limit
+            try:
+                return Image.open(file, formats=_native_formats())
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as error:
         file.seek(0)
         start = file.read(32)
@@ -191,7 +204,7 @@ class _OptionalFormat:
     """A format that pillow reads with another package.
 
     Attributes:
-        starts: beginnings of its files; a dot stands for any byte.
+        starts: beginnings of its files, or of what is behind their first four bytes.
         extra: the extra of sekd that installs the package.
     """
 
@@ -230,6 +243,7 @@ _OPTIONAL_FORMATS = (
     _OptionalFormat("JXL", (b"\xff\x0a", b"JXL \r\n\x87\n"), "pillow_jxl", "jxl"),
 )
 
+_limit_lock = Lock()
 _RAISE_LIMIT = "Raise pixel_limit of the dataset if it is meant to be so large."
 
 
@@ -252,6 +266,26 @@ def _reduction(image: Image.Image, reading: Reading) -> int:
         return 1
     needed = used_pixels * _OVERSAMPLING
     return next((factor for factor in (8, 4, 2) if num_pixels >= needed * factor**2), 1)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation in EXIF -> how the image is turned upright."""
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return how an image is turned upright; not at all where its EXIF cannot be read."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  viewers show such an image, too
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

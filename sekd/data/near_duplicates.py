@@ -8,6 +8,7 @@ recompression and small changes of colour keep most of the bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +64,15 @@ def _pairs_alike(hashes: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
         keys = band.astype(np.int64) @ (256 ** np.arange(band.shape[1]))
         order = np.argsort(keys, kind="stable")
         ends = np.searchsorted(keys[order], keys[order], side="right")
-        for start, end in enumerate(ends.tolist()):
-            first, others = order[start], order[start + 1 : end]
-            if len(others):
-                distances = np.bitwise_count(hashes[first] ^ hashes[others]).sum(axis=1)
-                yield from ((first, other) for other in others[distances <= MAX_DISTANCE].tolist())
+        places = np.arange(len(order))
+        for shift in count(1):  # each with the one behind it, then with the one after next, ...
+            places = places[places + shift < ends[places]]
+            if not len(places):
+                break
+            first, second = order[places], order[places + shift]
+            distances = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1)
+            is_alike = distances <= MAX_DISTANCE
+            yield from zip(first[is_alike].tolist(), second[is_alike].tolist(), strict=True)
 
 
 def _root(parents: npt.NDArray[np.int64], place: int) -> int:

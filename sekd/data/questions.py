@@ -1,10 +1,11 @@
 """Multiple-choice questions down a taxonomy, seeded per sample.
 
-Four ways to choose the options of a level:
+Five ways to choose the options of a level:
 
 - ``random``: the right node and others of its level (the published benchmark's first mode);
 - ``siblings``: the right node and other children of its parent, filled up from its level, so that
   knowing the taxonomy without seeing the image does not give the answer away;
+- ``similar``: the right node and the most similar others of its level;
 - ``walk``: all children of the node that was answered one level up, which needs no label;
 - ``given``: the options that a benchmark row brings along.
 """
@@ -18,13 +19,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Literal, overload
 
+from sekd.data.similar import SimilarNodes
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
 
 LETTERS = string.ascii_uppercase
-Distractors = Literal["random", "siblings", "walk"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -61,21 +63,32 @@ def labelled_questions(
     leaf: Node,
     *,
     sample_id: str,
-    distractors: Literal["random", "siblings"],
+    distractors: Literal["random", "siblings", "similar"],
     num_options: int,
     seed: int,
+    similar: SimilarNodes | None = None,
 ) -> list[Question]:
     """Make all questions of a labelled sample, from level 1 to the leaf.
 
     The options and their order depend on (seed, sample_id, level) alone. A level with fewer than
     ``num_options`` nodes shows them all. No two options of a question read alike.
+
+    Args:
+        similar: the ranks of similar options.
+
+    Raises:
+        SampleError: if there are no ranks for this sample.
     """
     rng = random.Random()
     questions = []
     for node in taxonomy.path(leaf):
         rng.seed(f"{seed}:{sample_id}:{node.depth}")
-        siblings = taxonomy.siblings(node) if distractors == "siblings" else []
-        options = [node, *_draw_wrong(taxonomy, node, siblings, num_options - 1, rng)]
+        if distractors == "similar":
+            wrong = _most_similar(taxonomy, node, sample_id, similar)[: num_options - 1]
+        else:
+            siblings = taxonomy.siblings(node) if distractors == "siblings" else []
+            wrong = _draw_wrong(taxonomy, node, siblings, num_options - 1, rng)
+        options = [node, *wrong]
         rng.shuffle(options)
         questions.append(Question(node.depth, tuple(options), node))
     return questions
@@ -95,12 +108,27 @@ def _draw_wrong(
         return wrong
     # Two of them read alike: draw again, from all peers in a random order.
     others = others or _AllBut(taxonomy.peers(node), map(taxonomy.place, [node, *siblings]))
+    pools = (siblings, others)
+    return _unlike(node, chain(*(rng.sample(pool, len(pool)) for pool in pools)))[:num_wrong]
+
+
+def _most_similar(
+    taxonomy: Taxonomy, node: Node, sample_id: str, similar: SimilarNodes | None
+) -> list[Node]:
+    """Return ranked peers, none of which reads like another one or like the right one."""
+    ranked = None if similar is None else similar.ranked(taxonomy, node, sample_id)
+    if ranked is None:
+        raise SampleError(f"no node was ranked as similar to {node.name!r}", level=node.depth)
+    return _unlike(node, ranked)
+
+
+def _unlike(node: Node, others: Iterable[Node]) -> list[Node]:
+    """Return the first of each of the others that read alike, and none that reads like the node."""
     unlike: dict[str, Node] = {}
-    for pool in (siblings, others):
-        for option in rng.sample(pool, len(pool)):
-            unlike.setdefault(option_key(option.name), option)
+    for other in others:
+        unlike.setdefault(option_key(other.name), other)
     unlike.pop(option_key(node.name), None)
-    return list(unlike.values())[:num_wrong]
+    return list(unlike.values())
 
 
 class _AllBut(Sequence[Node]):

@@ -22,6 +22,7 @@ from sekd.config.dataset import FOLDERS
 from sekd.data.classes import Choices, MatchedClasses, MatchedRows
 from sekd.data.image_refs import ImageRef
 from sekd.data.questions import Question, given_questions, labelled_questions
+from sekd.data.similar import SimilarNodes
 from sekd.data.sources import files_of, source_of
 from sekd.data.sources.base import Source
 from sekd.data.taxonomy import Node, Taxonomy
@@ -168,12 +169,17 @@ class Samples(Sequence[Sample]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of the config: its taxonomy and its samples, in a fixed order."""
+    """A dataset of the config: its taxonomy and its samples, in a fixed order.
+
+    Attributes:
+        similar: the ranks of ``distractors: similar``, which a stage computes with a model.
+    """
 
     name: str
     spec: DatasetSpec
     taxonomy: Taxonomy
     samples: Samples
+    similar: SimilarNodes | None = None
 
     @classmethod
     def load(cls, name: str, spec: DatasetSpec) -> Dataset:
@@ -272,16 +278,20 @@ def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:
         return given_questions(dataset.taxonomy, sample.leaf, sample.choices)
     if spec.distractors == "walk":
         return None
+    if spec.distractors == "given":
+        raise SampleError(f"{sample.id} lacks a label or options, which `distractors: given` needs")
     if sample.leaf is None:
         raise SampleError(
             f"{sample.id} has no label to draw {spec.distractors} options around; "
             "`distractors: walk` needs none"
         )
+    similar = dataset.similar if spec.distractors == "similar" else None
     return labelled_questions(
         dataset.taxonomy,
         sample.leaf,
         sample_id=sample.id,
         distractors=spec.distractors,
+        similar=similar,
         num_options=spec.num_options,
         seed=spec.seed,
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sekd.config import AnswerForm, ModelSpec
+from sekd.config import STANDARD_WORDING, AnswerForm, ModelSpec
 from sekd.data.questions import LETTERS, Question
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
@@ -28,6 +28,7 @@ from sekd.models.encoding import EncodedText, Span, TextEncoder, TokenIds, commo
 from sekd.models.image_size import UsedPixels
 from sekd.models.loading import load_processor
 from sekd.models.template import TODAY, ChatTemplate
+from sekd.models.wording import Wording, load_wording
 
 __all__ = ["Chat", "DialogueTurn", "TokenIds", "Transcript", "load_chat"]
 
@@ -91,6 +92,7 @@ class Chat:
     Args:
         processor: a processor of transformers, with a ``tokenizer`` and a chat template.
         subject: what the images show; questions use this word.
+        wording: the templates of questions and replies.
         answer: how the model's answer is written in a dialogue: "B" or "B. chordata".
         with_image: ``False`` leaves the image out of every prompt, to see how the model answers
             without it.
@@ -117,6 +119,7 @@ class Chat:
         processor: Any,
         *,
         subject: str,
+        wording: Wording = prompts.STANDARD,
         answer: AnswerForm = "letter_and_name",
         with_image: bool = True,
         template_args: Mapping[str, Any] | None = None,
@@ -124,6 +127,7 @@ class Chat:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.subject = subject
+        self.wording = wording
         self.with_image = with_image
         self.used_pixels = UsedPixels(processor)
         self._has_names = answer == "letter_and_name"
@@ -143,6 +147,8 @@ class Chat:
         self.stop_id = self._find_stop()
         self._joint_letter_ids: dict[str, TokenIds] = {}
         self.refuse_special_tokens(subject, "the subject")
+        for template in (*wording.parts, "ranks"):
+            self.refuse_special_tokens(str(getattr(wording, template)), f"the wording's {template}")
 
     @property
     def template_source(self) -> str:
@@ -183,8 +189,9 @@ class Chat:
 
         Raises:
             ConfigError: naming the first node whose name or rank holds the image placeholder or a
-                special token.
+                special token; also if the wording asks about a root without a name.
         """
+        self.wording.refuse_taxonomy(taxonomy.root, taxonomy.source)
         for node in taxonomy.nodes:
             self.refuse_special_tokens(node.name, f"{taxonomy.source}: the name")
             self.refuse_special_tokens(node.rank, f"{taxonomy.source}: the rank")
@@ -209,12 +216,13 @@ class Chat:
 
     def first_turn(self, question: Question, facts: Sequence[Node]) -> DialogueTurn:
         """Open a dialogue with the image, the facts that are known beforehand, and one question."""
-        text = self._template.open(prompts.single_question(question, facts, self.subject))
+        asked = prompts.single_question(question, facts, self.subject, self.wording)
+        text = self._template.open(asked)
         return DialogueTurn(question, self._prompt_ids(text), text)
 
     def next_turn(self, turn: DialogueTurn, answer: int, question: Question) -> DialogueTurn:
         """Append option ``answer`` of the last question as the model's answer, and ``question``."""
-        behind = self._template.reopen(prompts.next_question(question))
+        behind = self._template.reopen(prompts.next_question(question, self.subject, self.wording))
         text, answers = self._with_answer(turn, answer, behind)
         return DialogueTurn(question, self._prompt_ids(text), text, answers)
 
@@ -270,7 +278,7 @@ class Chat:
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
             start = len(text)
             text += self._template.answer_lead if number == 1 else ""
-            text += f"{prompts.answer_prefix(question)} "
+            text += f"{prompts.answer_prefix(question, self.wording)} "
             letter = len(text)
             text += LETTERS[answer] + prompts.answer_suffix(question.options[answer])
             text += self._template.end if number == len(questions) else "\n"
@@ -280,7 +288,7 @@ class Chat:
 
     def joint_letter_ids(self, question: Question) -> TokenIds:
         """Token ids of the letters in a joint answer's line; " B" may not be the token "B"."""
-        prefix = prompts.answer_prefix(question)
+        prefix = prompts.answer_prefix(question, self.wording)
         if prefix not in self._joint_letter_ids:
             self._joint_letter_ids[prefix] = self._letter_ids(f"{prefix} ")
         return self._joint_letter_ids[prefix]
@@ -290,12 +298,14 @@ class Chat:
         longest = 0
         for question in questions:
             suffixes = [self.encode(prompts.answer_suffix(node)) for node in question.options]
-            longest += len(self.encode(f"{prompts.answer_prefix(question)} {LETTERS[0]}"))
+            prefix = prompts.answer_prefix(question, self.wording)
+            longest += len(self.encode(f"{prefix} {LETTERS[0]}"))
             longest += max(map(len, suffixes)) + 1  # the end of the line
         return 2 * longest + 32
 
     def _joint_text(self, questions: Sequence[Question], root: Node) -> str:
-        return self._template.open(prompts.joint_questions(questions, root, self.subject))
+        asked = prompts.joint_questions(questions, root, self.subject, self.wording)
+        return self._template.open(asked)
 
     # Tokens
 
@@ -365,17 +375,22 @@ def load_chat(
     spec: ModelSpec,
     *,
     subject: str,
+    wording: str = STANDARD_WORDING,
     answer: AnswerForm = "letter_and_name",
     with_image: bool = True,
 ) -> Chat:
     """Load a model's processor, and make a chat of it as the config of the model says.
 
+    Args:
+        wording: name or file of the wording of questions.
+
     Raises:
-        ConfigError: if the processor cannot be loaded, and as :class:`Chat`.
+        ConfigError: if the processor or the wording cannot be loaded, and as :class:`Chat`.
     """
     return Chat(
         load_processor(spec),
         subject=subject,
+        wording=load_wording(wording),
         answer=answer,
         with_image=with_image,
         template_args=spec.chat_template_args,

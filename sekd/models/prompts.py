@@ -1,8 +1,9 @@
-"""Prompt templates and reply parsing, for teacher and student alike.
+"""Prompts, and the parsing of replies, for teacher and student alike.
 
-The paper gives the teacher's "Given the image and the known facts <None | earlier outputs>, answer
-Qi" and the student's "You are a taxonomist. Answer the following multiple-choice questions about
-the organism in the image"; the rest of the wording is ours.
+Their wording is a :class:`~sekd.models.wording.Wording`. The paper gives the teacher's "Given the
+image and the known facts <None | earlier outputs>, answer Qi" and the student's "You are a
+taxonomist. Answer the following multiple-choice questions about the organism in the image"; the
+rest of the standard wording is ours.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sekd.data.questions import LETTERS, Question, shown_text
+from sekd.config.base import STANDARD_WORDING
+from sekd.data.questions import LETTERS, Question, option_key, shown_text
 from sekd.data.taxonomy import Node
+from sekd.models.wording import Wording, load_wording
 
 PROMPT_VERSION = 1
 """Part of every fingerprint: raise it when a word of a prompt changes."""
+STANDARD = load_wording(STANDARD_WORDING)
 
 
 def option_lines(question: Question) -> str:
@@ -24,47 +28,61 @@ def option_lines(question: Question) -> str:
     return "\n".join(f"{letter}. {shown_text(node.name)}" for letter, node in lines)
 
 
-def _fact(node: Node) -> str:
-    return f"{shown_text(node.rank)}: {shown_text(node.name)}" if node.name else "None"
+def _parts(question: Question, subject: str, wording: Wording) -> dict[str, object]:
+    return {
+        "rank": wording.rank_of(question.rank),
+        "number": wording.number_of(question),
+        "subject": subject,
+        "options": option_lines(question),
+    }
 
 
-def single_question(question: Question, facts: Sequence[Node], subject: str) -> str:
+def _named(node: Node, wording: Wording) -> dict[str, str]:
+    return {"rank": wording.rank_of(node.rank), "name": shown_text(node.name)}
+
+
+def single_question(
+    question: Question, facts: Sequence[Node], subject: str, wording: Wording = STANDARD
+) -> str:
     """Write one level's question as the first turn, with the known facts in it.
 
     In the first turn of a dialogue the root is known; in an independent question nothing is.
     """
-    known = ", ".join(_fact(node) for node in facts) or "None"
-    rank = shown_text(question.rank)
-    return (
-        f"Given the image and the known facts ({known}), answer with the letter of the right "
-        f"option: what is the {rank} of the {subject}?\n{option_lines(question)}"
-    )
+    known = [wording.write("fact", **_named(node, wording)) for node in facts if node.name]
+    joined = ", ".join(known) or wording.no_facts
+    return wording.write("first", facts=joined, **_parts(question, subject, wording))
 
 
-def next_question(question: Question) -> str:
+def next_question(question: Question, subject: str = "", wording: Wording = STANDARD) -> str:
     """Write a later turn of a dialogue: the known facts are the answers in the turns before it."""
-    text = f"Given the image and the known facts, what is the {shown_text(question.rank)}?"
-    return f"{text}\n{option_lines(question)}"
+    return wording.write("next", **_parts(question, subject, wording))
 
 
-def numbered_question(question: Question) -> str:
+def numbered_question(question: Question, subject: str = "", wording: Wording = STANDARD) -> str:
     """Write one level's question of several in the same turn."""
-    return f"Q{question.level}: what is the {shown_text(question.rank)}?\n{option_lines(question)}"
+    return wording.write("numbered", **_parts(question, subject, wording))
 
 
-def joint_questions(questions: Sequence[Question], root: Node, subject: str) -> str:
+def joint_questions(
+    questions: Sequence[Question], root: Node, subject: str, wording: Wording = STANDARD
+) -> str:
     """Write the questions of all levels in one turn."""
-    known = f"The {shown_text(root.rank)} is {shown_text(root.name)}.\n" if root.name else ""
-    numbered = "\n".join(numbered_question(question) for question in questions)
-    return (
-        "You are a taxonomist. Answer the following multiple-choice questions about the "
-        f"{subject} in the image, one line each, as 'level: letter. name'.\n{known}{numbered}"
+    asked = [Question(0, (root,), root)] if wording.asks_root else []
+    numbered = [numbered_question(each, subject, wording) for each in (*asked, *questions)]
+    return wording.write(
+        "joint",
+        subject=subject,
+        root=wording.write("root", **_named(root, wording)) if root.name else "",
+        questions="\n".join(numbered),
     )
 
 
-def answer_prefix(question: Question) -> str:
-    """Write the text before the letter in a line of a joint answer."""
-    return f"{shown_text(question.rank)}:"
+def answer_prefix(question: Question, wording: Wording = STANDARD) -> str:
+    """Write the text before the letter in a line of a joint answer, without its last space."""
+    before = wording.line.partition("{letter}")[0].removesuffix(" ")
+    return before.format(
+        rank=wording.rank_of(question.rank), number=wording.number_of(question), name=""
+    )
 
 
 def answer_suffix(node: Node) -> str:
@@ -72,26 +90,40 @@ def answer_suffix(node: Node) -> str:
     return f". {shown_text(node.name)}"
 
 
+def answer_line(question: Question, choice: int, wording: Wording = STANDARD) -> str:
+    """Write one line of a joint answer."""
+    return wording.write(
+        "line",
+        number=wording.number_of(question),
+        letter=LETTERS[choice],
+        **_named(question.options[choice], wording) | {"rank": wording.rank_of(question.rank)},
+    )
+
+
 class ParsedAnswer(NamedTuple):
     """An answer that was found in a joint reply.
 
     Attributes:
         choice: index of the option.
-        offset: index of the letter's character in the reply.
+        offset: index of the letter's character in the reply; ``None`` where the answer is a name.
     """
 
     choice: int
-    offset: int
+    offset: int | None
 
 
-def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[ParsedAnswer | None]:
+def find_joint_answers(
+    reply: str, questions: Sequence[Question], wording: Wording = STANDARD
+) -> list[ParsedAnswer | None]:
     """Find one answer per question; ``None`` if the reply gives no single valid one.
 
     A line counts only if it names its level: as "phylum: B", by number as "L2: B", "Q2: B" or
     "2. B", or by both. Letters may be lower case, in brackets or bold. Two lines that disagree
     about a level, or a letter that is not an option, give ``None``: a parse failure, never a guess.
+    Where the wording has no letters, the name of an option is an answer, too.
     """
-    patterns = [_answer_line(question) for question in questions]
+    patterns = [_answer_pattern(question, wording) for question in questions]
+    names = [] if wording.has_letters else [_name_pattern(each, wording) for each in questions]
     answers: list[list[ParsedAnswer]] = [[] for _ in questions]
     line_start = 0
     for line in reply.splitlines(keepends=True):
@@ -101,6 +133,12 @@ def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[Parsed
                 choice = LETTERS.index(match["letter"].upper())
                 answers[index].append(ParsedAnswer(choice, line_start + match.start("letter")))
                 break
+        else:
+            for index, pattern in enumerate(names):
+                match = pattern.match(line)
+                if match:
+                    answers[index] += _named_options(match["name"], questions[index])
+                    break
         line_start += len(line)
     return [
         _single_answer(level_answers, len(question.options))
@@ -108,17 +146,32 @@ def find_joint_answers(reply: str, questions: Sequence[Question]) -> list[Parsed
     ]
 
 
-def _answer_line(question: Question) -> re.Pattern[str]:
-    """Build the pattern of a line that answers this question."""
-    number = rf"(?:level\s*|[LQ])?{question.level}"
-    level = rf"(?:{number}[:.)]\s*)?{re.escape(shown_text(question.rank))}|{number}"
+def _level_pattern(question: Question, wording: Wording) -> str:
+    number = rf"(?:level\s*|[LQ])?{wording.number_of(question)}"
+    rank = re.escape(wording.rank_of(question.rank))
+    return rf"[\s\-*#]*(?:(?:{number}[:.)]\s*)?{rank}|{number})[\s*]*[:.)]"
+
+
+def _answer_pattern(question: Question, wording: Wording) -> re.Pattern[str]:
+    """Build the pattern of a line that answers this question with a letter."""
     # Case is ignored except in the letter's own class, where it would admit letters that are not
     # ASCII.
     letter = r"(?P<letter>(?-i:[A-Za-z]))"
-    return re.compile(
-        rf"[\s\-*#]*(?:{level})[\s*]*[:.)][\s*(\[]*{letter}(?:[\s*]*[.):\]]|[\s*]*$)",
-        re.IGNORECASE,
-    )
+    level = _level_pattern(question, wording)
+    return re.compile(rf"{level}[\s*(\[]*{letter}(?:[\s*]*[.):\]]|[\s*]*$)", re.IGNORECASE)
+
+
+def _name_pattern(question: Question, wording: Wording) -> re.Pattern[str]:
+    """Build the pattern of a line that answers this question with a name."""
+    level = _level_pattern(question, wording)
+    return re.compile(rf"{level}[\s*]*(?P<name>.*?)[\s*.]*$", re.IGNORECASE)
+
+
+def _named_options(name: str, question: Question) -> list[ParsedAnswer]:
+    """Return the answer that a name is; a name of no option is index ``len(options)``."""
+    keys = [option_key(node.name) for node in question.options]
+    key = option_key(name)
+    return [ParsedAnswer(keys.index(key) if key in keys else len(keys), None)]
 
 
 def _single_answer(answers: Sequence[ParsedAnswer], num_options: int) -> ParsedAnswer | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from sekd.config import ModelSpec
+from sekd.config import DatasetSpec, ModelSpec
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.questions import has_lookalikes
 from sekd.data.samples import Dataset
@@ -14,6 +14,7 @@ from sekd.io.hashing import canonical_json
 from sekd.models import loading
 from sekd.models.chat import load_chat
 from sekd.models.prompts import PROMPT_VERSION
+from sekd.models.wording import load_wording
 from sekd.pipeline.progress import show_progress
 
 
@@ -36,6 +37,22 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
+    """Dump the settings of a dataset as JSON, with the content of what they name.
+
+    Raises:
+        ConfigError: if the wording or the model is not there.
+    """
+    settings = spec.model_dump(mode="json")
+    if "wording" in settings:
+        settings["wording"] = load_wording(spec.wording).model_dump(mode="json")
+    if spec.distractors != "similar":
+        settings.pop("similar", None)
+    elif spec.similar is not None:
+        settings["similar"]["model"] = loading.model_identity(ModelSpec(path=spec.similar.model))
+    return settings
+
+
 def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
     """Identify a dataset by its taxonomy and its samples, in their order.
 
@@ -51,6 +68,8 @@ def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, 
         row = [sample.id, image, leaf_id, sample.choices]
         samples.update(f"{canonical_json(row)}\n".encode())
     fields: dict[str, Any] = {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
+    if dataset.similar is not None:
+        fields["similar"] = dataset.similar.digest()
     if has_lookalikes(dataset.taxonomy):
         fields["lookalikes"] = "one of each in a question"
     return fields

@@ -187,3 +187,23 @@ def test_the_command_prints_tables_of_80_columns_or_json(config: Path) -> None:
     wrong = sekd("data", "audit", config, "tset")
     assert wrong.exit_code == 2
     assert "no dataset 'tset' under data; did you mean test?" in wrong.stderr
+
+
+def test_real_photographs_in_folders_are_audited_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One product lies under Vegetables in one split, and under Vegetables/Mushroom in another."""
+    root = SHARED / "grocery"
+    if not root.is_dir():
+        pytest.skip(f"{root} is absent; SEKD_SHARED_DATA names its folder")
+    monkeypatch.chdir(tmp_path)
+    datasets = [
+        Dataset.load(split, DatasetSpec(taxonomy=Path("folders"), images=root / split))
+        for split in ("val", "test")
+    ]
+    audited = audit(datasets, lambda _: None)
+    val, test = audited.questions
+    assert (val.num_samples, test.num_samples) == (120, 486)
+    assert val.num_own_classes == 1
+    assert audited.overlaps == ()
+    assert [images.num_unreadable for images in audited.images] == [0, 0]

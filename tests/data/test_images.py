@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import struct
 import sys
 import unicodedata
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from sekd.config import PIXEL_LIMIT
 from sekd.data import images
@@ -255,6 +256,7 @@ def test_the_limit_of_pixels_can_be_lowered_and_raised(
         read_image(at(tmp_path / "a.png"), Reading(pixel_limit=1199))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # pillow refuses twice this number
     assert read_image(at(tmp_path / "a.png"), Reading(pixel_limit=1200)).size == (40, 30)
+    assert Image.MAX_IMAGE_PIXELS == 500
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
@@ -263,7 +265,7 @@ def test_the_limit_of_pixels_can_be_lowered_and_raised(
     assert Image.MAX_IMAGE_PIXELS == PIXEL_LIMIT
 
 
-@pytest.mark.parametrize("size", [(1, 1), (30_000, 1), (1, 30_000)])
+@pytest.mark.parametrize("size", [(1, 1), (30_000, 1), (1, 30_000), (60_000, 100)])
 def test_extreme_shapes_are_read_whole(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
     assert read_image(at(tmp_path / "a.png"), Reading(used_pixels=lambda: 1)).size == size
@@ -318,17 +320,37 @@ def test_links_are_followed(tmp_path: Path) -> None:
         read_image(at(tmp_path / "broken.png"))
 
 
-def test_any_exception_of_pil_is_a_sample_error(tmp_path: Path) -> None:
+def test_a_photograph_with_a_broken_exif_entry_is_shown_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
-    content = exif.tobytes()
-    # Now the compression, a number, is text: PIL ends in a struct.error.
-    broken = content.replace(b"\x01\x0e\x00\x02", b"\x01\x03\x00\x02")
-    for name, payload in {"good.jpg": content, "broken.jpg": broken}.items():
+    # Now the compression, a number, is text: PIL cannot write this EXIF again.
+    broken = exif.tobytes().replace(b"\x01\x0e\x00\x02", b"\x01\x03\x00\x02")
+    for name, payload in {"a.jpg": broken, "b.jpg": b"Exif\0\0II*\0nonsense"}.items():
         gradient("RGB").save(tmp_path / name, exif=payload)
-    assert read_image(at(tmp_path / "good.jpg")).size == (3, 2)
-    with pytest.raises(SampleError, match=r"broken\.jpg: cannot be read: required argument"):
-        read_image(at(tmp_path / "broken.jpg"))
+    assert read_image(at(tmp_path / "a.jpg")).size == (3, 2)
+    assert read_image(at(tmp_path / "b.jpg")).size == (2, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_are_those_of_pil(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth(6, 4).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = ImageOps.exif_transpose(image)
+    assert read_image(at(tmp_path / "a.png")).tobytes() == expected.tobytes()
+
+
+def test_any_exception_of_pil_is_a_sample_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(image: Image.Image) -> Image.Image:
+        raise struct.error("required argument is not an integer")
+
+    gradient("RGB").save(tmp_path / "a.jpg")
+    monkeypatch.setattr(images, "_to_rgb", fail)
+    with pytest.raises(SampleError, match=r"a\.jpg: cannot be read: required argument"):
+        read_image(at(tmp_path / "a.jpg"))
 
 
 def test_a_changed_image_is_found_by_its_hash(tmp_path: Path) -> None:

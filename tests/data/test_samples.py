@@ -337,7 +337,7 @@ def make_dataset(tmp_path: Path, row: dict[str, Any], **settings: Any) -> Datase
     return Dataset.load("train", spec)
 
 
-@pytest.mark.parametrize("distractors", ["random", "siblings", "walk"])
+@pytest.mark.parametrize("distractors", ["random", "siblings", "given", "walk"])
 def test_the_options_of_a_row_are_asked_whatever_the_distractors(
     tmp_path: Path, distractors: str
 ) -> None:
@@ -346,6 +346,13 @@ def test_the_options_of_a_row_are_asked_whatever_the_distractors(
     assert questions is not None
     names = [[node.name for node in question.options] for question in questions]
     assert names == [["dessert", "main"], ["Pizza", "Steak"]]
+
+
+def test_a_row_without_options_is_set_aside_where_they_are_to_be_given(tmp_path: Path) -> None:
+    row = {"image": "a", "label": "pizza"}
+    dataset = make_dataset(tmp_path, row, distractors="given")
+    with pytest.raises(SampleError, match="a lacks a label or options, which `distractors: given`"):
+        questions_of(dataset, dataset.samples[0])
 
 
 def test_questions_follow_the_spec(tmp_path: Path) -> None:

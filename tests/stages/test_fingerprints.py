@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from sekd import engines
-from sekd.config import DatasetSpec, ModelSpec, RunConfig
+from sekd.config import DatasetSpec, ModelSpec, RunConfig, SimilarSpec
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
@@ -44,8 +44,13 @@ FIRST_USED = {
 }
 """The first stage whose numbers a setting changes, where that is not the first of its section."""
 
-NOT_IN = {"elicit.dataset"}
-"""A dataset is identified by its content, not by its name."""
+NOT_IN = {"elicit.dataset", "data.similar"}
+"""A dataset is identified by its content, not by its name. Its model of likeness counts only where
+it draws the options."""
+
+
+NAMED: dict[str, Any] = {"wording": "paper", "similar": SimilarSpec(model="sekd/tiny_model")}
+"""Other values of settings whose content counts, so that it must be there."""
 
 
 def other(value: Any, annotation: Any) -> Any:
@@ -80,7 +85,7 @@ def changes(part: BaseModel, place: str) -> Iterator[tuple[str, Callable[[BaseMo
                     ),
                 )
         else:
-            new = other(value, field.annotation)
+            new = other(value, field.annotation) if name not in NAMED else NAMED[name]
             yield (
                 f"{place}.{name}",
                 lambda whole, name=name, new=new: whole.model_copy(update={name: new}),

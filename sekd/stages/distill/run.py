@@ -7,7 +7,9 @@ from pathlib import Path
 from sekd.config import RunConfig
 from sekd.data.samples import load_taxonomy
 from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
+from sekd.errors import ConfigError
 from sekd.io.locations import local_directory
+from sekd.models.wording import load_wording
 from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.stage import find_directories, open_directory
 from sekd.stages.distill import distributed
@@ -20,11 +22,17 @@ def run_distillation(config: RunConfig) -> Path:
     """Train the student, or find its finished adapter; return the adapter's directory here.
 
     Raises:
-        ConfigError: if the elicitation of this config is not finished.
+        ConfigError: if the elicitation of this config is not finished, or the wording of its
+            replies has no letters.
     """
+    dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
+    if not load_wording(dataset.wording).has_letters:
+        raise ConfigError(
+            f"data.{config.elicit.dataset}.wording: {dataset.wording} has no {{letter}} in its "
+            "line, and a student learns from letters; take another wording for the training"
+        )
     elicited = finished_elicitation(config)
     answers, states = elicited.answers, elicited.states
-    dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     taxonomy = load_taxonomy(dataset)
     root = config.run_dir / "distill"
 

@@ -125,6 +125,7 @@ def _fit(
     chat = load_chat(
         config.model,
         subject=dataset_spec.subject,
+        wording=dataset_spec.wording,
         answer=config.elicit.answer,
     )
     chat.refuse_special_names(taxonomy)

@@ -16,7 +16,7 @@ from sekd.engines import Conversation, Engine, engine_version, open_engine
 from sekd.models.adapters import adapter_identity
 from sekd.models.chat import Transcript, load_chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
-from sekd.stages.fingerprints import dataset_fields, model_fields
+from sekd.stages.fingerprints import dataset_fields, dataset_settings, model_fields
 from sekd.stages.prepare import (
     PreparedSample,
     check_num_quarantined,
@@ -48,7 +48,7 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
         settings["adapter"] = adapter_identity(config.elicit.adapter, "elicit.adapter")
     return {
         "model": config.model.model_dump(mode="json"),
-        "data": dataset.model_dump(mode="json"),
+        "data": dataset_settings(dataset),
         "elicit": settings,
     }
 
@@ -82,7 +82,12 @@ class AnswersWorker:
         spec = config.elicit
         self._spec = spec
         self._dataset = dataset
-        self._chat = load_chat(config.model, subject=dataset.spec.subject, answer=spec.answer)
+        self._chat = load_chat(
+            config.model,
+            subject=dataset.spec.subject,
+            wording=dataset.spec.wording,
+            answer=spec.answer,
+        )
         self._chat.refuse_special_names(dataset.taxonomy)
         for prompt in spec.plain.prompts:
             self._chat.refuse_special_tokens(prompt, "elicit.plain.prompts:")

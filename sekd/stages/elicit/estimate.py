@@ -28,6 +28,7 @@ from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import longest_first
+from sekd.stages.similar import with_similar
 
 NUM_PROBED = 32
 """The largest number of samples that are rehearsed."""
@@ -125,7 +126,8 @@ def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
         ConfigError: as :func:`estimate_cost`.
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
-    cost = estimate_cost(config, Dataset.load(name, config.dataset(name, "elicit.dataset")))
+    dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    cost = estimate_cost(config, with_similar(dataset))
     rates = {
         stage.name: stage.rate
         for stage in run_status(config.run_dir)
@@ -179,6 +181,7 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     chat = load_chat(
         config.model,
         subject=dataset.spec.subject,
+        wording=dataset.spec.wording,
         answer=config.elicit.answer,
     )
     probe_config = config.model_copy(update={"elicit": spec})

@@ -17,6 +17,7 @@ from sekd.pipeline.stage import Stage, changes_since, find_finished
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields, answers_spec
 from sekd.stages.elicit.states import StatesWorker, states_fields, states_spec
 from sekd.stages.fingerprints import hash_images
+from sekd.stages.similar import with_similar
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
     settings = run_settings(runtime, retry_failed=retry_failed)
-    dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    dataset = with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
     ids = dataset.samples.ids.to_pylist()
     answers = run_stage(
         Stage.open(

@@ -28,10 +28,12 @@ from sekd.engines.base import Result
 from sekd.engines.metering import Cost, metered
 from sekd.errors import ConfigError, ShardError
 from sekd.models.chat import Chat
+from sekd.models.wording import load_wording
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
 from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.fingerprints import dataset_settings
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
@@ -129,7 +131,7 @@ def cell_fields(
     settings = {
         "cell": cell.names,
         "model": cell.candidate.spec.model_dump(mode="json"),
-        "data": cell.dataset.spec.model_dump(mode="json"),
+        "data": dataset_settings(cell.dataset.spec),
         "evaluate": evaluate,
     }
     if cell.paradigm == "conditioned":
@@ -164,6 +166,7 @@ class CellWorker:
         self._chat = Chat(
             opened.processor,
             subject=cell.dataset.spec.subject,
+            wording=load_wording(cell.dataset.spec.wording),
             answer=config.elicit.answer,
             with_image=cell.condition.shows_image,
             template_args=cell.candidate.spec.chat_template_args,

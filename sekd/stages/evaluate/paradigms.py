@@ -48,7 +48,7 @@ def _ask_jointly(
     max_new_tokens = chat.max_joint_tokens(questions)
     reply = yield from write(Write(prepared.prompt(prompt), max_new_tokens, chat.stop_id))
     text = chat.decode(reply.token_ids)
-    parsed = find_joint_answers(text, questions)
+    parsed = find_joint_answers(text, questions, chat.wording)
     levels = [
         LevelAnswer(question, choice=None, reply=text)
         if answer is None
@@ -70,6 +70,8 @@ def _find_letter(
 
     The letter of a joint answer's line may be another token than that of a dialogue; both count.
     """
+    if parsed.offset is None:
+        return None
     for letter_ids in (chat.joint_letter_ids(question), chat.letter_ids):
         for index, token in enumerate(reply):
             if token != letter_ids[parsed.choice]:

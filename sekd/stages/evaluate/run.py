@@ -34,6 +34,7 @@ from sekd.report.writers import to_markdown
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 from sekd.stages.fingerprints import dataset_fields, hash_images
+from sekd.stages.similar import with_similar
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def evaluated_datasets(config: RunConfig) -> list[Dataset]:
     datasets = [
         Dataset.load(name, config.dataset(name, "evaluate.datasets")) for name in spec.datasets
     ]
-    return [dataset.draw(spec.limit, spec.seed) for dataset in datasets] if spec.limit else datasets
+    if spec.limit:
+        datasets = [dataset.draw(spec.limit, spec.seed) for dataset in datasets]
+    return [with_similar(dataset) for dataset in datasets]
 
 
 def check_evaluation(config: RunConfig) -> None:

@@ -15,6 +15,8 @@ from sekd.data.samples import Dataset, questions_of
 from sekd.engines import Answer, Conversation, Reply, Write, open_engine, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
+from sekd.models.loading import load_processor
+from sekd.models.wording import load_wording
 from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
@@ -82,6 +84,23 @@ def test_a_letter_that_is_no_option_token_has_no_position(
     answers = joint_answers(chat, seen, prepared, text)
     assert all(answer.letter is None for answer in answers.levels)
     assert all(answer.reply == chat.decode(chat.encode(text)) for answer in answers.levels)
+
+
+def test_replies_by_name_have_no_letters_to_measure(
+    tiny_model: Path, seen: Dataset, prepared: PreparedSample, tmp_path: Path
+) -> None:
+    (tmp_path / "names.yaml").write_text("line: '{rank}: {name}'")
+    wording = load_wording(str(tmp_path / "names.yaml"))
+    processor = load_processor(ModelSpec(path=str(tiny_model)))
+    chat = Chat(processor, subject="organism", wording=wording)
+    questions = prepared.questions or ()
+    lines = [f"{each.rank}: {each.options[1].name}" for each in questions[:-1]]
+    answers = joint_answers(chat, seen, prepared, "\n".join([*lines, "species: order"]))
+    assert [answer.choice for answer in answers.levels] == [1, 1, 1, None]
+    assert all(answer.letter is None for answer in answers.levels)
+    with pytest.raises(StopIteration) as end:
+        next(measure_letters(prepared, answers))
+    assert end.value.value is answers
 
 
 def test_a_prompt_that_is_refused_leaves_the_answers_as_they_were(
