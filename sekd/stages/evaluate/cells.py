@@ -31,7 +31,7 @@ from sekd.models.chat import Chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
-from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.evaluate.paradigms import ask_in_form, measure_letters, run_paradigm
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def cells_of(
         for dataset in datasets
         for paradigm in spec.paradigms
         for control, controlled_dataset in controlled[dataset.name].items()
+        if control is None or paradigm in CONTROLS[control].paradigms
     ]
 
 
@@ -229,7 +230,10 @@ class CellWorker:
         paradigm, dataset = self._cell.paradigm, self._cell.dataset
         answers = []
         for variant in self._variants(prepared):
-            conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
+            if self._cell.condition.forces_form:
+                conversation = ask_in_form(self._chat, dataset, variant)
+            else:
+                conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
             answers.append((yield from conversation))
         return answers
 
