@@ -109,8 +109,12 @@ def _rich_table(table: Table, left_out: Sequence[str], name_widths: Sequence[int
     notes = [table.note] if table.note else []
     if left_out:
         notes.append(f"Not shown in this width: {', '.join(left_out)}.")
+    caption = Text(neutralise_controls(" ".join(notes)))
     shown = RichTable(
-        title=table.title, caption=" ".join(notes) or None, box=SIMPLE_HEAD, pad_edge=False
+        title=Text(neutralise_controls(table.title)),
+        caption=caption if notes else None,
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     headings = _heading_texts(table, neutralise_controls)
     for index, (heading, is_left) in enumerate(zip(headings, _alignments(table), strict=True)):
@@ -134,9 +138,14 @@ def _text_width(table: Table, index: int) -> int:
     return max(map(cell_len, [table.columns[index].heading, *texts]))
 
 
-def neutralise_controls(text: str) -> str:
-    """Replace what a terminal would act on, such as escape bytes in a name."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+def neutralise_controls(text: str, *, keeps_lines: bool = False) -> str:
+    """Replace what a terminal would act on, such as escape bytes in a name.
+
+    Args:
+        keeps_lines: line breaks stay as they are.
+    """
+    pattern = r"[\x00-\x09\x0b-\x1f\x7f-\x9f]" if keeps_lines else r"[\x00-\x1f\x7f-\x9f]"
+    return re.sub(pattern, "\N{REPLACEMENT CHARACTER}", text)
 
 
 FILE_WRITERS: Mapping[str, Callable[[Table], str]] = {
