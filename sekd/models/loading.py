@@ -48,7 +48,8 @@ def model_directory(spec: ModelSpec) -> Path:
     """
     path = Path(spec.path)
     if path.is_dir():
-        return _find_snapshot(path, spec.revision) if (path / "snapshots").is_dir() else path
+        is_cached = (path / "snapshots").is_dir() and not (path / "config.json").exists()
+        return _find_snapshot(path, spec.revision) if is_cached else path
     if path.exists():
         raise ConfigError(f"model.path {spec.path!r} is a file; give the directory of the model")
     try:
@@ -173,11 +174,8 @@ def load_model(
     directory = model_directory(spec)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     method = quantisation(load_model_config(spec))
-    if in_4bit and method:
-        raise ConfigError(
-            f"distill.lora.load_in_4bit: {directory} is quantised already ({method}); leave "
-            "load_in_4bit off"
-        )
+    if in_4bit:
+        check_4bit(spec)
     # A keyword for quantisation, even None, would replace what the checkpoint says of itself. The
     # modules of a quantised model are made on their device and cannot all be moved.
     kwargs: dict[str, Any] = {"quantization_config": _nf4(spec)} if in_4bit else {}
@@ -228,6 +226,21 @@ def _cannot_load(what: str, directory: Path, error: Exception) -> ConfigError:
     return ConfigError(f"{directory}: cannot load {what}: {in_one_line(error, limit=300)}")
 
 
+def check_4bit(spec: ModelSpec) -> None:
+    """Check that a model can be quantised to 4 bits when it is loaded.
+
+    Raises:
+        ConfigError: if bitsandbytes is not installed, or the checkpoint is quantised already.
+    """
+    bitsandbytes_version()
+    method = quantisation(load_model_config(spec))
+    if method:
+        raise ConfigError(
+            f"distill.lora.load_in_4bit: {model_directory(spec)} is quantised already ({method}); "
+            "leave load_in_4bit off"
+        )
+
+
 def bitsandbytes_version() -> str:
     """Return the installed version of bitsandbytes, which quantises a base model to 4 bits.
 
@@ -260,7 +273,6 @@ def meta_model(spec: ModelSpec) -> PreTrainedModel:
 
 
 def _nf4(spec: ModelSpec) -> BitsAndBytesConfig:
-    bitsandbytes_version()  # raises a shorter message than transformers if it is not installed
     path, _ = decoder_blocks(meta_model(spec), spec.decoder_blocks)
     return BitsAndBytesConfig(
         load_in_4bit=True,

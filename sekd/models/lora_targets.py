@@ -128,6 +128,20 @@ def find_targets(
     )
 
 
+def check_experts(targets: LoraTargets, spec: LoraSpec) -> None:
+    """Check that PEFT can adapt the tensors of experts that are named.
+
+    Raises:
+        ConfigError: if it cannot with these settings.
+    """
+    if targets.experts and (spec.dropout or spec.dora):
+        setting = "dropout: 0" if spec.dropout else "dora: false"
+        raise ConfigError(
+            f"distill.lora.target_modules: {targets.names[-1]} is a tensor of all experts, which "
+            f"PEFT adapts without dropout and DoRA only; set distill.lora.{setting}"
+        )
+
+
 def default_names(spec: ModelSpec) -> list[str]:
     """Name the layers that a model's adapter gets by default; no weight is loaded.
 

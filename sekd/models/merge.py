@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from sekd.config import ModelSpec
+from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.locations import cache_directory
@@ -30,8 +31,14 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     the student.
 
     Raises:
-        ConfigError: if the base cannot be loaded.
+        ConfigError: if the base cannot be loaded, or is a checkpoint that is quantised already.
     """
+    method = loading.quantisation(loading.load_model_config(spec))
+    if method:
+        raise ConfigError(
+            f"{loading.model_directory(spec)}: no adapter can be merged into weights that are "
+            f"quantised ({method}); merge it into the checkpoint before its quantisation"
+        )
     identity = {
         "version": MERGE_VERSION,
         "peft": metadata.version("peft"),

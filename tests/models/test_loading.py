@@ -18,6 +18,8 @@ from sekd.config import ModelSpec
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.loading import load_model, load_processor, model_directory, model_identity
+from sekd.models.merge import merged_model
+from sekd.stages.model_check import run_model_check
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DOWN = "model.text_model.layers.0.mlp.down_proj.weight"
@@ -217,6 +219,58 @@ def test_a_missing_weight_of_a_quantised_checkpoint_is_refused(quantised: Path) 
     change_weights(quantised, lambda weights: weights.pop(norm))
     with pytest.raises(ConfigError, match=f"1 missing: {norm}"):
         load_model(spec(quantised))
+
+
+@needs_bitsandbytes
+def test_no_adapter_is_merged_into_a_quantised_checkpoint(quantised: Path, adapter: Path) -> None:
+    with pytest.raises(ConfigError, match=r"weights that are quantised \(bitsandbytes\); merge it"):
+        merged_model(spec(quantised), adapter)
+
+
+@needs_bitsandbytes
+def test_a_quantised_checkpoint_goes_through_both_passes(quantised: Path) -> None:
+    findings = {finding.name: finding for finding in run_model_check(spec(quantised)).findings}
+    assert findings["config"].detail.endswith("quantised by bitsandbytes")
+    assert findings["weights"].verdict == findings["head"].verdict == "yes"
+    assert findings["dialogue"].verdict == "yes"
+    assert findings["adapter"].detail.startswith("LoRA on 28 layers")
+
+
+def test_a_checkpoint_of_compressed_tensors_is_loaded_as_it_is(
+    tiny_model: Path, copy: Path
+) -> None:
+    """Weights of 8 bits, packed, as vLLM's llm-compressor writes them."""
+    pytest.importorskip("compressed_tensors")
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+
+    whole = load_model(spec(tiny_model), "cpu")
+    tokens = torch.arange(20, 40)[None]
+    with torch.no_grad():
+        expected = whole(input_ids=tokens).logits
+    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
+    settings = QuantizationConfig(
+        config_groups={"all": {"targets": ["Linear"], "weights": weights}},
+        ignore=["lm_head", "re:.*vision.*", "re:.*connector.*"],
+        format="pack-quantized",
+    )
+    apply_quantization_config(whole, settings)
+    for module in whole.modules():
+        if hasattr(module, "weight_scale"):
+            module.weight_scale.data.copy_(module.weight.abs().amax(1, keepdim=True) / 127)
+    compressor = ModelCompressor.from_pretrained_model(whole, quantization_format="pack-quantized")
+    compressor.compress_model(whole)
+    whole.save_pretrained(copy)
+    compressor.update_config(str(copy))
+    model = load_model(spec(copy), "cpu")
+    assert loading.quantisation(model.config) == "compressed-tensors"
+    assert "weight_packed" in dict(
+        model.get_submodule(DOWN.removesuffix(".weight")).named_parameters()
+    )
+    with torch.no_grad():
+        logits = model(input_ids=tokens).logits
+    assert (logits - expected).abs().max() < 0.2
+    assert torch.corrcoef(torch.stack([logits.flatten(), expected.flatten()]))[0, 1] > 0.999
 
 
 # Places

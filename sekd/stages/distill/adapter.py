@@ -9,10 +9,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from sekd.config import DistillSpec, LoraSpec
+from sekd.config import DistillSpec
 from sekd.errors import ConfigError
 from sekd.models.adapters import WEIGHTS, load_adapter
-from sekd.models.lora_targets import LoraTargets, find_targets
+from sekd.models.lora_targets import check_experts, find_targets
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def add_adapter(
     """
     lora = spec.lora
     targets = find_targets(model, lora.target_modules, blocks_path)
-    _check_experts(targets, lora)
+    check_experts(targets, lora)
     logger.debug("adapted: %s", ", ".join((*targets.modules, *targets.experts)))
     if lora.load_in_4bit and (targets.experts or targets.frozen_experts):
         logger.warning(
@@ -83,16 +83,6 @@ def add_adapter(
             f"differ in {len(differing)} layers, e.g. {min(differing)}"
         )
     return student
-
-
-def _check_experts(targets: LoraTargets, spec: LoraSpec) -> None:
-    """Refuse settings with which PEFT cannot adapt the tensors of experts."""
-    if targets.experts and (spec.dropout or spec.dora):
-        setting = "dropout: 0" if spec.dropout else "dora: false"
-        raise ConfigError(
-            f"distill.lora.target_modules: {targets.names[-1]} is a tensor of all experts, which "
-            f"PEFT adapts without dropout and DoRA only; set distill.lora.{setting}"
-        )
 
 
 def saved_modules(directory: Path) -> list[str]:

@@ -23,7 +23,7 @@ from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.chat import load_chat
-from sekd.models.lora_targets import find_targets
+from sekd.models.lora_targets import check_experts, find_targets
 from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
 from sekd.stages.elicit.answers import AnswersWorker
@@ -153,10 +153,14 @@ def plan_adapter(config: RunConfig) -> AdapterPlan:
     """Find what the adapter of ``distill.lora`` will change; no weight is loaded.
 
     Raises:
-        ConfigError: if a layer that is named is not there.
+        ConfigError: if a layer that is named is not there, or cannot be adapted or quantised with
+            these settings.
     """
     model, lora = loading.meta_model(config.model), config.distill.lora
     targets = find_targets(model, lora.target_modules, config.model.decoder_blocks)
+    check_experts(targets, lora)
+    if lora.load_in_4bit:
+        loading.check_4bit(config.model)
     experts = [*targets.frozen_experts, *targets.expert_names]
     return AdapterPlan(
         layers=targets.names,

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sekd.cli import main
 from sekd.commands.plan import describe_adapter
-from sekd.config import RunConfig
+from sekd.config import LoraSpec, RunConfig
 from sekd.data.images import read_image
 from sekd.data.samples import Dataset
 from sekd.data.signals import ANSWERS, TRANSCRIPTS, TeacherShard
@@ -137,6 +137,38 @@ def test_the_adapter_is_planned_from_the_models_config_alone(
     assert lines["adapter"].endswith("q_proj, k_proj, v_proj, o_proj")
     assert "experts.gate_up_proj and experts.down_proj; to adapt those too" in lines["frozen"]
     assert "bitsandbytes quantises linear layers only" in lines["4 bits"]
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ({"target_modules": ("w1",)}, r"target_modules: no linear layer w1 below"),
+        ({"target_modules": ("experts.down_proj",)}, r"no linear layer experts\.down_proj below"),
+    ],
+)
+def test_a_plan_refuses_an_adapter_that_cannot_be_trained(
+    config: RunConfig, lora: dict[str, object], message: str
+) -> None:
+    distill = config.distill.model_copy(update={"lora": LoraSpec(**lora)})
+    with pytest.raises(ConfigError, match=message):
+        plan_adapter(config.model_copy(update={"distill": distill}))
+
+
+def test_a_plan_refuses_to_quantise_a_quantised_checkpoint(
+    config: RunConfig, tiny_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    content = json.loads((tiny_model / "config.json").read_text("utf-8"))
+    content["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    changed = config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"path": str(tmp_path)}),
+            "distill": config.distill.model_copy(update={"lora": LoraSpec(load_in_4bit=True)}),
+        }
+    )
+    with pytest.raises(ConfigError, match=r"is quantised already \(gptq\); leave load_in_4bit off"):
+        plan_adapter(changed)
 
 
 def test_a_plan_lists_the_adapted_layers(config_file: Path) -> None:
