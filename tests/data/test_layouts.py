@@ -140,6 +140,12 @@ def test_inat21_has_its_own_taxonomy_with_or_without_its_json(
         assert sample.image.path.is_file()
 
 
+def test_inat21_without_the_split_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+    root = layouts.write_inat21(tmp_path / "inat21")
+    with pytest.raises(ConfigError, match=r"neither train\.json nor a folder train in it"):
+        load(images=root, layout="inat21", split="train")
+
+
 def test_inat21_is_enough_without_its_images(tmp_path: Path) -> None:
     root = layouts.write_inat21(tmp_path / "inat21", with_images=False)
     dataset = Dataset.load("d", DatasetSpec(images=root, layout="inat21", split="val"))

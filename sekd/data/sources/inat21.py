@@ -39,12 +39,10 @@ class INat21Source(Source):
 
     def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
         """Read all images of the split; their labels are the names of the categories' folders."""
-        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        split, root = self._split_and_root(spec)
         if (root / f"{split}.json").is_file():
             yield from _read_metadata(root / f"{split}.json").rows()
             return
-        if not (root / split).is_dir():
-            raise ConfigError(f"{root}: neither {split}.json nor a folder {split} in it")
         number = 1
         for folder, images in walk_images(root / split):
             if images:
@@ -57,6 +55,12 @@ class INat21Source(Source):
                     numbers=numbers,
                 )
 
+    def _split_and_root(self, spec: DatasetSpec) -> tuple[str, Path]:
+        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        if not (root / f"{split}.json").is_file() and not (root / split).is_dir():
+            raise ConfigError(f"{root}: neither {split}.json nor a folder {split} in it")
+        return split, root
+
     def class_names(self, spec: DatasetSpec) -> Mapping[str, Sequence[str]]:
         """Return the folder of a category -> its scientific and its common name."""
         return {
@@ -66,7 +70,7 @@ class INat21Source(Source):
 
     def leaf_paths(self, spec: DatasetSpec) -> list[LeafPath]:
         """Return the seven ranks of every category."""
-        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        split, root = self._split_and_root(spec)
         path = root / f"{split}.json"
         if path.is_file():
             return category_leaves(_read_metadata(path).categories, path)
