@@ -519,3 +519,43 @@ def test_members_with_hostile_names_are_set_aside(tmp_path: Path) -> None:
     assert read_image(first.image).size == (24, 16)
     with pytest.raises(SampleError, match="not in UTF-8"):
         read_image(second.image)
+
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".csv.gz")
+TABLE_PIECES = (
+    *("image,label\n", "a.jpg,crow\n", '{"image": "a.jpg", ', '"label": "owl"}', "\n", "\r\n"),
+    *("[", "]", "\0", "\ufeff", '"', ";", "\t", "\\ud800", "9" * 5000, "null", "PK\x03\x04"),
+    "choices_level1,",
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(TABLE_SUFFIXES),
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.sampled_from(TABLE_PIECES), max_size=12).map("".join).map(str.encode),
+    ),
+    st.sampled_from(["table", "list", "aliases"]),
+)
+def test_any_bytes_of_a_table_are_read_or_refused_on_one_line(
+    birds: Path, suffix: str, content: bytes, use: str
+) -> None:
+    path = birds / f"fuzz{suffix}"
+    path.write_bytes(content)
+    spec: dict[str, Any] = {"table": path, "taxonomy": birds / "t.json"}
+    if use == "list":
+        spec["layout"] = "list"
+    if use == "aliases":
+        (birds / "good.csv").write_text("image,label\na.jpg,crow\n")
+        spec |= {"table": birds / "good.csv", "aliases": path}
+    try:
+        for sample in Dataset.load("d", DatasetSpec(**spec)).samples:
+            sample.id.encode()
+    except ConfigError as error:
+        assert "\n" not in str(error)  # noqa: PT017  a good file is no error
+        assert str(birds) in str(error)  # noqa: PT017
