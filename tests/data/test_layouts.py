@@ -122,7 +122,7 @@ def test_all_of_cub_matches_its_published_taxonomy_but_for_17_classes(
     report = report_matches(DatasetSpec(images=tmp_path / "images", taxonomy=taxonomy))
     assert report.num_classes_by_step == {"leading number": 183, "unmatched": 17}
     assert len(report.leaves_without_class) == 17
-    assert all(match.candidates for match in report.unmatched)
+    assert all(report.candidates[match.label] for match in report.unmatched)
 
 
 @pytest.mark.parametrize("with_json", [True, False])
