@@ -13,7 +13,7 @@ from sekd.io.text import PARSE_ERRORS, refuse_irregular
 
 _CHARACTERS_PER_READ = 1 << 23
 _MARGIN = 3
-"""A number such as ``1e+5`` may be cut so that it is parsed as 1 with up to two characters behind."""
+"""A number such as ``1e+5`` may be cut so that it is parsed as 1, with two characters behind it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -98,5 +98,7 @@ class _ArrayReader:
         # parsing of its beginning is repeated only a few times.
         rest = self._text[self._position :]
         more = self._file.read(max(_CHARACTERS_PER_READ, len(rest)))
+        if not more:
+            return False
         self._text, self._position = rest + more, 0
-        return bool(more)
+        return True
