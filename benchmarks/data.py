@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from figures import Figure, finish
+from inat_metadata import measure_metadata
 
 from sekd.data.questions import labelled_questions
 from sekd.data.taxonomy import Taxonomy
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--taxonomy", type=Path, help="a taxonomy file, .json or .csv")
     options = parser.parse_args()
     taxonomy = Taxonomy.load(options.taxonomy) if options.taxonomy else draw_taxonomy()
-    finish(list(measure_questions(taxonomy)), check=options.check)
+    finish([*measure_questions(taxonomy), *measure_metadata()], check=options.check)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,10 @@ def _describe_match(name: str, report: MatchReport) -> Iterator[str]:
     loose = [m for m in report.matches if m.leaf and m.step not in ("exact", "case")]
     lines = [f"{m.label} -> {m.leaf.name} ({m.step})" for m in loose if m.leaf]
     yield from _listed("matched by a looser step", lines, _NUM_SHOWN)
-    lines = [f"{m.label} (near: {', '.join(m.candidates) or 'nothing'})" for m in report.unmatched]
+    lines = [
+        f"{m.label} (near: {', '.join(report.candidates.get(m.label, ())) or 'nothing'})"
+        for m in report.unmatched
+    ]
     yield from _listed("unmatched", lines, len(lines))
 
 

@@ -24,7 +24,7 @@ def distill_command(config: RunConfig, as_json: bool) -> bool:
 
     \b
     Example:
-        sekd distill configs/cub200-qwen2.5-vl-7b.yaml --set distill.losses.feature=0
+        sekd distill configs/qwen2.5-vl-7b.yaml --set distill.losses.feature=0
     """
     from sekd import api
 

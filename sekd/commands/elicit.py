@@ -26,7 +26,7 @@ def elicit_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool
 
     \b
     Example:
-        sekd elicit configs/cub200-qwen2.5-vl-7b.yaml --set elicit.engine=vllm
+        sekd elicit configs/qwen2.5-vl-7b.yaml --set elicit.engine=vllm
     """
     from sekd import api
 

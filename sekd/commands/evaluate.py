@@ -31,7 +31,7 @@ def evaluate_command(
 
     \b
     Example:
-        sekd evaluate configs/cub200-qwen2.5-vl-7b.yaml --set evaluate.limit=500
+        sekd evaluate configs/qwen2.5-vl-7b.yaml --set evaluate.limit=500
         sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
     """
     from sekd import api

@@ -34,7 +34,7 @@ def plan_command(config: RunConfig, as_json: bool, tflops: float) -> bool:
 
     \b
     Example:
-        sekd plan configs/cub200-qwen2.5-vl-7b.yaml --tflops 300
+        sekd plan configs/qwen2.5-vl-7b.yaml --tflops 300
     """
     from sekd import api
 

@@ -27,7 +27,7 @@ def sweep_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool:
 
     \b
     Example:
-        sekd sweep configs/cub200-qwen2.5-vl-7b.yaml --set sweep.seeds=[0,1,2]
+        sekd sweep configs/qwen2.5-vl-7b.yaml --set sweep.seeds=[0,1,2]
         sekd sweep my.yaml --set sweep.variants.small.lora.rank=16
     """
     from sekd import api

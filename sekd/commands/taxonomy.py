@@ -145,7 +145,7 @@ def _describe(check: TaxonomyCheck) -> Iterator[str]:
     if check.longest_chain:
         chain = " > ".join(check.longest_chain)
         yield f"{'longest chain':18} {chain[: _WIDTH - 19]}"
-    too_wide = f"; {check.num_too_wide} nodes have more than 26" if check.num_too_wide else ""
+    too_wide = f"; nodes with more than 26: {check.num_too_wide}" if check.num_too_wide else ""
     yield f"{'widest node':18} {name[:30]}, {num_children:,} children{too_wide}"
     kinds = dict.fromkeys(suspicion.kind for suspicion in check.suspicions)
     for kind in kinds:

@@ -7,7 +7,8 @@ A class is a folder's name, a cell of a label column, a synset, and so on. It is
 3. by the steps of :data:`sekd.data.names.NAME_STEPS`;
 4. by its other names in turn, where the dataset's files give any ("tench" of ``n01440764``).
 
-What is left is unmatched: :meth:`ClassMatcher.match` says why, and which leaves are near.
+What is left is unmatched: :meth:`ClassMatcher.match` says why, and :meth:`ClassMatcher.nearest`
+which leaves are near.
 """
 
 from __future__ import annotations
@@ -41,14 +42,12 @@ class ClassMatch:
         step: how the leaf was found: "alias file", a step's name, or that step "of its name 'x'";
             "unmatched" or "left out" without a leaf.
         problem: why there is no leaf, for messages; empty where there is one.
-        candidates: labels of the nearest leaves, where the class is unmatched.
     """
 
     label: str
     leaf: Node | None
     step: str
     problem: str = ""
-    candidates: tuple[str, ...] = ()
 
 
 class ClassMatcher:
@@ -109,7 +108,7 @@ class ClassMatcher:
                 )
                 if self._labels_are_paths:
                     problem += " (in a folder's name, write / as %2F)"
-        return ClassMatch(label, None, UNMATCHED, problem, self._candidates(label))
+        return ClassMatch(label, None, UNMATCHED, problem)
 
     def _find_folder(self, path: str) -> ClassMatch:
         """Take the first folder of a path that is a leaf, or a leaf below it in the taxonomy."""
@@ -148,10 +147,15 @@ class ClassMatcher:
         except LookupError as error:
             raise ConfigError(f"alias file, class {label!r}: {error}") from error
 
-    def _candidates(self, label: str) -> tuple[str, ...]:
+    def nearest(self, label: str) -> tuple[str, ...]:
+        """Return the labels of up to three leaves whose names look like those of a class.
+
+        This takes some milliseconds in a large taxonomy, so ask only for what is shown.
+        """
         if self._nearest is None:
             self._nearest = _NearestNames(label for label, _ in self._taxonomy.labelled_leaves())
-        names = (label, *self._other_names.get(label, ()))
+        name = label.rpartition("/")[2] if self._labels_are_paths else label
+        names = (name, *self._other_names.get(label, ()))
         return tuple(dict.fromkeys(near for name in names for near in self._nearest.of(name)))[:3]
 
 

@@ -24,6 +24,9 @@ from sekd.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_NUM_WITH_CANDIDATES = 100
+"""An error names the nearest leaves of this many classes; `sekd data match` names those of all."""
+
 Choices = tuple[tuple[str, ...], ...]
 """Option names per level below the root."""
 
@@ -66,6 +69,10 @@ class MatchedClasses:
     def matches(self) -> Sequence[ClassMatch]:
         """What was found for each class, in the order in which the classes occur."""
         return self._matcher.matches
+
+    def nearest(self, match: ClassMatch) -> tuple[str, ...]:
+        """Return the labels of the leaves that are nearest to a class, if it is unmatched."""
+        return self._matcher.nearest(match.label) if match.step == UNMATCHED else ()
 
     def rows(self) -> Iterator[MatchedRows]:
         """Read all rows. Those of classes without a leaf are left out; :meth:`check` says so."""
@@ -125,12 +132,13 @@ class MatchedClasses:
         """Describe all classes without a leaf in one line."""
         files = str(files_of(self._spec))
         described = []
-        for match in unmatched:
+        for index, match in enumerate(unmatched):
             if self._source.labels_are_paths:
                 place = str(self._source.image_root(self._spec) / match.label)
             else:
                 place = self._source.place(self._spec, self._number_of[match.label])
-            near = " or ".join(repr(name) for name in match.candidates if name != match.label)
+            candidates = self.nearest(match) if index < _NUM_WITH_CANDIDATES else ()
+            near = " or ".join(repr(name) for name in candidates if name != match.label)
             hint = f"; did you mean {near}?" if near else ""
             described.append(f"{place}: {match.problem}{hint}")
         if len(described) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class MatchReport:
 
     Attributes:
         matches: of all classes, in the order in which they occur.
+        candidates: unmatched class -> labels of the nearest leaves.
         num_images: class -> number of its images.
         empty_classes: classes that the dataset names but has no image of.
         leaves_without_class: labels of the leaves that no class matches.
@@ -31,6 +32,7 @@ class MatchReport:
 
     taxonomy: str
     matches: Sequence[ClassMatch]
+    candidates: Mapping[str, Sequence[str]]
     num_images: Counter[str]
     empty_classes: Sequence[str]
     leaves_without_class: Sequence[str]
@@ -57,7 +59,7 @@ class MatchReport:
                     "leaf": match.leaf.id if match.leaf else None,
                     "step": match.step,
                     "num_images": self.num_images[match.label],
-                    "candidates": list(match.candidates),
+                    "candidates": list(self.candidates.get(match.label, ())),
                 }
                 for match in self.matches
             ],
@@ -76,7 +78,7 @@ class MatchReport:
         for label, leaf in (read_aliases(path) if path.is_file() else {}).items():
             writer.writerow([label, leaf, ""])
         for match in self.unmatched:
-            writer.writerow([match.label, "", " | ".join(match.candidates)])
+            writer.writerow([match.label, "", " | ".join(self.candidates.get(match.label, ()))])
         write_atomically(path, buffer.getvalue())
 
 
@@ -99,6 +101,7 @@ def report_matches(spec: DatasetSpec) -> MatchReport:
     return MatchReport(
         taxonomy.source,
         classes.matches,
+        {match.label: near for match in classes.matches if (near := classes.nearest(match))},
         classes.num_images,
         [label for label in named if label not in classes.num_images],
         [node.name for node in taxonomy.nodes if node.id in taxonomy.leaf_ids - matched],

@@ -12,6 +12,8 @@ from sekd.errors import ConfigError, in_one_line
 from sekd.io.text import PARSE_ERRORS, refuse_irregular
 
 _CHARACTERS_PER_READ = 1 << 23
+_MARGIN = 3
+"""A number such as ``1e+5`` may be cut so that it is parsed as 1, with two characters behind it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -68,7 +70,7 @@ class _ArrayReader:
                 if not self._read_more():
                     raise
                 continue
-            if end == len(self._text) and self._read_more():
+            if len(self._text) - end < _MARGIN and self._read_more():
                 continue  # a number may go on in the part that was just read
             self._position = end
             return value
@@ -96,5 +98,7 @@ class _ArrayReader:
         # parsing of its beginning is repeated only a few times.
         rest = self._text[self._position :]
         more = self._file.read(max(_CHARACTERS_PER_READ, len(rest)))
+        if not more:
+            return False
         self._text, self._position = rest + more, 0
-        return bool(more)
+        return True

@@ -221,3 +221,21 @@ def test_aliases_of_aliases_do_not_multiply(load: Load) -> None:
         load("x: " + "[" * 5000 + "]" * 5000 + "\n")
     with pytest.raises(ConfigError, match="its aliases stand for"):
         load("x: &x [*x]\n")
+
+
+YAML_PIECES = (
+    *("run_dir: a\n", "model: ", "{path: x}\n", "data:\n", "  a: ", "&a ", "*a ", "[", "]", "- "),
+    *("\t", "!!python/object:os.system ", "? ", "<<: ", "|\n"),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(st.text(max_size=60), st.lists(st.sampled_from(YAML_PIECES)).map("".join)),
+)
+def test_any_text_is_a_config_or_an_error_on_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load_config(tmp_path / "c.yaml")
+    except ConfigError as error:
+        assert "\n" not in str(error)  # noqa: PT017  a good config is no error

@@ -122,7 +122,7 @@ def test_all_of_cub_matches_its_published_taxonomy_but_for_17_classes(
     report = report_matches(DatasetSpec(images=tmp_path / "images", taxonomy=taxonomy))
     assert report.num_classes_by_step == {"leading number": 183, "unmatched": 17}
     assert len(report.leaves_without_class) == 17
-    assert all(match.candidates for match in report.unmatched)
+    assert all(report.candidates[match.label] for match in report.unmatched)
 
 
 @pytest.mark.parametrize("with_json", [True, False])
@@ -138,6 +138,12 @@ def test_inat21_has_its_own_taxonomy_with_or_without_its_json(
         assert ranks == ["kingdom", "phylum", "class", "order", "family", "genus", "species"]
         assert sample.leaf.name.split()[-1] in sample.id
         assert sample.image.path.is_file()
+
+
+def test_inat21_without_the_split_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+    root = layouts.write_inat21(tmp_path / "inat21")
+    with pytest.raises(ConfigError, match=r"neither train\.json nor a folder train in it"):
+        load(images=root, layout="inat21", split="train")
 
 
 def test_inat21_is_enough_without_its_images(tmp_path: Path) -> None:
@@ -513,3 +519,43 @@ def test_members_with_hostile_names_are_set_aside(tmp_path: Path) -> None:
     assert read_image(first.image).size == (24, 16)
     with pytest.raises(SampleError, match="not in UTF-8"):
         read_image(second.image)
+
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".csv.gz")
+TABLE_PIECES = (
+    *("image,label\n", "a.jpg,crow\n", '{"image": "a.jpg", ', '"label": "owl"}', "\n", "\r\n"),
+    *("[", "]", "\0", "\ufeff", '"', ";", "\t", "\\ud800", "9" * 5000, "null", "PK\x03\x04"),
+    "choices_level1,",
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(TABLE_SUFFIXES),
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.sampled_from(TABLE_PIECES), max_size=12).map("".join).map(str.encode),
+    ),
+    st.sampled_from(["table", "list", "aliases"]),
+)
+def test_any_bytes_of_a_table_are_read_or_refused_on_one_line(
+    birds: Path, suffix: str, content: bytes, use: str
+) -> None:
+    path = birds / f"fuzz{suffix}"
+    path.write_bytes(content)
+    spec: dict[str, Any] = {"table": path, "taxonomy": birds / "t.json"}
+    if use == "list":
+        spec["layout"] = "list"
+    if use == "aliases":
+        (birds / "good.csv").write_text("image,label\na.jpg,crow\n")
+        spec |= {"table": birds / "good.csv", "aliases": path}
+    try:
+        for sample in Dataset.load("d", DatasetSpec(**spec)).samples:
+            sample.id.encode()
+    except ConfigError as error:
+        assert "\n" not in str(error)  # noqa: PT017  a good file is no error
+        assert str(birds) in str(error)  # noqa: PT017

@@ -299,6 +299,7 @@ def test_all_published_taxonomies_load(shared_data: Path) -> None:
         ("t.dmp", "", "nodes.dmp: no such file"),
         ("data.noun", "00001740 03 n zz\n", "line 1: not a line of WordNet's data.noun"),
         ("t.txt", "a\tb\tb\n", "line 1: two columns of one name"),
+        ("train.txt", "train/Apple/1.jpg, 0, 0\n", "line 1: no taxonomy: expected cells"),
     ],
 )
 def test_malformed_files_are_refused_with_their_place(

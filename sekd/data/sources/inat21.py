@@ -8,7 +8,9 @@ _terrestris`` names the same ranks.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,10 @@ class INat21Source(Source):
 
     def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
         """Read all images of the split; their labels are the names of the categories' folders."""
-        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        split, root = self._split_and_root(spec)
         if (root / f"{split}.json").is_file():
-            yield from _Metadata(root / f"{split}.json").rows()
+            yield from _read_metadata(root / f"{split}.json").rows()
             return
-        if not (root / split).is_dir():
-            raise ConfigError(f"{root}: neither {split}.json nor a folder {split} in it")
         number = 1
         for folder, images in walk_images(root / split):
             if images:
@@ -55,6 +55,12 @@ class INat21Source(Source):
                     numbers=numbers,
                 )
 
+    def _split_and_root(self, spec: DatasetSpec) -> tuple[str, Path]:
+        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        if not (root / f"{split}.json").is_file() and not (root / split).is_dir():
+            raise ConfigError(f"{root}: neither {split}.json nor a folder {split} in it")
+        return split, root
+
     def class_names(self, spec: DatasetSpec) -> Mapping[str, Sequence[str]]:
         """Return the folder of a category -> its scientific and its common name."""
         return {
@@ -64,11 +70,10 @@ class INat21Source(Source):
 
     def leaf_paths(self, spec: DatasetSpec) -> list[LeafPath]:
         """Return the seven ranks of every category."""
-        split, root = chosen_split(spec, self.splits), self.image_root(spec)
+        split, root = self._split_and_root(spec)
         path = root / f"{split}.json"
         if path.is_file():
-            categories = [item for _, item in iterate_arrays(path, ["categories"])]
-            return category_leaves(categories, path)
+            return category_leaves(_read_metadata(path).categories, path)
         folders = sorted(folder.name for folder in (root / split).iterdir() if folder.is_dir())
         return [
             LeafPath(
@@ -82,14 +87,28 @@ class INat21Source(Source):
         ]
 
 
+def _read_metadata(path: Path) -> _Metadata:
+    """Read the metadata of a split once for its taxonomy, its names and its rows."""
+    return _cached_metadata(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _cached_metadata(path: Path, _mtime_ns: int) -> _Metadata:
+    return _Metadata(path)
+
+
 class _Metadata:
-    """The images of one JSON file, as columns: three million objects would take gigabytes."""
+    """The images of one JSON file, as columns: three million objects would take gigabytes.
+
+    Attributes:
+        categories: as the file has them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._label_of: dict[Any, str] = {}
+        self.categories: list[Any] = []
         self._files: list[pa.Array] = []
-        image_ids, annotated, categories = [], [], []
+        image_ids, annotated, categories = array("q"), array("q"), array("q")
         files: list[str] = []
         try:
             for name, item in iterate_arrays(path, ("images", "annotations", "categories")):
@@ -103,8 +122,12 @@ class _Metadata:
                     annotated.append(item["image_id"])
                     categories.append(item["category_id"])
                 else:
-                    self._label_of[item["id"]] = item.get("image_dir_name") or item["name"]
+                    self.categories.append(item)
             self._files.append(pa.array(files, pa.string()))
+            self._label_of = {
+                category["id"]: category.get("image_dir_name") or category["name"]
+                for category in self.categories
+            }
             self._categories_N = _category_of_images(image_ids, annotated, categories)
         except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
             raise ConfigError(
@@ -126,14 +149,14 @@ class _Metadata:
 
 
 def _category_of_images(
-    image_ids: Sequence[int], annotated: Sequence[int], categories: Sequence[int]
+    image_ids: array[int], annotated: array[int], categories: array[int]
 ) -> npt.NDArray[np.int64]:
     """Return the category of each image, int64[N]; -1 where it has no annotation.
 
     Args:
         annotated: the image of each annotation, M of them; each is annotated once.
     """
-    ids_N = np.array(image_ids, np.int64)
+    ids_N = np.frombuffer(image_ids, np.int64) if image_ids else np.empty(0, np.int64)
     annotated_M, categories_M = np.array(annotated, np.int64), np.array(categories, np.int64)
     if not len(annotated_M):
         return np.full(len(ids_N), -1)

@@ -95,6 +95,11 @@ def _open_lines(path: Path) -> tuple[list[str], Iterator[Row]]:
         pairs = lines if is_header else iter([(number, first), *lines])
         header = first.lower().split() if is_header else ["parent", "child"]
         return header, ((line, text.split()) for line, text in pairs)
+    if len(cells) == 1 and path.suffix.lower() == ".txt":
+        raise ConfigError(
+            f"{path}, line {number}: no taxonomy: expected cells between tabs, or a parent and a "
+            f"child between spaces, got {first!r:.60}"
+        )
     if len(set(cells)) < len(cells):
         raise ConfigError(f"{path}, line {number}: two columns of one name")
     return cells, (
