@@ -78,11 +78,13 @@ def joint_questions(
 
 
 def answer_prefix(question: Question, wording: Wording = STANDARD) -> str:
-    """Write the text before the letter in a line of a joint answer, without its last space."""
-    before = wording.line.partition("{letter}")[0].removesuffix(" ")
-    return before.format(
-        rank=wording.rank_of(question.rank), number=wording.number_of(question), name=""
-    )
+    """Write the text before the letter, or the name, in a line of a joint answer.
+
+    The space at its end is left out.
+    """
+    before = wording.line.partition("{letter}" if wording.has_letters else "{name}")[0]
+    text = before.format(rank=wording.rank_of(question.rank), number=wording.number_of(question))
+    return text.removesuffix(" ")
 
 
 def answer_suffix(node: Node) -> str:

@@ -66,6 +66,7 @@ def test_the_papers_wording_asks_the_root_and_replies_by_name() -> None:
         "at phylum level?\nA. chordata\nB. mollusca"
     )
     assert answer_line(PHYLUM, 1, PAPER) == "L2: mollusca"
+    assert answer_prefix(PHYLUM, PAPER) == "L2:"
 
 
 @pytest.mark.parametrize(
