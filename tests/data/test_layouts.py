@@ -292,6 +292,39 @@ def test_datasets_of_the_hub_keep_their_images_and_name_their_classes(
         load(**spec, split="test", leaf_column="lable")
 
 
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("data/train.parquet", "data/test.parquet"), None),
+        (("default/train/0000.parquet", "default/test/0000.parquet"), None),
+        (("train-00000-of-00001-ab12.parquet", "test-00000-of-00001-cd34.parquet"), None),
+        (("a/train.parquet", "b/train.parquet"), "the split 'train' is in several folders"),
+        (("notes/readme.md",), "no Parquet or Arrow file"),
+    ],
+)
+def test_splits_of_the_hub_are_told_by_file_or_folder(
+    tmp_path: Path, names: tuple[str, ...], problem: str | None
+) -> None:
+    root = layouts.write_hub_parquet(tmp_path / "pets")
+    content = (root / "data/train-00000-of-00001.parquet").read_bytes()
+    other = layouts.write_files(tmp_path / "other", dict.fromkeys(names, content))
+    spec = {"layout": "huggingface", "split": "train", "taxonomy": tmp_path / "pets.json"}
+    if problem is None:
+        assert len(load(images=other, **spec).samples) == 3
+    else:
+        with pytest.raises(ConfigError, match=problem):
+            load(images=other, **spec)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "train-0.parquet"])
+def test_a_pipe_among_the_files_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    layout = "webdataset" if name.endswith("tar") else "huggingface"
+    (tmp_path / "t.json").write_text(json.dumps(TABLE_PATHS))
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load(images=tmp_path, layout=layout, taxonomy=tmp_path / "t.json")
+
+
 def test_coarse_and_fine_columns_of_a_parquet_file_are_a_taxonomy(tmp_path: Path) -> None:
     """As CIFAR-100 on the Hub, whose image column is called img."""
     import datasets

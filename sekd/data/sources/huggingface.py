@@ -23,7 +23,7 @@ from sekd.data.image_refs import cell_ref, open_arrow
 from sekd.data.sources.base import Rows, Source
 from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.text import read_json
+from sekd.io.text import read_json, refuse_irregular
 
 _ROWS_PER_CHUNK = 1 << 14
 
@@ -152,6 +152,8 @@ def _files(spec: DatasetSpec) -> list[_DataFile]:
         for path in root.rglob("*")
         if path.suffix in (".parquet", ".arrow") and not path.name.startswith((".", "cache-"))
     )
+    if not paths:
+        return []
     split_of = {path: _split_of(path.relative_to(root)) for path in paths}
     splits = sorted(set(split_of.values()))
     if (spec.split is None and len(splits) > 1) or (
@@ -159,21 +161,26 @@ def _files(spec: DatasetSpec) -> list[_DataFile]:
     ):
         named = "" if spec.split is None else f"there is no split {spec.split!r}; "
         raise ConfigError(f"{root}: {named}split: name one of {', '.join(splits)}")
-    chosen = spec.split if spec.split is not None else splits[0] if splits else ""
-    return [
-        _open_data_file(path, path.relative_to(root).as_posix())
-        for path, split in split_of.items()
-        if split == chosen
-    ]
+    chosen = splits[0] if spec.split is None else spec.split
+    files = [path for path, split in split_of.items() if split == chosen]
+    folders = sorted({str(path.parent) for path in files})
+    if len(folders) > 1:  # several configurations of a dataset, or copies of one
+        raise ConfigError(
+            f"{root}: the split {chosen!r} is in several folders; give one of them as images: "
+            f"{', '.join(folders)}"
+        )
+    return [_open_data_file(path, path.relative_to(root).as_posix()) for path in files]
 
 
 def _split_of(path: Path) -> str:
-    """Return the split of a file by its own name, or by the folder that it lies in."""
-    prefix = path.name.partition("-")[0]
-    is_named = "-" in path.name and prefix not in ("data", "part", "shard")
-    if is_named:
-        return prefix
-    return path.parent.name or path.stem
+    """Return the split of a file by its own name, or by the folder that it lies in.
+
+    The names are ``train-00000-of-00002.parquet`` or ``train.parquet``, or in the folder of a split
+    ``0000.parquet`` and ``data-00000-of-00002.arrow``.
+    """
+    prefix = path.stem.partition("-")[0]
+    is_numbered = prefix.isdigit() or prefix in ("data", "part", "shard")
+    return path.parent.name if is_numbered and path.parent.name else prefix
 
 
 @lru_cache(maxsize=4096)
@@ -188,6 +195,7 @@ def _schema(path: Path, _mtime_ns: int) -> pa.Schema:
 
 
 def _open_data_file(path: Path, name: str) -> _DataFile:
+    refuse_irregular(path)
     return _DataFile(path, name, _schema(path, path.stat().st_mtime_ns))
 
 

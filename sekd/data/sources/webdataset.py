@@ -18,7 +18,7 @@ from sekd.config import DatasetSpec
 from sekd.data.image_folders import is_image
 from sekd.data.sources.base import Rows, Source, escape, is_clean, set_aside
 from sekd.errors import ConfigError
-from sekd.io.text import PARSE_ERRORS, read_lines
+from sekd.io.text import PARSE_ERRORS, read_lines, refuse_irregular
 
 _CLASS_FILES = ("classnames.txt", "classes.txt")
 _LABEL_SUFFIXES = ("cls", "cls.txt", "label")
@@ -100,6 +100,7 @@ def _tars(spec: DatasetSpec) -> list[Path]:
 
 
 def _read_groups(path: Path, name: str, spec: DatasetSpec, first: int) -> list[_Group]:
+    refuse_irregular(path)
     groups: dict[str, _Group] = {}
     try:
         with tarfile.open(path, "r:", errors="surrogateescape") as tar:
