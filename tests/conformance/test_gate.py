@@ -5,6 +5,7 @@ That it is quiet for each right model is tested with the walks of the families.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -22,7 +23,9 @@ from sekd.errors import ConfigError, ShardError
 from sekd.models.head import LMHead, LogitTransform
 from sekd.stages.elicit.states import StatesWorker
 
-FAMILIES = ("llava-next", "gemma3", "muse-glimmer", "mllama")
+FAMILIES = ("llava-next", "muse-glimmer")
+if os.environ.get("SEKD_ALL_FAMILIES"):
+    FAMILIES = ("llava-next", "gemma3", "muse-glimmer", "mllama", "granite4-vision", "qwen2.5-vl")
 HARDLY_SEE = ("gemma3", "muse-glimmer")
 """With their random weights, an image moves log-probabilities by less than 0.05."""
 DTYPES = ("float32", "bfloat16")
