@@ -35,8 +35,10 @@ __all__ = [
     "Reply",
     "Write",
     "ask",
+    "check_serves",
     "engine_version",
     "open_engine",
+    "serves_adapters",
     "write",
 ]
 
@@ -78,6 +80,31 @@ def engine_version(name: EngineName) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     raise ConfigError(f"the {name} engine is not installed: pip install 'sekd[{name}]'")
+
+
+def check_serves(name: EngineName, spec: ModelSpec, adapter: Path | None) -> None:
+    """Refuse an adapter that an engine is known not to serve, before anything is spent.
+
+    Raises:
+        ConfigError: if the engine does not serve it, or is not installed.
+    """
+    if name == "vllm" and adapter is not None:
+        from sekd.engines.vllm_model import check_served
+
+        check_served(spec, adapter)
+
+
+def serves_adapters(name: EngineName, spec: ModelSpec) -> bool | None:
+    """Tell whether an engine serves adapters on a model; ``None`` if it is not installed."""
+    if name != "vllm":
+        return True
+    try:
+        engine_version(name)
+    except ConfigError:
+        return None
+    from sekd.engines.vllm_model import vllm_support
+
+    return vllm_support(spec).serves_adapters
 
 
 def open_engine(

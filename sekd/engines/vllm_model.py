@@ -47,6 +47,7 @@ __all__ = [
     "SamplingParams",
     "VLLMClientError",
     "VllmSupport",
+    "check_served",
     "load_llm",
     "max_lora_rank",
     "reason_of",
@@ -98,6 +99,18 @@ def vllm_support(spec: ModelSpec) -> VllmSupport:
             None, problem="vLLM's transformers backend needs another kind of processor"
         )
     return VllmSupport(architectures[0], serves_adapters=True)
+
+
+def check_served(spec: ModelSpec, adapter: Path) -> None:
+    """Refuse an adapter that vLLM is known not to serve, before the model is loaded.
+
+    Raises:
+        ConfigError: if its kind or rank, or any adapter on this model, is not served.
+    """
+    max_lora_rank(adapter)
+    support = vllm_support(spec)
+    if support.architecture and not support.serves_adapters:
+        raise _not_served(adapter, f"its class {support.architecture} takes none.")
 
 
 def load_llm(

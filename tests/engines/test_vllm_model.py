@@ -13,7 +13,7 @@ import torch
 from gallery_families import FAMILIES
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
-from sekd.engines import open_engine
+from sekd.engines import check_serves, open_engine, serves_adapters
 from sekd.errors import ConfigError
 from sekd.models.chat import load_chat
 from sekd.models.loading import load_model
@@ -51,6 +51,18 @@ def test_the_support_of_a_family_is_known_before_it_is_loaded(
     assert (support.architecture, support.is_native) == (architecture, is_native)
     assert support.serves_adapters == (architecture is not None)
     assert bool(support.problem) == (architecture is None)
+
+
+def test_a_model_on_which_vllm_serves_no_adapter_is_refused_before_it_is_loaded(
+    tmp_path: Path, adapter: Path
+) -> None:
+    spec = save("llava-onevision", tmp_path)
+    assert serves_adapters("vllm", spec) is False
+    message = "LlavaOnevisionForConditionalGeneration takes none. Set engine: transformers"
+    with pytest.raises(ConfigError, match=message):
+        check_serves("vllm", spec, adapter)
+    check_serves("vllm", spec, None)
+    check_serves("transformers", spec, adapter)
 
 
 def test_the_state_pass_works_after_the_transformers_backend(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
 from sekd.data.signals import ANSWERS, TRANSCRIPTS, TeacherShard
+from sekd.engines import serves_adapters
 from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
@@ -76,6 +77,8 @@ class AdapterPlan:
         frozen_experts: tensors of experts that are not adapted, by the names by which
             ``distill.lora.target_modules`` could take them.
         unquantised: tensors of experts that ``distill.lora.load_in_4bit`` leaves as they are.
+        is_served: whether ``evaluate.engine`` serves adapters on this model; ``None`` if it is not
+            installed here.
     """
 
     layers: list[str]
@@ -84,6 +87,7 @@ class AdapterPlan:
     frozen_share: float
     frozen_experts: list[str]
     unquantised: list[str]
+    is_served: bool | None
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def plan_adapter(config: RunConfig) -> AdapterPlan:
         frozen_share=targets.frozen_share,
         frozen_experts=list(targets.frozen_experts),
         unquantised=experts if lora.load_in_4bit else [],
+        is_served=serves_adapters(config.evaluate.engine, config.model),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.signals import ANSWERS, TRANSCRIPTS
+from sekd.engines import check_serves
 from sekd.errors import ConfigError
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
@@ -66,6 +67,7 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
         ConfigError, FatalError: as the stages raise them.
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
+    check_serves(config.elicit.engine, config.model, config.elicit.adapter)
     settings = run_settings(runtime, retry_failed=retry_failed)
     dataset = with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
     ids = dataset.samples.ids.to_pylist()

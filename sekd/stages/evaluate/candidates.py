@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sekd.config import BASE, STUDENT, EvaluateSpec, ModelSpec, RunConfig
-from sekd.engines import Engine, open_engine
+from sekd.engines import Engine, check_serves, open_engine
 from sekd.io.hashing import hash_directory
 from sekd.models.adapters import check_adapter
 from sekd.models.chat import load_chat
@@ -41,7 +41,7 @@ def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
         student: the finished adapter; ``None`` leaves the student out.
 
     Raises:
-        ConfigError: if an adapter does not exist.
+        ConfigError: if an adapter does not exist, or the engine does not serve it.
     """
     candidates = [Candidate(BASE, config.model)]
     if student is not None:
@@ -50,6 +50,8 @@ def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
         if model.adapter:
             check_adapter(model.adapter, f"evaluate.models.{name}.adapter")
         candidates.append(Candidate(name, model.spec(config.model), model.adapter))
+    for candidate in candidates:
+        check_serves(config.evaluate.engine, candidate.spec, candidate.adapter)
     return candidates
 
 

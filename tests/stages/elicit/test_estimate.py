@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,9 @@ def test_the_adapter_is_planned_from_the_models_config_alone(
     assert lines["adapter"].endswith("q_proj, k_proj, v_proj, o_proj")
     assert "experts.gate_up_proj and experts.down_proj; to adapt those too" in lines["frozen"]
     assert "bitsandbytes quantises linear layers only" in lines["4 bits"]
+    assert "engine" not in lines
+    unserved = describe_adapter(replace(planned, is_served=False))
+    assert unserved["engine"].startswith("vLLM serves no adapters on this model; set evaluate.")
 
 
 @pytest.mark.parametrize(
