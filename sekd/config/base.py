@@ -42,7 +42,7 @@ Paradigm = Literal["joint", "independent", "conditioned"]
 """How a model is asked about the levels of a taxonomy: ``joint`` asks about all of them in one
 prompt and lets the model write freely, ``independent`` asks one question per prompt, and
 ``conditioned`` asks one question after another, with the earlier answers as context."""
-Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
+Control = Literal["blind", "shuffled", "circular", "siblings", "forced", "taxonomy"]
 """An ablation: each cell of the evaluation is repeated with one thing changed.
 
 - ``blind`` shows no image.
@@ -50,6 +50,7 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 - ``circular`` shows the options in every rotation, and an answer is right only if it is right in
   all of them. It asks as many times as there are options.
 - ``siblings`` takes wrong options from the children of the same parent.
+- ``forced`` writes the form of a joint reply for the model, which chooses the letters alone.
 - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options."""
 
 LeafNames = Literal["scientific", "common", "both"]

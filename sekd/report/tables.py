@@ -16,6 +16,7 @@ from sekd.analysis.cost import COST_KEYS, RelativeCost
 from sekd.analysis.diagnosis import NO_ERROR
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
+from sekd.config import SOLVER
 from sekd.report.table import Column, Table, Value, count_groups
 
 OPTIONS_ALONE = "options alone"
@@ -32,7 +33,11 @@ PART_METRICS = [metric.key for metric in PATH_METRICS if metric.key not in _MAIN
 
 def cells_table(evaluation: Evaluation) -> Table:
     """Show every cell without a control; a narrow screen shows its first columns."""
-    cells = [cell for cell in cells_with_controls(evaluation) if not cell.key.is_controlled]
+    cells = [
+        cell
+        for cell in cells_with_controls(evaluation)
+        if not (cell.key.is_controlled or cell.key.model == SOLVER)
+    ]
     title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
     if any(_relative_tokens(cell) for cell in cells):
         title += "; cost: tokens, in joint passes of the base; s: seconds an image"

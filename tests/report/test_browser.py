@@ -134,6 +134,43 @@ def test_without_scripts_every_case_is_shown(driver: Any, report: Path) -> None:
     assert driver.execute_script("return document.querySelector('.filter').offsetParent") is None
 
 
+def column(driver: Any, index: int) -> list[str]:
+    cells: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('#cells table')][0].querySelectorAll('tbody tr')"
+        ".values().map((row) => row.cells[arguments[0]].innerText.split(/\\s/)[0]).toArray()",
+        index,
+    )
+    return cells
+
+
+def test_a_table_is_sorted_by_the_heading_that_is_pressed(
+    driver: Any, screenshots: ModuleType, report: Path
+) -> None:
+    screenshots.set_screen(driver, screenshots.DESKTOP, "light")
+    driver.get(report.as_uri())
+    heading = "document.querySelector('#cells table').tHead.rows[0].cells[3]"
+    assert column(driver, 3) == ["10.0", "40.0", "80.0", "70.0", "20.0", "79.0"]
+    driver.execute_script(f"{heading}.querySelector('button').click()")
+    assert column(driver, 3) == ["80.0", "79.0", "70.0", "40.0", "20.0", "10.0"]
+    assert driver.execute_script(f"return {heading}.ariaSort") == "descending"
+    driver.execute_script(f"{heading}.querySelector('button').click()")
+    assert column(driver, 3) == ["10.0", "20.0", "40.0", "70.0", "79.0", "80.0"]
+    models = column(driver, 1)
+    assert models == ["base", "student", "base", "student", "student", "base"]  # shown again
+
+
+def test_hca_is_seen_on_a_phone_without_scrolling(
+    driver: Any, screenshots: ModuleType, report: Path
+) -> None:
+    screenshots.set_screen(driver, screenshots.PHONE, "light")
+    driver.get(report.as_uri())
+    rights = driver.execute_script(
+        "return [...document.querySelectorAll('#cells table')][0].querySelectorAll('tr')"
+        ".values().map((row) => row.cells[3].getBoundingClientRect().right).toArray()"
+    )
+    assert max(rights) <= screenshots.PHONE[0]
+
+
 def test_screenshots_for_the_documentation_are_taken(
     screenshots: ModuleType, report: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from sekd.models.wording import load_wording
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
-from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.evaluate.paradigms import ask_in_form, measure_letters, run_paradigm
 from sekd.stages.fingerprints import dataset_settings
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
@@ -94,6 +94,7 @@ def cells_of(
         for dataset in datasets
         for paradigm in spec.paradigms
         for control, controlled_dataset in controlled[dataset.name].items()
+        if control is None or paradigm in CONTROLS[control].paradigms
     ]
 
 
@@ -232,7 +233,10 @@ class CellWorker:
         paradigm, dataset = self._cell.paradigm, self._cell.dataset
         answers = []
         for variant in self._variants(prepared):
-            conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
+            if self._cell.condition.forces_form:
+                conversation = ask_in_form(self._chat, dataset, variant)
+            else:
+                conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
             answers.append((yield from conversation))
         return answers
 

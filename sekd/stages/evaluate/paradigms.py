@@ -63,6 +63,36 @@ def _ask_jointly(
     return SampleAnswers(prepared.sample.id, tuple(levels))
 
 
+def ask_in_form(
+    chat: Chat, dataset: Dataset, prepared: PreparedSample
+) -> Conversation[SampleAnswers]:
+    """Ask all questions at once, but write the reply's form for the model: it chooses the letters.
+
+    Each letter is chosen in the place where the student learns to write it, after the lines of the
+    model's own earlier choices.
+    """
+    questions = prepared.questions or ()
+    levels: list[LevelAnswer] = []
+    for index, question in enumerate(questions):
+        # What comes behind the letter does not matter, because the prompt ends before it.
+        choices = [level.choice or 0 for level in levels] + [0] * (len(questions) - index)
+        transcript = chat.joint_transcript(questions, choices, dataset.taxonomy.root)
+        prefix_ids = transcript.token_ids[: transcript.positions[index]]
+        letter_ids = chat.joint_letter_ids(question)[: len(question.options)]
+        (answer,) = yield from ask([Ask(prepared.prompt(prefix_ids), letter_ids)])
+        levels.append(
+            LevelAnswer(
+                question,
+                choice=answer.choice,
+                option_logprobs=answer.option_logprobs,
+                mean_logprobs=answer.option_logprobs,
+                num_prompt_tokens=answer.num_prompt_tokens,
+                num_cached_tokens=answer.num_cached_tokens,
+            )
+        )
+    return SampleAnswers(prepared.sample.id, tuple(levels))
+
+
 def _find_letter(
     chat: Chat, question: Question, prompt: TokenIds, reply: TokenIds, parsed: ParsedAnswer
 ) -> LetterPosition | None:

@@ -168,6 +168,16 @@ def test_every_combination_is_a_cell_and_cells_of_a_candidate_follow_each_other(
     assert len({cell.folder for cell in cells}) == len(cells)
 
 
+def test_a_forced_form_is_that_of_joint_replies_alone(config: RunConfig, seen: Dataset) -> None:
+    config = spec_of(config, controls=("forced",), paradigms=("joint", "conditioned"))
+    cells = cells_of(config, [Candidate("base", config.model)], [seen])
+    assert [(cell.paradigm, cell.control) for cell in cells] == [
+        ("joint", None),
+        ("joint", "forced"),
+        ("conditioned", None),
+    ]
+
+
 def test_controls_may_be_of_fewer_samples(config: RunConfig, seen: Dataset) -> None:
     config = spec_of(config, controls=("blind",), control_limit=5, paradigms=("joint",))
     plain, blind = cells_of(config, [Candidate("base", config.model)], [seen])

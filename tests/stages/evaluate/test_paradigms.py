@@ -12,13 +12,13 @@ from PIL import Image
 
 from sekd.config import ElicitSpec, ModelSpec
 from sekd.data.samples import Dataset, questions_of
-from sekd.engines import Answer, Conversation, Reply, Write, open_engine, write
+from sekd.engines import Answer, Ask, Conversation, Reply, Write, open_engine, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
 from sekd.models.wording import load_wording
 from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers
-from sekd.stages.evaluate.paradigms import measure_letters, run_paradigm
+from sekd.stages.evaluate.paradigms import ask_in_form, measure_letters, run_paradigm
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 
@@ -166,3 +166,33 @@ def test_the_greedy_letter_is_the_most_probable_one(
             best = int(np.argmax(measured.option_logprobs))
             assert measured.letter.option_ids[best] == reply.token_ids[0]
     assert num_letters
+
+
+def test_a_forced_reply_asks_for_each_letter_behind_the_models_own_lines(
+    words: Chat, seen: Dataset, prepared: PreparedSample
+) -> None:
+    questions = prepared.questions or ()
+    chosen = [1, 0, 3, 2]
+    conversation = ask_in_form(words, seen, prepared)
+    requests = next(conversation)
+    asked = []
+    for choice in chosen:
+        (request,) = requests
+        assert isinstance(request, Ask)
+        asked.append(request)
+        logprobs = np.full(len(request.option_ids), -5.0, np.float32)
+        logprobs[choice] = -0.1
+        response = Answer(choice, logprobs, num_prompt_tokens=9, num_cached_tokens=0)
+        try:
+            requests = conversation.send([response])
+        except StopIteration as end:
+            answers: SampleAnswers = end.value
+    transcript = words.joint_transcript(questions, chosen, seen.taxonomy.root)
+    for request, position, choice in zip(asked, transcript.positions, chosen, strict=True):
+        # What the student learns to write: the same tokens before, and the chosen letter there.
+        assert request.prompt.token_ids == transcript.token_ids[:position]
+        assert request.option_ids[choice] == transcript.token_ids[position]
+    assert [level.choice for level in answers.levels] == chosen
+    assert [level.node for level in answers.levels] == [
+        question.options[choice] for question, choice in zip(questions, chosen, strict=True)
+    ]
