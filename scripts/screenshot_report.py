@@ -11,14 +11,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 from PIL import Image
+from rich.console import Console
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+from sekd.analysis.results import Evaluation
+from sekd.report.tables import cells_table
+from sekd.report.writers import to_terminal
+
 DESKTOP, PHONE = (1280, 800), (390, 844)
+PAPER, TERMINAL = (794, 1123), (720, 560)
+"""A4 at 96 dots an inch, and a window of 80 columns."""
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
@@ -68,7 +76,10 @@ def screenshot(driver: webdriver.Chrome) -> bytes:
 @click.argument("report", type=click.Path(exists=True, path_type=Path))
 @click.argument("outdir", type=click.Path(path_type=Path))
 def main(report: Path, outdir: Path) -> None:
-    """Write desktop-light.png, desktop-dark.png, phone.png and gallery.png into OUTDIR."""
+    """Write the PNGs of a desktop, a phone, a printed page and a terminal into OUTDIR.
+
+    REPORT stands in its run directory, whose results the terminal shows.
+    """
     outdir.mkdir(parents=True, exist_ok=True)
     with browser() as driver:
         driver.get(report.resolve().as_uri())
@@ -76,6 +87,7 @@ def main(report: Path, outdir: Path) -> None:
             ("desktop-light", DESKTOP, "light", "body"),
             ("desktop-dark", DESKTOP, "dark", "body"),
             ("phone", PHONE, "light", "body"),
+            ("phone-cells", PHONE, "light", "#cells table"),
             ("gallery", DESKTOP, "light", "#cases"),
         ):
             set_screen(driver, size, scheme)
@@ -84,6 +96,20 @@ def main(report: Path, outdir: Path) -> None:
                 selector,
             )
             (outdir / f"{name}.png").write_bytes(screenshot(driver))
+        set_screen(driver, PAPER, "light")
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        driver.execute_script("document.querySelector('#cells').scrollIntoView()")
+        (outdir / "print.png").write_bytes(screenshot(driver))
+        set_screen(driver, TERMINAL, "light")
+        driver.get(f"data:text/html;charset=utf-8,{quote(terminal_page(report.parent))}")
+        (outdir / "terminal.png").write_bytes(screenshot(driver))
+
+
+def terminal_page(run: Path) -> str:
+    """Return a page that shows what ``sekd evaluate`` prints in a terminal of 80 columns."""
+    console = Console(width=80, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(to_terminal(cells_table(Evaluation.read(run)), 80))
+    return console.export_html(inline_styles=True)
 
 
 if __name__ == "__main__":

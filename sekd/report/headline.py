@@ -122,7 +122,7 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
 
 def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure:
     first, *others = changes
-    caution = " ".join(_cautions(evaluation, first))
+    cautions = [*_cautions(evaluation, first), *_cautions_of_student(evaluation, changes)]
     return KeyFigure(
         title="Gained",
         value=format_number(first.points, is_signed=True),
@@ -136,13 +136,13 @@ def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigu
             ),
             *_lines_without_image(evaluation, first.after),
         ],
-        caution=caution,
+        caution=" ".join(cautions),
         verdict=first.verdict,
     )
 
 
 def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
-    """Say how much of a gain is the format of the reply, and what else qualifies it."""
+    """Say how much of a gain is the format of the reply."""
     base = evaluation.cells[gain.before].rate("parse_failure_rate")
     if base and base.value >= _MANY_UNPARSED_PERCENT:
         yield (
@@ -157,19 +157,26 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
         if forced:
             yield f"With the format forced on both: {forced}."
         else:
-            yield "The control forced gives the gain without it."
-    student = evaluation.cells[gain.after].rate("parse_failure_rate")
-    if student and student.value >= _MANY_UNPARSED_PERCENT:
-        yield (
-            f"{format_number(student.value, 0)}{NO_BREAK}% of the student's own replies could not "
-            "be parsed."
-        )
-    num_trained_on = evaluation.num_trained_on(gain.after.dataset)
-    if num_trained_on:
-        yield (
-            f"The student was trained on {num_trained_on:,} of the images of "
-            f"{gain.after.dataset}: this is no test."
-        )
+            yield "evaluate.controls: forced would give the gain without it."
+
+
+def _cautions_of_student(evaluation: Evaluation, changes: Sequence[Change]) -> Iterator[str]:
+    """Say where the student's own replies fail, and where it was trained on what it is asked."""
+    for change in changes:
+        dataset = change.after.dataset
+        where = f" on {dataset}" if len(changes) > 1 else ""
+        unparsed = evaluation.cells[change.after].rate("parse_failure_rate")
+        if unparsed and unparsed.value >= _MANY_UNPARSED_PERCENT:
+            yield (
+                f"{format_number(unparsed.value, 0)}{NO_BREAK}% of the student's own replies"
+                f"{where} could not be parsed."
+            )
+        num_trained_on = evaluation.num_trained_on(dataset)
+        if num_trained_on:
+            yield (
+                f"The student was trained on {num_trained_on:,} of the images of {dataset}: this "
+                "is no test."
+            )
 
 
 def _lines_without_image(evaluation: Evaluation, key: CellKey) -> Iterator[str]:

@@ -197,7 +197,7 @@ def test_replies_of_the_student_that_cannot_be_parsed_are_said(tmp_path: Path) -
 def test_the_gain_is_given_with_the_format_forced_too(tmp_path: Path) -> None:
     unread = {"value": 100.0, "low": 97.0, "high": 100.0}
     rows = [row("base", hca=0.0, parse_failure_rate=unread), row("student", hca=70.0)]
-    assert "The control forced gives" in figures(of(tmp_path, *rows))["Gained"].caution
+    assert "would give the gain without it" in figures(of(tmp_path, *rows))["Gained"].caution
     rows += [row("base", hca=5.0, control="forced"), row("student", hca=71.0, control="forced")]
     caution = plain(figures(of(tmp_path, *rows))["Gained"].caution)
     assert caution.endswith("With the format forced on both: 5.0 → 71.0 %.")
