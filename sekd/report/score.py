@@ -45,8 +45,9 @@ def _metrics_table(cards: Sequence[Scorecard]) -> Table:
     rows = [
         [
             *card.names.values(),
+            card.metrics.rate("hca"),
             card.metrics.num_samples,
-            *(card.metrics.rate(metric) for metric in _METRIC_ORDER),
+            *(card.metrics.rate(metric) for metric in _METRIC_ORDER[1:]),
         ]
         for card in cards
     ]
@@ -55,8 +56,9 @@ def _metrics_table(cards: Sequence[Scorecard]) -> Table:
         title="Percent",
         columns=[
             *(Column(name, name) for name in names),
+            metrics[0],
             Column("num_samples", "samples"),
-            *metrics,
+            *metrics[1:],
         ],
         num_names=len(names),
         rows=rows,
@@ -97,16 +99,16 @@ def _weakest_subtrees_table(subtrees: Sequence[SubtreeMetrics], ranks: Mapping[i
         title=f"The {len(weakest)} weakest of {len(subtrees):,} subtrees, in percent",
         columns=[
             Column("name", ranks[weakest[0].root.level]),
-            Column("num_samples", "samples"),
             Column("hca", _TITLES["hca"], has_interval=True, digits=2),
+            Column("num_samples", "samples"),
             Column("leaf_accuracy", _TITLES["leaf_accuracy"], digits=2),
         ],
         num_names=1,
         rows=[
             [
                 subtree.root.name,
-                subtree.metrics.num_samples,
                 subtree.metrics.rate("hca"),
+                subtree.metrics.num_samples,
                 subtree.metrics.rate("leaf_accuracy"),
             ]
             for subtree in weakest
@@ -159,12 +161,13 @@ def _comparison_table(cell: str, comparison: PairedComparison, ranks: Mapping[in
     ]
     return Table(
         name="comparison",
-        title=f"PREDICTIONS minus OTHER{of_cell}, over the same {comparison.num_samples:,} samples",
+        title=f"PREDICTIONS minus OTHER{of_cell}, over the same {comparison.num_samples:,} samples; "
+        "p is not corrected for the number of comparisons",
         columns=[
             Column("metric", "metric"),
+            Column("difference", "difference", has_interval=True, digits=2, is_signed=True),
             Column("a", "here", digits=2),
             Column("b", "other", digits=2),
-            Column("difference", "difference", has_interval=True, digits=2, is_signed=True),
             Column("num_only_a", "right here only"),
             Column("num_only_b", "there only"),
             Column("mcnemar_p", "McNemar p", digits=3, is_significant=True),
@@ -180,7 +183,7 @@ def _comparison_row(
 ) -> list[Value]:
     values: list[Value] = [None, None, None]
     if difference is not None:
-        values = [difference.a, difference.b, difference]
+        values = [difference, difference.a, difference.b]
     counts: list[Value] = [None, None, None]
     if agreement is not None:
         counts = [agreement.only_a, agreement.only_b, agreement.mcnemar.p_value]

@@ -109,8 +109,12 @@ def _rich_table(table: Table, left_out: Sequence[str], name_widths: Sequence[int
     notes = [table.note] if table.note else []
     if left_out:
         notes.append(f"Not shown in this width: {', '.join(left_out)}.")
+    caption = Text(neutralise_controls(" ".join(notes)))
     shown = RichTable(
-        title=table.title, caption=" ".join(notes) or None, box=SIMPLE_HEAD, pad_edge=False
+        title=Text(neutralise_controls(table.title)),
+        caption=caption if notes else None,
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     headings = _heading_texts(table, neutralise_controls)
     for index, (heading, is_left) in enumerate(zip(headings, _alignments(table), strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_long_names_give_way_and_figures_do_not(tmp_path: Path) -> None:
 def named(name: str) -> Table:
     columns = [Column("name", "name"), Column("hca", "HCA")]
     return Table("t", "Title", columns, 1, [[name, 1.0]], [1])
+
+
+def test_names_in_a_title_or_note_are_no_markup() -> None:
+    table = replace(named("gull"), title="of [red]gulls[/red]\x1b[0m", note="[bold]all[/bold]")
+    text = printed(table, 80)
+    assert "of [red]gulls[/red]" in text
+    assert "[bold]all[/bold]" in text
+    assert "\x1b" not in text
 
 
 def test_escape_bytes_in_a_name_do_not_reach_the_terminal() -> None:
