@@ -161,8 +161,8 @@ def _comparison_table(cell: str, comparison: PairedComparison, ranks: Mapping[in
     ]
     return Table(
         name="comparison",
-        title=f"PREDICTIONS minus OTHER{of_cell}, over the same {comparison.num_samples:,} samples; "
-        "p is not corrected for the number of comparisons",
+        title=f"PREDICTIONS minus OTHER{of_cell}, over the same {comparison.num_samples:,} "
+        "samples; p is not corrected for the number of comparisons",
         columns=[
             Column("metric", "metric"),
             Column("difference", "difference", has_interval=True, digits=2, is_signed=True),

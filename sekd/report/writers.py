@@ -138,9 +138,14 @@ def _text_width(table: Table, index: int) -> int:
     return max(map(cell_len, [table.columns[index].heading, *texts]))
 
 
-def neutralise_controls(text: str) -> str:
-    """Replace what a terminal would act on, such as escape bytes in a name."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+def neutralise_controls(text: str, *, keeps_lines: bool = False) -> str:
+    """Replace what a terminal would act on, such as escape bytes in a name.
+
+    Args:
+        keeps_lines: line breaks stay as they are.
+    """
+    pattern = r"[\x00-\x09\x0b-\x1f\x7f-\x9f]" if keeps_lines else r"[\x00-\x1f\x7f-\x9f]"
+    return re.sub(pattern, "\N{REPLACEMENT CHARACTER}", text)
 
 
 FILE_WRITERS: Mapping[str, Callable[[Table], str]] = {

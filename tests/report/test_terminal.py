@@ -11,6 +11,8 @@ import pytest
 from evaluations import COST, read, row
 from rich.console import Console
 
+from sekd.report.inspect.text import render_sample
+from sekd.report.inspect.views import SampleView, TurnView
 from sekd.report.table import Column, Table
 from sekd.report.tables import cells_table
 from sekd.report.writers import to_csv, to_latex, to_terminal
@@ -65,10 +67,35 @@ def named(name: str) -> Table:
 
 def test_names_in_a_title_or_note_are_no_markup() -> None:
     table = replace(named("gull"), title="of [red]gulls[/red]\x1b[0m", note="[bold]all[/bold]")
-    text = printed(table, 80)
-    assert "of [red]gulls[/red]" in text
+    text = "".join(printed(table, 80).split())  # a title is as narrow as its table
+    assert "of[red]gulls[/red]" in text
     assert "[bold]all[/bold]" in text
     assert "\x1b" not in text
+
+
+def test_a_dialogue_with_escape_bytes_does_not_act_either() -> None:
+    turn = TurnView(
+        level=1,
+        rank="order",
+        heard="What is it?\nA. gull\x1b[2J",
+        said="A. gull\x1b]0;title\x07",
+        options=(),
+        top=(),
+        tail_mass=None,
+        norms={},
+        confidence=1.0,
+        option_mass=1.0,
+        num_prompt_tokens=1,
+        num_cached_tokens=0,
+        parity=None,
+    )
+    console = Console(width=80, file=io.StringIO())
+    for part in render_sample(SampleView("id\x1b[31m", "image.png", (turn,))):
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert not {"\x1b", "\x07"} & set(text)
+    assert "What is it?\n" in text.replace("  ", "").replace(" \n", "\n")
 
 
 def test_escape_bytes_in_a_name_do_not_reach_the_terminal() -> None:

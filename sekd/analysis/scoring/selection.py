@@ -56,7 +56,7 @@ def _without_other_taxonomies(
     names = [" ".join(cells[index].values()) for index in np.flatnonzero(~has_known).tolist()]
     note = (
         f"{file.path}: {len(names)} cells have no truth in {taxonomy.source} and are left out: "
-        f"{'; '.join(names)}"
+        f"{', '.join(map(repr, names))}"
     )
     return table.filter(pa.array(has_known[cell_of_row])), [note]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sekd.report.inspect.views import RunView, SampleView, TurnView
 from sekd.report.table import Column, Table
-from sekd.report.writers import to_terminal
+from sekd.report.writers import neutralise_controls, to_terminal
 
 _BAR_WIDTH = 24
 
@@ -19,7 +19,7 @@ _BAR_WIDTH = 24
 def render_run(run: RunView) -> Iterator[RenderableType]:
     """Show one line per level, and the samples to look at first."""
     yield to_terminal(inspected_levels_table(run))
-    yield Text("least confident: " + "  ".join(run.least_confident))
+    yield _plain("least confident: " + "  ".join(run.least_confident))
 
 
 def inspected_levels_table(run: RunView) -> Table:
@@ -55,14 +55,19 @@ def inspected_levels_table(run: RunView) -> Table:
 
 def render_sample(sample: SampleView) -> Iterator[RenderableType]:
     """Show the dialogue, turn by turn."""
-    yield Text(f"{sample.sample_id}", style="bold")
-    yield Text(sample.image, style="dim")
+    yield _plain(sample.sample_id, style="bold")
+    yield _plain(sample.image, style="dim")
     for turn in sample.turns:
-        yield Text(f"\nlevel {turn.level}: {turn.rank}", style="bold")
-        yield Padding(Text(turn.heard.strip(), style="dim"), (0, 2))
-        yield Padding(Text(turn.said.strip()), (0, 2))
+        yield _plain(f"\nlevel {turn.level}: {turn.rank}", style="bold")
+        yield Padding(_plain(turn.heard.strip(), style="dim"), (0, 2))
+        yield Padding(_plain(turn.said.strip()), (0, 2))
         yield Padding(_option_grid(turn), (0, 2))
         yield Padding(Text("\n".join(_turn_notes(turn))), (0, 2))
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Make a text of words that others wrote, in which a terminal finds nothing to act on."""
+    return Text(neutralise_controls(text, keeps_lines=True), style=style)
 
 
 def _option_grid(turn: TurnView) -> RichTable:
@@ -77,7 +82,7 @@ def _option_grid(turn: TurnView) -> RichTable:
         grid.add_row(
             Text("▶" if option.is_answer else " ", style="bold"),
             Text(option.letter, style=style),
-            Text(option.name, style=style),
+            _plain(option.name, style=style),
             Text(probability_bar(option.probability), style="cyan"),
             Text(f"{option.probability:.4f}", style=style),
             Text(f"({option.as_shown:.4f} as shown)" if turn.has_orders else "", style="dim"),
