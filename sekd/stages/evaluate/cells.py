@@ -110,6 +110,8 @@ def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None
     for control in spec.controls:
         condition = CONTROLS[control]
         reason = condition.why_not(dataset)
+        if condition.forces_form and not load_wording(dataset.spec.wording).has_letters:
+            reason = "replies of its wording hold no letters to choose"
         if reason:
             logger.info("%s is not evaluated under %s: %s", dataset.name, control, reason)
         elif condition.asks_model:

@@ -178,6 +178,19 @@ def test_a_forced_form_is_that_of_joint_replies_alone(config: RunConfig, seen: D
     ]
 
 
+def test_a_form_without_letters_is_not_forced(
+    config: RunConfig, seen: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = spec_of(config, controls=("forced",), paradigms=("joint",))
+    named = replace(seen, spec=seen.spec.model_copy(update={"wording": "paper"}))
+    with caplog.at_level("INFO"):
+        cells = cells_of(config, [Candidate("base", config.model)], [named])
+    assert [cell.control for cell in cells] == [None]
+    assert (
+        "seen is not evaluated under forced: replies of its wording hold no letters" in caplog.text
+    )
+
+
 def test_controls_may_be_of_fewer_samples(config: RunConfig, seen: Dataset) -> None:
     config = spec_of(config, controls=("blind",), control_limit=5, paradigms=("joint",))
     plain, blind = cells_of(config, [Candidate("base", config.model)], [seen])
