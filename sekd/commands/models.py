@@ -24,7 +24,12 @@ _NAME, _VERDICT = 13, 10
 
 @click.group("models")
 def models_group() -> None:
-    """Find out what a model of this machine can do."""
+    """Find out what a model of this machine can do.
+
+    \b
+    Example:
+        sekd models check Qwen/Qwen2.5-VL-7B-Instruct
+    """
 
 
 @models_group.command("check")

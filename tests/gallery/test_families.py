@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +25,10 @@ from sekd.models.template import TODAY
 MAX_MEGABYTES = 5
 
 
-def save(family: Family, folder: Path, layout: Layout = "chat_template.jinja") -> Path:
-    """The family's directory; skips where a package that it is built from is not installed."""
-    if family.name == "smolvlm" and importlib.util.find_spec("num2words") is None:
-        pytest.skip("num2words not installed")
-    try:
-        return family.save(folder, layout)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(request.param, tmp_path_factory.mktemp(request.param.name))
+    family: Family = request.param
+    return family.save(tmp_path_factory.mktemp(family.name))
 
 
 def test_a_family_loads_and_sees_its_image(folder: Path) -> None:
@@ -92,7 +82,7 @@ def test_a_familys_processor_carries_a_dialogue(
 )
 def test_the_template_lies_where_the_layout_says(layout: Layout, tmp_path: Path) -> None:
     family = next(family for family in FAMILIES if family.name == "qwen2.5-vl")
-    folder = save(family, tmp_path, layout)
+    folder = family.save(tmp_path, layout)
     files = [
         file.name for file in folder.iterdir() if "im_start" in file.read_text("utf-8", "ignore")
     ]
