@@ -21,19 +21,11 @@ demo: $(VENV)/demo
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
 
-<<<<<<< HEAD
-# All families of the gallery instead of a few, about ten minutes on one core. GALLERY=file receives
-# what was measured, for the table of supported models.
+# All families of the gallery instead of a few, about twenty minutes on one core. GALLERY=file
+# receives what was measured, for the table of supported models.
 test-gallery: $(VENV)/dev
-	SEKD_ALL_FAMILIES=1 SEKD_GALLERY_RESULTS=$(GALLERY) \
-		$(BIN)/python -m pytest tests/conformance/test_families.py tests/conformance/test_gate.py
-=======
-# Every family of the gallery instead of five, on one core about twenty minutes. GALLERY=file receives
-# what was measured, for the table of supported models.
-test-gallery: $(VENV)/dev
-	SEKD_ALL_FAMILIES=1 SEKD_GALLERY_RESULTS=$(GALLERY) \
-		$(BIN)/python -m pytest tests/conformance/test_families.py tests/gallery/test_pipeline.py
->>>>>>> templates
+	SEKD_ALL_FAMILIES=1 SEKD_GALLERY_RESULTS=$(GALLERY) $(BIN)/python -m pytest \
+		tests/conformance/test_families.py tests/conformance/test_gate.py tests/gallery/test_pipeline.py
 
 # The environment of lmms-eval for the tests of `sekd benchmark`, which are skipped without it.
 $(LMMS): $(LMMS)/ready
