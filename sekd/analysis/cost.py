@@ -31,7 +31,9 @@ class MeanCost:
         prefill_tokens: tokens of prompts that were computed.
         cached_tokens: the other tokens of the prompts.
         decode_tokens: tokens that were written.
-        seconds: seconds of one worker.
+        seconds: seconds of one worker that asks about many samples at once.
+        latency: median of the seconds for one sample alone, from the image file to the last answer;
+            ``None`` in results of earlier versions and cells of a few samples.
         relative_to_joint: in joint passes of the base on the same dataset without a control;
             ``None`` where there is none.
     """
@@ -42,6 +44,7 @@ class MeanCost:
     decode_tokens: float
     seconds: float
     relative_to_joint: RelativeCost | None = None
+    latency: float | None = None
 
     @property
     def computed_tokens(self) -> float:
@@ -59,6 +62,7 @@ class MeanCost:
         return cls(
             **{key: content[key] for key in COST_KEYS},
             relative_to_joint=None if relative is None else RelativeCost(**relative),
+            latency=content.get("latency"),
         )
 
 
@@ -66,7 +70,8 @@ def mean_cost(stats: Mapping[str, Sequence[float]], num_samples: int) -> MeanCos
     """Average the costs of shards over their samples.
 
     Args:
-        stats: each of :data:`COST_KEYS` -> one value per shard.
+        stats: each of :data:`COST_KEYS` -> one value per shard, and ``latency`` -> that of the
+            first shard, if it was measured.
     """
 
     def mean(key: str) -> float:
@@ -78,6 +83,7 @@ def mean_cost(stats: Mapping[str, Sequence[float]], num_samples: int) -> MeanCos
         cached_tokens=mean("cached_tokens"),
         decode_tokens=mean("decode_tokens"),
         seconds=mean("seconds"),
+        latency=next(iter(stats.get("latency", ())), None),
     )
 
 

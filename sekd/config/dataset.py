@@ -79,6 +79,9 @@ class DatasetSpec(Section):
     A relative path may not leave it."""
     image_prefix: str = ""
     """Prefix that is removed from a table's image paths first (paths of another machine)."""
+    downloads: Path | None = Field(default=None, exclude_if=_is_none)
+    """Folder for the images of a table that are named by http(s) addresses. Without it no network
+    is used, and such images are set aside."""
     split: str | None = None
     """Take only the rows of a table whose ``split`` column has this value, the folder of this name,
     or the split of a layout that has some."""

@@ -66,7 +66,9 @@ class ImageRef:
         """
         found = _TEXT.fullmatch(text) if "://" in text else None
         if found is None and _ADDRESS.match(text):
-            return cls.unusable("it is an address, not a path; download the image first", text)
+            return cls.unusable(
+                "it is an address, not a path; `downloads` of the dataset fetches it", text
+            )
         scheme, place, path = found.groups() if found else (FILE, "", text)
         if scheme not in _READERS and scheme != UNUSABLE:
             return cls.unusable(f"no image is named by {scheme}://", path)

@@ -161,7 +161,9 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
             _say_first_frame(image, ref)
             rgb = _to_rgb(image)
             rgb = rgb.reduce(rest) if rest > 1 else rgb
-            return rgb if turn is None else rgb.transpose(turn)
+            upright = rgb if turn is None else rgb.transpose(turn)
+            upright.info = {}  # vLLM would find the orientation in it and turn the image again
+            return upright
     except SampleError:
         raise
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included

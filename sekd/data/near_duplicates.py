@@ -48,8 +48,10 @@ def group_alike(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """
     distinct, distinct_of = np.unique(hashes, axis=0, return_inverse=True)
     parents = np.arange(len(distinct))
-    for first, second in _pairs_alike(distinct):
-        a, b = _root(parents, first), _root(parents, second)
+    # An image without structure must not join two others.
+    compared = np.flatnonzero(np.bitwise_count(distinct).sum(axis=1) > MAX_DISTANCE)
+    for first, second in _pairs_alike(distinct[compared]):
+        a, b = _root(parents, int(compared[first])), _root(parents, int(compared[second]))
         parents[max(a, b)] = min(a, b)
     roots = np.array([_root(parents, place) for place in range(len(distinct))], dtype=np.int64)
     groups = roots[distinct_of.reshape(-1)]

@@ -53,6 +53,13 @@ class Question:
         return self.options[0].rank
 
     @property
+    def right(self) -> int | None:
+        """The index of the right option, if the truth is known and among the options."""
+        if self.truth is None or self.truth not in self.options:
+            return None
+        return self.options.index(self.truth)
+
+    @property
     def letters(self) -> str:
         """The letters of the options, e.g. "ABCD"."""
         return LETTERS[: len(self.options)]

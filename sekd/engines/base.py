@@ -41,10 +41,13 @@ class Ask:
 
     Attributes:
         option_ids: token ids of the letters.
+        right: index of the right option, where the sample has a label. No model is told; `sekd
+            plan` rehearses with it a teacher that answers right.
     """
 
     prompt: Prompt
     option_ids: tuple[int, ...]
+    right: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The engine of ``sekd plan``: it answers at random, without a model, and counts tokens."""
+"""The engine of ``sekd plan``: it answers right, without a model, and counts tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sekd.models.chat import Chat
 
 
 class RehearsalEngine:
-    """Answers at random, and counts the tokens as the transformers engine does.
+    """Answers right, or at random without a label; counts tokens as the transformers engine does.
 
     Everything but the model is real: images go through the processor, so prompts have their true
     length, and what a prompt shares with the last ones of its conversation counts as cached.
@@ -72,6 +72,8 @@ class RehearsalEngine:
         answers = []
         for request, row, count in zip(asks, self._rows, counts, strict=True):
             logprobs = -self._rng.exponential(size=len(request.option_ids)).astype(np.float32)
+            if request.right is not None:
+                logprobs[request.right] = 0.0
             num_cached = row.num_tokens - count
             answers.append(Answer(int(logprobs.argmax()), logprobs, row.num_tokens, num_cached))
         return answers

@@ -24,6 +24,7 @@ _MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
 # With one process per engine vLLM starts in a fraction of the time and shuts down cleanly.
 os.environ.setdefault(_MULTIPROCESSING, "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is for `--json`
 
 try:
     from vllm import LLM, PoolingParams, SamplingParams

@@ -272,6 +272,11 @@ def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
             f"{student.seconds:.2g}{NO_BREAK}s an image, for the teacher "
             f"{teacher.seconds:.2g}{NO_BREAK}s"
         )
+        if student.latency is not None and teacher.latency is not None:
+            evidence += (
+                f"; for one image alone {student.latency:.2g}{NO_BREAK}s and "
+                f"{teacher.latency:.2g}{NO_BREAK}s"
+            )
         if at_once > walked or student.seconds > teacher.seconds:
             caution = (
                 "The student costs more than its teacher's walk: "

@@ -223,6 +223,7 @@ def cost_table(evaluation: Evaluation) -> Table:
         "Cost of one image (means); the last two columns in joint passes of the base",
         [
             *((columns[key], _cost(key)) for key in COST_KEYS),
+            (Column("latency", "seconds, one image alone", digits=4), _cost("latency")),
             (Column("relative_tokens", "tokens, relative", digits=2), _relative_tokens),
             (Column("relative_seconds", "seconds, relative", digits=2), _relative_seconds),
         ],

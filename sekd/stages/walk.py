@@ -65,7 +65,11 @@ def ask_letters(
     """Ask for the letter that comes after each turn."""
     return ask(
         [
-            Ask(prepared.prompt(turn.token_ids), chat.letter_ids[: len(turn.question.options)])
+            Ask(
+                prepared.prompt(turn.token_ids),
+                chat.letter_ids[: len(turn.question.options)],
+                right=turn.question.right,
+            )
             for turn in turns
         ]
     )

@@ -194,7 +194,7 @@ def own_replies(config: RunConfig, adapter: Path | None) -> list[str]:
         questions = questions_of(dataset, sample)
         assert questions is not None
         turn = chat.first_turn(questions[number % len(questions)], [])
-        prompt = Prompt(turn.token_ids, read_image(Path(sample.image)), sample.id)
+        prompt = Prompt(turn.token_ids, read_image(sample.image), sample.id)
         replies += engine.run([write(Write(prompt, MAX_NEW_TOKENS, chat.end_ids[0]))])
     return [chat.decode(reply.token_ids) for reply in replies]
 

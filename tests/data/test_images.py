@@ -144,6 +144,7 @@ def test_images_are_turned_upright(tmp_path: Path) -> None:
         image = read_image(at(tmp_path / name))
         assert image.size == (3, 2)
         assert pixels_of(image)[0, :, 0].tolist() == [204, 102, 0]
+        assert ImageOps.exif_transpose(image).tobytes() == image.tobytes()  # as vLLM does, too
 
 
 def test_of_several_frames_the_first_is_shown_and_said(

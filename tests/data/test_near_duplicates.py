@@ -44,6 +44,13 @@ def test_images_without_structure_are_alone() -> None:
     assert group_alike(np.empty((0, HASH_BYTES), np.uint8)).tolist() == []
 
 
+def test_an_image_without_structure_joins_no_others() -> None:
+    """The one between has four bits, and four are its distance to each of the others."""
+    hashes = np.zeros((3, HASH_BYTES), np.uint8)
+    hashes[:, :2] = [(0xFF, 0), (0x0F, 0), (0x0F, 0xF0)]
+    assert len(set(group_alike(hashes).tolist())) == 3
+
+
 @given(
     hashes=hnp.arrays(np.uint8, (6, HASH_BYTES)),
     flips=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 127)), max_size=40),

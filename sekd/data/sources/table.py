@@ -19,6 +19,7 @@ from typing import Any
 
 from sekd.config import DatasetSpec
 from sekd.config.messages import nearest
+from sekd.data.downloads import download_images
 from sekd.data.sources.base import RowLevels, Rows, Source, escape, is_clean, set_aside
 from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError
@@ -149,8 +150,9 @@ def _to_rows(chunk: TableChunk, spec: DatasetSpec) -> Rows:
 def _read_rows(chunk: TableChunk, spec: DatasetSpec) -> Rows:
     if not chunk.numbers:
         return Rows(ids=[], labels=[], numbers=[])
-    images = _image_paths(chunk, spec)
-    ids = chunk.filled_texts(spec.id_column) if spec.id_column else images
+    names = _image_paths(chunk, spec)
+    images = names if spec.downloads is None else download_images(names, spec.downloads)
+    ids = chunk.filled_texts(spec.id_column) if spec.id_column else names
     labels = chunk.texts(spec.leaf_column, is_optional=True)
     is_bad = [
         not (is_clean(i) and is_clean(image) and is_clean(label))
@@ -165,7 +167,7 @@ def _read_rows(chunk: TableChunk, spec: DatasetSpec) -> Rows:
     return Rows(
         ids=[escape(text) if bad else text for text, bad in zip(ids, is_bad, strict=True)],
         images=None
-        if not spec.id_column and not any(is_bad)
+        if images is ids and not any(is_bad)
         else [
             set_aside(image, why) if bad else image
             for image, bad in zip(images, is_bad, strict=True)

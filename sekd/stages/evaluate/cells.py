@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
@@ -37,6 +38,9 @@ from sekd.stages.fingerprints import dataset_settings
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
+
+_NUM_ALONE = 3
+"""Samples that are asked about alone: the first of them warms up the engine, the median counts."""
 
 PREDICTIONS_VERSION = 3
 """Part of the fingerprint: raise it when the same input would give other rows."""
@@ -177,20 +181,32 @@ class CellWorker:
         self._chat.refuse_special_names(cell.dataset.taxonomy)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
-        """Ask about every sample; see :class:`sekd.pipeline.work.Worker`."""
+        """Ask about every sample; see :class:`sekd.pipeline.work.Worker`.
+
+        A few samples of the cell's first shard go before the others, one by one, for the latency.
+        """
         quarantined: list[Quarantined] = []
         answers: dict[str, list[SampleAnswers]] = {}
         cost = Cost()
-        started = time.monotonic()
-        for outcome in self._run(shard.sample_ids, self._ask):
-            if isinstance(outcome, Quarantined):
-                quarantined.append(outcome)
-            else:
-                variants, sample_cost = outcome
-                answers[variants[0].sample_id] = variants
-                cost += sample_cost
-            advance(1)
-        seconds = time.monotonic() - started
+
+        def run(sample_ids: Sequence[str]) -> float:
+            nonlocal cost
+            started = time.monotonic()
+            for outcome in self._run(sample_ids, self._ask):
+                if isinstance(outcome, Quarantined):
+                    quarantined.append(outcome)
+                else:
+                    variants, sample_cost = outcome
+                    answers[variants[0].sample_id] = variants
+                    cost += sample_cost
+                advance(1)
+            return time.monotonic() - started
+
+        num_alone = _NUM_ALONE if shard.index == 0 and len(shard.sample_ids) > _NUM_ALONE else 0
+        alone, together = shard.sample_ids[:num_alone], shard.sample_ids[num_alone:]
+        latencies = [run([sample_id]) for sample_id in alone]
+        seconds = run(together) * len(shard.sample_ids) / len(together)
+        latency = {"latency": median(latencies)} if latencies else {}
         if self._cell.paradigm == "joint":
             answers |= self._measure_replies(answers)
         rows = [
@@ -207,7 +223,7 @@ class CellWorker:
             files={PREDICTIONS: path},
             num_done=len(answers),
             quarantined=quarantined,
-            stats={"seconds": seconds, **cost.to_json()},
+            stats={"seconds": seconds, **latency, **cost.to_json()},
         )
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellRows
-from sekd.analysis.cost import COST_KEYS, mean_cost
+from sekd.analysis.cost import COST_KEYS, MeanCost, mean_cost
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
 from sekd.config import RunConfig
@@ -137,10 +137,15 @@ def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) 
             taxonomy=cell.dataset.taxonomy,
             rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
             num_quarantined=len(manifest.quarantined),
-            cost=mean_cost({key: manifest.stats(key) for key in COST_KEYS}, manifest.num_samples),
+            cost=_cost_of(manifest),
         )
         for cell, manifest in zip(cells, manifests, strict=True)
     ]
+
+
+def _cost_of(manifest: Manifest) -> MeanCost:
+    stats = {key: manifest.stats(key) for key in (*COST_KEYS, "latency")}
+    return mean_cost(stats, manifest.num_samples)
 
 
 def _count_trained_on(config: RunConfig, datasets: Sequence[Dataset]) -> dict[str, int]:

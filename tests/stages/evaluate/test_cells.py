@@ -26,6 +26,8 @@ from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, 
 from sekd.stages.fingerprints import dataset_fields
 
 PARADIGMS: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
+NUM_ASKING_RUNS = 4
+"""Three samples alone, and the others together."""
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_costs_add_up_to_the_requests(
     run: Any, paradigm: Paradigm, control: Control | None
 ) -> None:
     _, result, engine = run(paradigm, control)
-    asked = engine.runs[0]
+    asked = [request for requests in engine.runs[:NUM_ASKING_RUNS] for request in requests]
     assert (
         result.stats["calls"]
         == len(asked)
@@ -68,9 +70,17 @@ def test_costs_add_up_to_the_requests(
         assert result.stats["decode_tokens"] == len(asked)
 
 
+def test_the_latency_is_measured_on_samples_that_are_asked_about_alone(run: Any) -> None:
+    _, result, engine = run("independent", None)
+    assert [len(requests) for requests in engine.runs] == [4, 4, 4, 9 * 4]
+    assert result.stats["latency"] > 0
+    assert result.num_done == 12
+
+
 def test_measuring_the_letters_of_joint_replies_costs_nothing(run: Any) -> None:
     rows, result, engine = run("joint", None)
-    written, measured = engine.runs
+    *first, measured = engine.runs
+    written = [request for requests in first for request in requests]
     assert result.stats["calls"] == len(written) == 12
     assert len(measured) == 12 * 4
     assert all(isinstance(request, Ask) for request in measured)

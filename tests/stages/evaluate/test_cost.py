@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sekd.analysis.cell_key import CellKey
-from sekd.analysis.cost import MeanCost, RelativeCost, mean_cost, relate_to_joint
+from sekd.analysis.cost import COST_KEYS, MeanCost, RelativeCost, mean_cost, relate_to_joint
 from sekd.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
 from sekd.engines.metering import Cost, metered
 from sekd.errors import SampleError
@@ -73,19 +73,19 @@ def cost_of(prefill_tokens: float, seconds: float) -> MeanCost:
     return MeanCost(1.0, prefill_tokens, 0.0, 10.0, seconds)
 
 
-def test_costs_are_in_joint_passes_of_the_same_model() -> None:
+def test_costs_are_in_joint_passes_of_the_base() -> None:
     costs = {
-        CellKey("d", "a", "joint"): cost_of(90, 2.0),
-        CellKey("d", "a", "conditioned"): cost_of(290, 1.0),
-        CellKey("d", "a", "joint", "circular"): cost_of(390, 8.0),
-        CellKey("d", "b", "conditioned"): cost_of(290, 1.0),
+        CellKey("d", "base", "joint"): cost_of(90, 2.0),
+        CellKey("d", "base", "joint", "circular"): cost_of(390, 8.0),
+        CellKey("d", "student", "conditioned"): cost_of(290, 1.0),
+        CellKey("e", "student", "conditioned"): cost_of(290, 1.0),
     }
     related = relate_to_joint(costs)
     assert list(related) == list(costs)
     assert [cost.relative_to_joint for cost in related.values()] == [
         RelativeCost(1.0, 1.0),
-        RelativeCost(3.0, 0.5),
         RelativeCost(4.0, 4.0),
+        RelativeCost(3.0, 0.5),
         None,
     ]
 
@@ -94,3 +94,9 @@ def test_means_are_over_all_shards() -> None:
     stats = {key: [0.0, 0.0] for key in ("prefill_tokens", "cached_tokens", "decode_tokens")}
     mean = mean_cost({"calls": [3, 5], "seconds": [1.0, 0.0], **stats}, 4)
     assert mean == MeanCost(2.0, 0.0, 0.0, 0.0, 0.25)
+
+
+def test_the_latency_is_that_of_the_first_shard_if_it_was_measured() -> None:
+    stats = {key: [1.0] for key in COST_KEYS}
+    assert mean_cost({**stats, "latency": [0.5]}, 1).latency == 0.5
+    assert mean_cost({**stats, "latency": []}, 1).latency is None
