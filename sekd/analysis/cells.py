@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +68,8 @@ class CellResult:
         plain: of a controlled cell, the metrics of the cell that it qualifies on the same samples;
             ``None`` where that cell was not measured, or has none of them.
         num_trained_on: the number of the dataset's images that the student was trained on.
+        ranks: rank -> accuracy, where a rank stands at several depths; see
+            :func:`sekd.analysis.ranks.rank_accuracy`.
     """
 
     key: CellKey
@@ -79,6 +81,7 @@ class CellResult:
     plain: MetricValues[Estimate] | None = None
     num_trained_on: int = 0
     questions: QuestionShares | None = None
+    ranks: Mapping[str, Estimate] = field(default_factory=dict)
 
     def rate(self, metric: str) -> Estimate | None:
         """Return a metric of whole paths; ``None`` where no sample counts."""
@@ -105,10 +108,14 @@ class CellResult:
             "cost": None if self.cost is None else self.cost.to_json(),
             **({} if self.questions is None else {"questions": self.questions.to_json()}),
             **self.metrics.to_json(),
+            **({"rank_accuracy": self._ranks_to_json()} if self.ranks else {}),
             "num_trained_on": self.num_trained_on,
             "plain_on_same_samples": None if self.plain is None else self.plain.to_json(),
             "diagnosis": self.diagnosis.to_json(),
         }
+
+    def _ranks_to_json(self) -> dict[str, Any]:
+        return {rank: accuracy.to_json() for rank, accuracy in self.ranks.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CellResult:
@@ -125,4 +132,8 @@ class CellResult:
             plain=None if plain is None else MetricValues.from_json(plain, Estimate.from_json),
             num_trained_on=content.get("num_trained_on", 0),
             questions=None if questions is None else QuestionShares(**questions),
+            ranks={
+                rank: Estimate.from_json(accuracy)
+                for rank, accuracy in content.get("rank_accuracy", {}).items()
+            },
         )

@@ -209,6 +209,17 @@ class Evaluation:
         """Return the corrected p of one of the comparisons."""
         return self.holm_p_values[list(self.comparisons).index(comparison)]
 
+    def level_headings(self) -> dict[int, str]:
+        """Return level -> its rank where all datasets agree on it, else "L1" and so on."""
+        ranks: dict[int, set[str]] = {}
+        for levels in self.ranks.values():
+            for level, rank in levels.items():
+                ranks.setdefault(level, set()).add(rank)
+        return {
+            level: ranks[level].pop() if len(ranks[level]) == 1 else f"L{level}"
+            for level in sorted(ranks)
+        }
+
     def rank(self, dataset: str, level: int) -> str:
         """Return what a level of a dataset is called."""
         return self.ranks.get(dataset, {}).get(level, f"level {level}")

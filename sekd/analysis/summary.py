@@ -17,6 +17,7 @@ from sekd.analysis.diagnosis import diagnose
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.question_shares import QuestionShares
+from sekd.analysis.ranks import rank_accuracy
 from sekd.analysis.rates import compute_metrics
 from sekd.analysis.results import CellComparison, Evaluation
 from sekd.analysis.solver import solve
@@ -78,6 +79,7 @@ def summarize(
             metrics=measure_cell(cell, spec),
             diagnosis=diagnose(cell.paths, cell.rows),
             plain=_measure_plain(cell, by_key, spec),
+            ranks=rank_accuracy(cell.paths),
             num_trained_on=(trained_on or {}).get(cell.key.dataset, 0),
             questions=QuestionShares.of(
                 (batch["options"], batch["truth"]) for batch in cell.scored.to_batches()

@@ -20,7 +20,6 @@ from sekd.report.drawings.dots import Lane, draw_dots
 from sekd.report.drawings.lines import Series, draw_lines
 from sekd.report.drawings.reliability import ReliabilityDot, draw_reliability
 from sekd.report.formats import format_number
-from sekd.report.tables import level_headings
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Charts:
 def draw_charts(evaluation: Evaluation) -> Charts:
     """Draw every chart that the run has figures for."""
     level_styles = {
-        heading: _level_style(level) for level, heading in level_headings(evaluation).items()
+        heading: _level_style(level) for level, heading in evaluation.level_headings().items()
     }
     return Charts(
         hca=hca_charts(evaluation),

@@ -61,10 +61,18 @@ def _main_figures(evaluation: Evaluation) -> list[_Figure]:
         (Column("num_samples", "n"), lambda cell: cell.num_samples),
         (Column("relative_tokens", "cost", digits=2), _relative_tokens),
         (Column("seconds", "s", digits=2, is_significant=True), _cost("seconds")),
-        *(
-            (Column(f"level_accuracy_{level}", rank), _level_rate("level_accuracy", level))
-            for level, rank in level_headings(evaluation).items()
-        ),
+        *_accuracy_figures(evaluation),
+    ]
+
+
+def _accuracy_figures(evaluation: Evaluation) -> list[_Figure]:
+    """Give the accuracy by rank where a rank stands at several levels, else by level."""
+    ranks = {tuple(cell.ranks) for cell in evaluation.cells.values()}
+    if len(ranks) == 1 and (names := ranks.pop()):
+        return [(Column(f"rank_accuracy_{name}", name), _rank_rate(name)) for name in names]
+    return [
+        (Column(f"level_accuracy_{level}", rank), _level_rate("level_accuracy", level))
+        for level, rank in evaluation.level_headings().items()
     ]
 
 
@@ -145,7 +153,7 @@ def levels_table(evaluation: Evaluation) -> Table:
                 Column(f"{metric}_{level}", f"{rank}, {_TITLES[metric]}"),
                 _level_rate(metric, level),
             )
-            for level, rank in level_headings(evaluation).items()
+            for level, rank in evaluation.level_headings().items()
             if level > 1
             for metric in conditional
         ],
@@ -157,7 +165,7 @@ def first_error_table(evaluation: Evaluation) -> Table:
     """Show at which level paths leave the right one."""
     levels = [
         (Column(f"first_error_{level}", rank), _first_error_share(level))
-        for level, rank in level_headings(evaluation).items()
+        for level, rank in evaluation.level_headings().items()
     ]
     no_error = (Column("first_error_none", "no error"), _first_error_share(NO_ERROR))
     return _table_of_cells(
@@ -309,24 +317,16 @@ def cells_with_controls(evaluation: Evaluation) -> list[CellResult]:
     return sorted(evaluation.cells.values(), key=sort_key)
 
 
-def level_headings(evaluation: Evaluation) -> dict[int, str]:
-    """Return level -> its rank where all datasets agree on it, else "L1" and so on."""
-    ranks: dict[int, set[str]] = {}
-    for levels in evaluation.ranks.values():
-        for level, rank in levels.items():
-            ranks.setdefault(level, set()).add(rank)
-    return {
-        level: ranks[level].pop() if len(ranks[level]) == 1 else f"L{level}"
-        for level in sorted(ranks)
-    }
-
-
 def _rate(metric: str) -> Callable[[CellResult], Value]:
     return lambda cell: cell.rate(metric)
 
 
 def _level_rate(metric: str, level: int) -> Callable[[CellResult], Value]:
     return lambda cell: cell.by_level(metric).get(level)
+
+
+def _rank_rate(rank: str) -> Callable[[CellResult], Value]:
+    return lambda cell: cell.ranks.get(rank)
 
 
 def _metric_figure(metric: str) -> _Figure:

@@ -137,13 +137,13 @@ def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) 
             taxonomy=cell.dataset.taxonomy,
             rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
             num_quarantined=len(manifest.quarantined),
-            cost=_cost_of(manifest),
+            cost=_mean_cost(manifest),
         )
         for cell, manifest in zip(cells, manifests, strict=True)
     ]
 
 
-def _cost_of(manifest: Manifest) -> MeanCost:
+def _mean_cost(manifest: Manifest) -> MeanCost:
     stats = {key: manifest.stats(key) for key in (*COST_KEYS, "latency")}
     return mean_cost(stats, manifest.num_samples)
 
