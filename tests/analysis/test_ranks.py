@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sekd.analysis.cell_key import CellKey
-from sekd.analysis.cells import CellRows
+from sekd.analysis.cells import CellResult, CellRows
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import summarize
 from sekd.config import EvaluateSpec
@@ -55,7 +55,7 @@ def test_a_family_without_an_order_counts_with_the_families() -> None:
         "family": (pytest.approx(200 / 3), 3),
     }
     assert [column.heading for column in cells_table(evaluation).columns][-2:] == list(RANKS[1:])
-    assert Evaluation.from_json(evaluation.to_json()).cells == evaluation.cells
+    assert CellResult.from_json(cell.to_json()).ranks == cell.ranks
 
 
 def test_levels_say_it_where_each_rank_has_one_depth() -> None:
