@@ -92,7 +92,7 @@ def row(family: Family, measured: Mapping[str, Any], checked: Mapping[str, Any])
     if frozen:
         limits.append(f"experts stay frozen by default ({frozen[1]} of the blocks' weights)")
     layers = re.search(r"LoRA on \d+ layers: ([^;]*)", adapter)
-    names = (layers[1] if layers else adapter).replace(", ", " ")
+    names = (layers[1] if layers else adapter).replace(", ", " ").replace("_proj", "")
     return (
         f"| {family.name} | {template} | {cache} | {difference} | {names} "
         f"| {_vllm_cell(checked)} | {'; '.join(limits)} |\n"
@@ -114,8 +114,13 @@ def _vllm_cell(checked: Mapping[str, Any]) -> str:
         return "no"
     kind = "transformers' code" if "runs transformers' code" in support["detail"] else "own class"
     adapters = ", no adapters" if "serves no LoRA" in support["detail"] else ""
-    difference = _difference(checked["vllm"]) if "vllm" in checked else "not run"
-    return f"{kind}{adapters}; {difference if difference != 'no' else 'fails'}"
+    if "vllm" not in checked:
+        return f"{kind}{adapters}; not run"
+    difference = _difference(checked["vllm"])
+    if difference == "no":
+        dialogue = checked["vllm"].get("dialogue", checked["vllm"].get("failed"))
+        return f"{kind}{adapters}; fails: {dialogue['detail'].rpartition(': ')[2]}"
+    return f"{kind}{adapters}; {difference}"
 
 
 def main() -> None:

@@ -131,7 +131,8 @@ def load_llm(
         "dtype": spec.dtype,
         "trust_remote_code": spec.trust_remote_code,
         "mm_processor_kwargs": spec.processor_args or None,
-        "limit_mm_per_prompt": {"image": 1},
+        # Without the zeros vLLM tries its longest video when it starts, and keeps memory for it.
+        "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
         "seed": 0,
     }
     if adapter is not None:
