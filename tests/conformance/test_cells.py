@@ -87,7 +87,8 @@ def sorted_rows(result: ShardResult) -> pa.Table:
 
 
 def counts_of(result: ShardResult) -> dict[str, int]:
-    return {name: value for name, value in result.stats.items() if name != "seconds"}
+    times = ("seconds", "latency")
+    return {name: value for name, value in result.stats.items() if name not in times}
 
 
 def num_prompt_tokens(result: ShardResult) -> int:
