@@ -92,7 +92,7 @@ def row(family: Family, measured: Mapping[str, Any], checked: Mapping[str, Any])
     if frozen:
         limits.append(f"experts stay frozen by default ({frozen[1]} of the blocks' weights)")
     layers = re.search(r"LoRA on \d+ layers: ([^;]*)", adapter)
-    names = (layers[1] if layers else adapter).replace(", ", " ").replace("_proj", "")
+    names = re.sub(r"_proj\b", "", layers[1] if layers else adapter).replace(", ", " ")
     return (
         f"| {family.name} | {template} | {cache} | {difference} | {names} "
         f"| {_vllm_cell(checked)} | {'; '.join(limits)} |\n"
