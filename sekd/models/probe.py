@@ -29,15 +29,18 @@ _TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.03, torch.float16: 0.01}
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """What one plain prompt showed about a model.
+    """A model's head and cache, as one plain prompt showed them.
 
     Attributes:
         head: reads logits off final states, as the model's own forward does.
+        head_difference: the largest difference between log-probabilities that ``head`` reads off
+            states of the prompt and the model's own.
         supports_prefix_reuse: whether its cache may be continued, see
             :func:`supports_prefix_reuse`.
     """
 
     head: LMHead
+    head_difference: float
     supports_prefix_reuse: bool
 
 
@@ -81,19 +84,23 @@ def probe_model(model: PreTrainedModel, chat: Chat, batcher: Batcher) -> ProbedM
             f"{name} computes logits that are not finite; its weights are damaged, or model.dtype "
             f"({model.dtype}) is too narrow for it"
         )
-    short_V, long_V, _ = logits_NV.float()
+    logits_NV = logits_NV.float()
+    short_V, long_V, _ = logits_NV
     if _differ(short_V, long_V, tolerance):
         raise ConfigError(
             f"{name} reads its prompt in both directions: text that follows changes what it "
             "answered before, so that its answers cannot be distilled; take a causal model"
         )
     head = LMHead.of(model)
-    if not states or _differ(head.logits(states[0]), logits_NV.float(), tolerance):
+    read_NV = head.logits(states[0]) if states else None
+    if read_NV is None or _differ(read_NV, logits_NV, tolerance):
         raise ConfigError(
             f"{name}: its logits are not those that lm_head reads off its last states, so that "
             "stored states would not give back its distributions"
         )
-    return ProbedModel(head, cache is not None and _keeps_each_token(cache, batch))
+    difference = (read_NV.log_softmax(-1) - logits_NV.log_softmax(-1)).abs().max()
+    is_continued = cache is not None and _keeps_each_token(cache, batch)
+    return ProbedModel(head, float(difference), is_continued)
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import torch
 from transformers import PreTrainedModel
 
 from sekd.config import EngineName, ModelSpec, RunConfig, load_config
@@ -21,9 +20,8 @@ from sekd.data.toyworld import write_world
 from sekd.engines import engine_version
 from sekd.errors import ConfigError, SekdError, in_one_line
 from sekd.models import loading
-from sekd.models.batching import Batcher, forward_arguments, to_device
+from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import Chat
-from sekd.models.hooks import logits_at
 from sekd.models.lora_targets import find_targets
 from sekd.models.plain import plain_prompt
 from sekd.models.probe import probe_model, supports_prefix_reuse
@@ -48,7 +46,7 @@ _QUESTION = "QUESTION"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         advice: what to do; empty where nothing is to be done, or ``detail`` says it.
@@ -286,19 +284,11 @@ class _Checker:
         num_parameters = self._model.num_parameters()
         return "yes", f"{num_parameters:,} parameters, none missing and none left over"
 
-    @torch.inference_mode()
     def _check_head(self) -> _Checked:
         model = self._model
         assert model is not None
         batcher = Batcher(self._chat, forward_arguments(model))
-        head = probe_model(model, self._chat, batcher).head
-        prompt = plain_prompt(self._chat)
-        batch = batcher([prompt.token_ids], [prompt.image], [prompt.image_key])
-        last = torch.tensor([batch.lengths[0] - 1])
-        with logits_at(model.get_output_embeddings(), torch.tensor([0]), last) as states:
-            logits = model(**to_device(batch.inputs, model), use_cache=False).logits
-        expected = logits.reshape(-1, logits.shape[-1])[-1].float().log_softmax(-1)
-        difference = float((head.logits(states[0])[-1].log_softmax(-1) - expected).abs().max())
+        difference = probe_model(model, self._chat, batcher).head_difference
         limit = ParityGate.of(self._spec.dtype, "bfloat16", None).limit
         detail = f"log-probabilities from a state differ by {difference:.1g} from the model's own"
         return ("yes" if difference <= limit else "no"), f"{detail}; the limit is {limit:g}"
