@@ -56,6 +56,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn world with images of unusual sizes, modes and orientation; never write into it."""
+    from gallery_walks import write_mixed_world
+
+    return write_mixed_world(tmp_path_factory.mktemp("mixed") / "world")
+
+
+@pytest.fixture(scope="session")
 def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA adapter with weights that change the answers."""
     import torch

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gallery_models import FAMILY_NAMES, gallery_spec
+from gallery_models import FAMILY_NAMES, READS_BOTH_WAYS, RUNS_ALL, gallery_spec
 from gallery_walks import (
     RecordingEngine,
     SingleForwards,
     Teacher,
     mixed_config,
-    write_mixed_world,
 )
 from safetensors.torch import load_file
 
@@ -41,15 +40,8 @@ FAST = (
     "mllama",  # cross attention
 )
 FAST_IN_BOTH_STYLES = ("llava-next", "mllama")
-READS_BOTH_WAYS = ("paligemma", "paligemma2")
-RUNS_ALL = bool(os.environ.get("SEKD_ALL_FAMILIES"))
 FAMILIES = [name for name in FAMILY_NAMES if name not in READS_BOTH_WAYS] if RUNS_ALL else FAST
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mixed_world(tmp_path_factory.mktemp("mixed") / "world")
 
 
 def record(name: str, key: str, figures: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ That it is quiet for each right model is tested with the walks of the families.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery_models import gallery_spec
-from gallery_walks import Teacher, mixed_config, write_mixed_world
+from gallery_models import RUNS_ALL, gallery_spec
+from gallery_walks import Teacher, mixed_config
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,7 +23,7 @@ from sekd.models.head import LMHead, LogitTransform
 from sekd.stages.elicit.states import StatesWorker
 
 FAMILIES = ("llava-next", "muse-glimmer")
-if os.environ.get("SEKD_ALL_FAMILIES"):
+if RUNS_ALL:
     FAMILIES = ("llava-next", "gemma3", "muse-glimmer", "mllama", "granite4-vision", "qwen2.5-vl")
 HARDLY_SEE = ("gemma3", "muse-glimmer")
 """With their random weights, an image moves log-probabilities by less than 0.05."""
@@ -32,14 +31,15 @@ DTYPES = ("float32", "bfloat16")
 
 
 @pytest.fixture(scope="module")
-def teach(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], Teacher]:
+def teach(
+    mixed_world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Any], Teacher]:
     """Elicit the answers of a family once."""
-    world = write_mixed_world(tmp_path_factory.mktemp("mixed") / "world")
 
     @cache
     def teacher(name: str, dtype: Any) -> Teacher:
         folder = tmp_path_factory.mktemp("run")
-        config = mixed_config(world, folder, gallery_spec(name, dtype))
+        config = mixed_config(mixed_world, folder, gallery_spec(name, dtype))
         return Teacher(config, folder / "answers")
 
     return teacher

@@ -6,13 +6,12 @@ all of them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from gallery_models import FAMILY_NAMES, gallery_spec
-from gallery_walks import NUM_SAMPLES, mixed_config, write_mixed_world
+from gallery_models import FAMILY_NAMES, READS_BOTH_WAYS, RUNS_ALL, gallery_spec
+from gallery_walks import NUM_SAMPLES, mixed_config
 
 from sekd import api
 from sekd.config import DistillSpec, EvaluateSpec, LoraSpec
@@ -20,14 +19,7 @@ from sekd.errors import ConfigError
 from sekd.models.merge import merged_model
 
 FAST = ("qwen2.5-vl", "gemma3", "lfm2-vl", "qwen3-vl-moe")
-READS_BOTH_WAYS = ("paligemma", "paligemma2")
-TAKEN = FAMILY_NAMES if os.environ.get("SEKD_ALL_FAMILIES") else FAST
-
-
-@pytest.fixture(scope="module")
-def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of 16x16, 1x300 and 690x1542 pixels, with transparency, and turned by their EXIF."""
-    return write_mixed_world(tmp_path_factory.mktemp("mixed") / "world")
+TAKEN = FAMILY_NAMES if RUNS_ALL else FAST
 
 
 @pytest.mark.parametrize("style", ["dialogue", "facts"])

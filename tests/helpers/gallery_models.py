@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,11 @@ FAMILY_NAMES = (
     "ernie4.5-vl",
 )
 """Names of all families. They stand here too, because the builders import transformers."""
+
+READS_BOTH_WAYS = ("paligemma", "paligemma2")
+"""Families that are refused, because they are not causal."""
+RUNS_ALL = bool(os.environ.get("SEKD_ALL_FAMILIES"))
+"""Whether tests of the gallery take all families (`make test-gallery`) instead of a few."""
 
 
 def gallery_spec(name: str, dtype: DType = "float32") -> ModelSpec:
