@@ -1,4 +1,4 @@
-"""What data give away, and where they disagree, before a model is asked.
+"""Audit datasets before a model is asked: what they give away, and where they disagree.
 
 Per dataset: the expected score of a solver that sees no image, questions that are easier than they
 look, the letters of right answers, and classes. Across datasets: images that are identical or look

@@ -1,4 +1,4 @@
-"""What the questions of a dataset give away: to a solver, to one letter, by being too easy."""
+"""Audit the questions of a dataset: can they be answered without looking at the image?"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LetterShare:
 
 @dataclass(frozen=True)
 class QuestionAudit:
-    """What the questions of one dataset give away.
+    """The findings about the questions of one dataset.
 
     Attributes:
         num_unusable: samples without a label, or whose questions cannot be made.
@@ -86,7 +86,7 @@ def audit_questions(dataset: Dataset, classes: set[str], others: set[str]) -> Qu
 
 
 class _Tally:
-    """What is counted over the questions of a dataset."""
+    """Counts over the questions of a dataset."""
 
     def __init__(self) -> None:
         self.num_unusable = 0

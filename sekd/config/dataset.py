@@ -35,8 +35,8 @@ class SimilarSpec(Section):
     """An image-text model such as CLIP or SigLIP, or a text encoder: a directory, or a Hugging Face
     id of a model that was downloaded already."""
     by: Literal["name", "image"] = "name"
-    """What wrong options are similar to: the right ``name``, or the ``image``, as in the published
-    benchmark. For images, the model must be an image-text model."""
+    """Whether wrong options are similar to the right ``name``, or to the ``image``, as in the
+    published benchmark. For images, the model must be an image-text model."""
 
 
 class DatasetSpec(Section):
@@ -56,8 +56,8 @@ class DatasetSpec(Section):
     """CSV with the columns ``class`` and ``leaf``, for classes whose names match no leaf;
     ``sekd data match`` writes it. The leaf ``-`` leaves the images of a class out."""
     unmatched: Literal["error", "skip"] = Field(default="error", exclude_if=_is_error)
-    """What is done with images whose class matches no leaf: all these classes are listed in an
-    error, or the images are left out and counted."""
+    """How images are treated whose class matches no leaf: ``error`` stops and lists all these
+    classes, and ``skip`` leaves the images out and counts them."""
     images: Path | None = None
     """A folder of images, or of the files that ``layout`` describes. Give this or ``table``."""
     table: Path | None = None

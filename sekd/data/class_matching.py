@@ -34,7 +34,7 @@ _LEAVE_OUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class ClassMatch:
-    """What was found for a class.
+    """A class of a dataset, and the leaf that it matches, if it matches one.
 
     Attributes:
         label: the class as the dataset writes it.
@@ -77,7 +77,7 @@ class ClassMatcher:
 
     @property
     def matches(self) -> Sequence[ClassMatch]:
-        """What was found for each class that was asked for, in the order of asking."""
+        """The match of each class that was asked for, in the order of asking."""
         return list(self._matches.values())
 
     def match(self, label: str) -> ClassMatch:

@@ -67,7 +67,7 @@ class MatchedClasses:
 
     @property
     def matches(self) -> Sequence[ClassMatch]:
-        """What was found for each class, in the order in which the classes occur."""
+        """The match of each class, in the order in which the classes occur."""
         return self._matcher.matches
 
     def nearest(self, match: ClassMatch) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from sekd.data.images import IMAGE_SUFFIXES
 from sekd.errors import ConfigError
 
 _FURNITURE = ("thumbs.db", "desktop.ini", ".ds_store")
-"""What file managers leave behind."""
+"""Names of files that file managers leave in folders, in lower case."""
 
 
 def walk_images(

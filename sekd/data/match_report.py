@@ -20,7 +20,7 @@ from sekd.io.files import write_atomically
 
 @dataclass(frozen=True)
 class MatchReport:
-    """What was found for the classes of a dataset.
+    """The matches of all classes of a dataset with the leaves of its taxonomy.
 
     Attributes:
         matches: of all classes, in the order in which they occur.

@@ -84,7 +84,7 @@ def strip_option_letter(text: str) -> str:
 
 @dataclass(frozen=True)
 class NameMatch(Generic[Value]):
-    """What a text was matched with.
+    """The values that a text was matched with, and the step that matched it.
 
     Attributes:
         values: every value whose name is equal after the step; more than one if it is ambiguous.

@@ -48,7 +48,7 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class TaxonomyCheck:
-    """What :func:`examine_taxonomy` found.
+    """The shape of a taxonomy, and what is suspicious in it; see :func:`examine_taxonomy`.
 
     Attributes:
         longest_chain: names from the first to the last node of the longest run of single children.

@@ -68,7 +68,7 @@ _INSTEAD = (
 
 @dataclass(frozen=True)
 class VllmSupport:
-    """What vLLM has for a model.
+    """The class of vLLM that runs a model.
 
     Attributes:
         architecture: the class that runs the model; ``None`` if there is none.

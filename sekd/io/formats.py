@@ -35,7 +35,8 @@ _BYTE_ORDER_MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 _FALLBACK_ENCODING = "cp1252"
-"""What Excel on Windows writes; it is taken where a text is not UTF-8, and this is noted."""
+"""The encoding that Excel on Windows writes. It is taken where a text is not UTF-8, and this is
+noted."""
 _PEEKED_BYTES = 1 << 16
 
 
@@ -84,7 +85,7 @@ class TableFile:
 
     @property
     def unit(self) -> str:
-        """What the number of a row counts: a ``line`` of a text, else a ``row``."""
+        """The word for what a row's number counts: ``line`` in a text, else ``row``."""
         return "line" if self.suffix in (".csv", ".tsv", ".jsonl", ".ndjson") else "row"
 
     def place(self, number: int) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from sekd.errors import ConfigError, in_one_line
 
 PARSE_ERRORS = (ValueError, RecursionError)
-"""What JSON raises of a text that it cannot parse: a number of thousands of digits is a plain
-``ValueError``, and nesting without end a ``RecursionError``."""
+"""Errors that the JSON parser raises for a text that it cannot parse: for a number of thousands of
+digits a plain ``ValueError``, and for nesting without end a ``RecursionError``."""
 
 
 def refuse_irregular(path: Path) -> None:

@@ -36,7 +36,7 @@ class NextTokenDistributions:
 
 @dataclass(frozen=True)
 class LogitTransform:
-    """What a model's forward does to the output of ``lm_head``: ``cap * tanh(scale * x / cap)``.
+    """Changes the output of ``lm_head`` as a model's forward does: ``cap * tanh(scale * x / cap)``.
 
     Attributes:
         scale: a factor (Cohere, Granite, Muse Glimmer).

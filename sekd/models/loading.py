@@ -37,7 +37,7 @@ _LIBRARY_ERRORS = (
     *(OSError, ValueError, TypeError, RuntimeError, ImportError),
     *(AttributeError, LookupError, AssertionError, SafetensorError),
 )
-"""What transformers and the code of models raise for files that they cannot use."""
+"""Errors that transformers and the code of models raise for files that they cannot use."""
 
 
 def model_directory(spec: ModelSpec) -> Path:

@@ -89,7 +89,7 @@ def _letters_table(audit: DataAudit) -> Table:
     for questions in audit.questions:
         if questions.letters:
             most, least = max(questions.letters, key=over), min(questions.letters, key=over)
-            shown = [(each.letter, each.share, each.expected) for each in (most, least)]
+            shown = [(letter.letter, letter.share, letter.expected) for letter in (most, least)]
             rows.append([questions.dataset, *shown[0], *shown[1]])
     return Table(
         name="letters",

@@ -39,7 +39,7 @@ _ENCODED_COLUMNS = ("truth", "prediction", *CELL_COLUMNS)  # of few distinct tex
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """What is told about a file of predictions.
+    """Settings that describe a file of predictions.
 
     Attributes:
         columns: name in the standard layout -> name of the column in the file.

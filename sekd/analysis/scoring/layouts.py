@@ -23,7 +23,7 @@ _TRUTH_WORDS = "truth|true|gt|ground_truth|label|target"
 _PREDICTION_WORDS = "prediction|pred|predicted"
 _SCRIPT_TRUTH, _SCRIPT_ANSWER = re.compile(r"ground_truth_level(\d+)"), r"predicted_level{}"
 _SCRIPT_FAILURES = ("Unknown", "Error")
-"""What the published scripts write where no letter was found in a reply."""
+"""Words that the published scripts write where they found no letter in a reply."""
 _OPTION_REPLY = re.compile(r"\s*\(?([A-Z])\)?\s*(?:[.:)\]]|$)")
 _VLMEVALKIT_FAILURE = "Failed to obtain answer"
 

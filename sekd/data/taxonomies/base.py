@@ -1,4 +1,4 @@
-"""What every format of a taxonomy becomes: leaves with their paths."""
+"""Leaves with their paths: every format of a taxonomy is read as these."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from sekd.errors import ConfigError
 
 ParentRule = Literal["refuse", "first", "shortest"]
-"""What is done with a node that has several parents: it is refused, keeps the one that comes first
+"""How a node with several parents is treated: it is refused, keeps the one that comes first
 in the file, or the one with the fewest nodes above it (of two, the one that comes first)."""
 
 

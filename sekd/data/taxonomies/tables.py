@@ -33,8 +33,8 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "status": ("taxonomicstatus", "status"),
     "common name": ("vernacularname", "commonname"),
 }
-"""What a column holds -> its names, without case, ``_``, spaces and a prefix such as ``dwc:``; the
-first that the header has is taken."""
+"""Meaning of a column -> names that it may have, without case, ``_``, spaces and a prefix such as
+``dwc:``; the first that the header has is taken."""
 _DARWIN_CORE = {"taxonid", "scientificname", "taxonrank", "taxonomicstatus"}
 _ACCEPTED = {"", "accepted", "provisionally accepted", "doubtful", "valid"}
 """Statuses of taxa; rows of others are synonyms, which are no nodes."""

@@ -66,7 +66,7 @@ class CostEstimate:
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """What the student's adapter will change, and what it will not.
+    """The layers that the student's adapter will change, and those that stay frozen.
 
     Attributes:
         layers: last parts of the names of the adapted layers.
