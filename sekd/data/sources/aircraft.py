@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sekd.config import DatasetSpec
-from sekd.data.sources.base import Rows, Source, chosen_split
+from sekd.data.sources.base import Rows, Source, chosen_split, read_pairs
 from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError
-from sekd.io.text import read_lines
 
 RANKS = ("manufacturer", "family", "variant")
 
@@ -26,7 +25,7 @@ class AircraftSource(Source):
     def read_rows(self, spec: DatasetSpec) -> Iterator[Rows]:
         """Read all images of the split, with their variants as labels."""
         split = chosen_split(spec, self.splits)
-        pairs = _read_pairs_of(_data_folder(spec), "variant", split)
+        pairs = read_pairs(_list_of(_data_folder(spec), "variant", split))
         yield Rows(
             ids=[f"{image}.jpg" for image in pairs],
             labels=list(pairs.values()),
@@ -42,9 +41,9 @@ class AircraftSource(Source):
         folder = _data_folder(spec)
         leaves: dict[str, LeafPath] = {}
         for split in self.splits:
-            if not (folder / f"images_variant_{split}.txt").is_file():
+            if not _list_of(folder, "variant", split).is_file():
                 continue
-            of_rank = {rank: _read_pairs_of(folder, rank, split) for rank in RANKS}
+            of_rank = {rank: read_pairs(_list_of(folder, rank, split)) for rank in RANKS}
             for image, variant in of_rank["variant"].items():
                 if variant in leaves:
                     continue
@@ -61,12 +60,5 @@ def _data_folder(spec: DatasetSpec) -> Path:
     return spec.images / "data" if (spec.images / "data").is_dir() else spec.images
 
 
-def _read_pairs_of(folder: Path, rank: str, split: str) -> dict[str, str]:
-    path = folder / f"images_{rank}_{split}.txt"
-    pairs = {}
-    for number, line in read_lines(path):
-        image, space, name = line.strip().partition(" ")
-        if not space:
-            raise ConfigError(f"{path}, line {number}: expected a number and a name")
-        pairs[image] = name
-    return pairs
+def _list_of(folder: Path, rank: str, split: str) -> Path:
+    return folder / f"images_{rank}_{split}.txt"

@@ -12,6 +12,7 @@ from sekd.config import DatasetSpec
 from sekd.data.image_refs import ImageRef
 from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError
+from sekd.io.text import read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,21 @@ def chosen_split(spec: DatasetSpec, splits: Sequence[str]) -> str:
         problem = "name one" if spec.split is None else f"there is no {spec.split!r}"
         raise ConfigError(f"{spec.images}: split: {problem}; known: {', '.join(splits)}")
     return spec.split
+
+
+def read_pairs(path: Path) -> dict[str, str]:
+    """Read lines of an id and a text, with a space between, into id -> text.
+
+    Raises:
+        ConfigError: naming the line that holds no such pair.
+    """
+    pairs = {}
+    for number, line in read_lines(path):
+        key, space, text = line.strip().partition(" ")
+        if not space:
+            raise ConfigError(f"{path}, line {number}: expected an id and a text, got {line!r:.80}")
+        pairs[key] = text
+    return pairs
 
 
 def set_aside(image: str, reason: str) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sekd.config import DatasetSpec
-from sekd.data.sources.base import Rows, Source, chosen_split
+from sekd.data.sources.base import Rows, Source, chosen_split, read_pairs
 from sekd.errors import ConfigError
-from sekd.io.text import read_lines
 
 
 class CubSource(Source):
@@ -26,11 +25,11 @@ class CubSource(Source):
         assert spec.images is not None
         root = spec.images
         split = chosen_split(spec, self.splits) if spec.split is not None else None
-        class_of = _read_pairs(root / "image_class_labels.txt")
-        name_of = _read_pairs(root / "classes.txt")
-        is_training = _read_pairs(root / "train_test_split.txt")
+        class_of = read_pairs(root / "image_class_labels.txt")
+        name_of = read_pairs(root / "classes.txt")
+        is_training = read_pairs(root / "train_test_split.txt")
         ids, labels, numbers = [], [], []
-        for number, (image, path) in enumerate(_read_pairs(root / "images.txt").items(), start=1):
+        for number, (image, path) in enumerate(read_pairs(root / "images.txt").items(), start=1):
             place = f"{root / 'images.txt'}, line {number}: image {image}"
             if split and _joined(is_training, image, place) != str(int(split == "train")):
                 continue
@@ -47,17 +46,6 @@ class CubSource(Source):
     def place(self, spec: DatasetSpec, number: int) -> str:
         """Name a line of ``images.txt``."""
         return f"{spec.images}/images.txt, line {number}"
-
-
-def _read_pairs(path: Path) -> dict[str, str]:
-    """Read lines of an id and a text, with a space between."""
-    pairs = {}
-    for number, line in read_lines(path):
-        key, space, text = line.strip().partition(" ")
-        if not space:
-            raise ConfigError(f"{path}, line {number}: expected an id and a text, got {line!r:.80}")
-        pairs[key] = text
-    return pairs
 
 
 def _joined(texts: dict[str, str], key: str, place: str) -> str:
