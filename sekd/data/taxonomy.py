@@ -177,6 +177,19 @@ class Taxonomy:
         return self._nodes.values()
 
     @property
+    def ranks(self) -> Sequence[str]:
+        """The ranks below the root, each once, from the top down.
+
+        A rank that stands at several depths has the place of its deepest node, so that a rank which
+        only some paths have comes in front of those below it.
+        """
+        deepest: dict[str, int] = {}
+        for node in self._nodes.values():
+            if node.parent is not None:
+                deepest[node.rank] = max(node.depth, deepest.get(node.rank, 0))
+        return sorted(deepest, key=deepest.__getitem__)
+
+    @property
     def labels(self) -> Iterable[str]:
         """Leaf labels, case-folded."""
         return self._leaves.keys()

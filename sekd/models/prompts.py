@@ -102,6 +102,26 @@ def answer_line(question: Question, choice: int, wording: Wording = STANDARD) ->
     )
 
 
+def open_question(ranks: Sequence[str], subject: str, wording: Wording = STANDARD) -> str:
+    """Write the prompt of open naming, which shows no options.
+
+    Args:
+        ranks: all ranks of the taxonomy below the root, see
+            :attr:`sekd.data.taxonomy.Taxonomy.ranks`. The prompt is the same for all images of a
+            taxonomy, so it tells nothing about the right path.
+    """
+    named = ", ".join(map(wording.rank_of, ranks))
+    return wording.write("open", subject=subject, ranks=named)
+
+
+def open_line(node: Node, wording: Wording = STANDARD) -> str:
+    """Write one line of a reply to :func:`open_question`; it has a line for each node of a path.
+
+    A path without some of the ranks has no lines for them.
+    """
+    return wording.write("open_line", **_named(node, wording))
+
+
 class ParsedAnswer(NamedTuple):
     """An answer that was found in a joint reply.
 

@@ -35,6 +35,8 @@ class Wording(Section):
     root: str
     numbered: str
     line: str
+    open: str
+    open_line: str
     asks_root: bool
     ranks: dict[str, str]
 
@@ -47,6 +49,8 @@ class Wording(Section):
         "root": frozenset({"rank", "name"}),
         "numbered": frozenset({"rank", "number", "subject", "options"}),
         "line": frozenset({"rank", "number", "letter", "name"}),
+        "open": frozenset({"subject", "ranks"}),
+        "open_line": frozenset({"rank", "name"}),
     }
     """Template -> the parts that it may have."""
     needed: ClassVar[Mapping[str, str]] = {
@@ -55,6 +59,8 @@ class Wording(Section):
         "joint": "questions",
         "numbered": "options",
         "line": "name",
+        "open": "ranks",
+        "open_line": "name",
     }
     """Template -> the part that it must have."""
 
@@ -94,6 +100,19 @@ class Wording(Section):
         """Fill in a template."""
         text: str = getattr(self, template)
         return text.format(**values)
+
+    def settings(self) -> dict[str, Any]:
+        """Dump the templates as JSON, for fingerprints.
+
+        Templates of open naming are in it only where they are not the standard ones, so that runs
+        from before they existed are still found.
+        """
+        standard = _packaged_wordings()[STANDARD_WORDING]
+        content = self.model_dump(mode="json")
+        for template in ("open", "open_line"):
+            if content[template] == getattr(standard, template):
+                del content[template]
+        return content
 
     def refuse_taxonomy(self, root: Node, source: str) -> None:
         """Refuse a taxonomy whose root has no name where it is to be asked about.

@@ -45,7 +45,7 @@ def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
     """
     settings = spec.model_dump(mode="json")
     if "wording" in settings:
-        settings["wording"] = load_wording(spec.wording).model_dump(mode="json")
+        settings["wording"] = load_wording(spec.wording).settings()
     if spec.distractors != "similar":
         settings.pop("similar", None)
     elif spec.similar is not None:

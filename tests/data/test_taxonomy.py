@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sekd.data.taxonomies.base import LeafPath
 from sekd.data.taxonomy import Taxonomy, name_of
 from sekd.errors import ConfigError
 
@@ -79,6 +80,16 @@ def test_csv_header_names_ranks_and_empty_cells_skip_them(write: Callable[..., P
     # Of one rank but not of one depth: a species is a wrong option beside every other one.
     crow, robin = taxonomy.leaf("crow"), taxonomy.leaf("robin")
     assert taxonomy.peers(robin) == taxonomy.peers(crow) == [crow, robin]
+
+
+def test_ranks_are_listed_from_the_top_also_where_paths_lack_some() -> None:
+    ragged = {
+        "corvus": [("animalia", "kingdom"), ("corvidae", "family"), ("corvus", "genus")],
+        "pica": [("animalia", "kingdom"), ("pies", "order"), ("pp", "family"), ("pica", "genus")],
+        "adelie": [("animalia", "kingdom"), ("pies", "order")],
+    }
+    leaves = [LeafPath("here", label, path) for label, path in ragged.items()]
+    assert Taxonomy(leaves, "t").ranks == ["order", "family", "genus"]
 
 
 def test_namesakes_stay_apart() -> None:

@@ -23,6 +23,8 @@ from sekd.models.prompts import (
     find_joint_answers,
     joint_questions,
     next_question,
+    open_line,
+    open_question,
     single_question,
 )
 from sekd.models.wording import Wording, load_wording
@@ -67,6 +69,25 @@ def test_the_papers_wording_asks_the_root_and_replies_by_name() -> None:
     )
     assert answer_line(PHYLUM, 1, PAPER) == "L2: mollusca"
     assert answer_prefix(PHYLUM, PAPER) == "L2:"
+
+
+def test_open_naming_lists_the_ranks_and_shows_no_names(write: Write) -> None:
+    assert open_question(TREE.ranks, "organism") == (
+        "Name the organism in the image at these levels, one line each: phylum, class."
+    )
+    assert open_line(TREE["animalia/chordata"]) == "phylum: chordata"
+    mine = load_wording(
+        str(write("open: '{subject}? {ranks}!'\nopen_line: '{name}.'\nranks: {phylum: Stamm}\n"))
+    )
+    assert open_question(TREE.ranks, "Tier", mine) == "Tier? Stamm, class!"
+    assert open_line(TREE["animalia/chordata"], mine) == "chordata."
+
+
+def test_the_standard_words_of_open_naming_are_in_no_fingerprint(write: Write) -> None:
+    assert not {"open", "open_line"} & PAPER.settings().keys()
+    mine = load_wording(str(write("open: 'Name it: {ranks}'")))
+    assert mine.settings()["open"] == "Name it: {ranks}"
+    assert "open_line" not in mine.settings()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +142,8 @@ def test_a_file_replaces_some_templates_of_the_standard_wording(write: Write) ->
         ("joint: '{questions.__class__}'", r"joint: no part \{questions.__class__\} here"),
         ("joint: '{questions!r}'", "joint: not a template"),
         ("joint: '{questions'", "joint: not a template"),
+        ("open: 'Name it.'", r"open: the part \{ranks\} is missing"),
+        ("open_line: '{letter}'", r"open_line: no part \{letter\} here; known: \{name\}, "),
         ("line: '{letter}: {name}'", "line: write it as"),
         ("line: '{name}'", "line: name the level by"),
         ("frist: x", "unknown key frist; did you mean first"),
