@@ -11,7 +11,11 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -35,7 +39,7 @@ redirect_warnings()
 
 _LIBRARY_ERRORS = (
     *(OSError, ValueError, TypeError, RuntimeError, ImportError),
-    *(AttributeError, LookupError, AssertionError, SafetensorError),
+    *(AttributeError, LookupError, AssertionError, SafetensorError, StrictDataclassError),
 )
 """Errors that transformers and the code of models raise for files that they cannot use."""
 

@@ -98,6 +98,13 @@ def test_a_damaged_file_is_named(copy: Path) -> None:
         load_model(spec(copy))
 
 
+def test_a_config_of_impossible_values_is_named(copy: Path) -> None:
+    text = json.loads((copy / "config.json").read_text("utf-8"))["text_config"]
+    change_config(copy, text_config=text | {"num_hidden_layers": "two"})
+    with pytest.raises(ConfigError, match=r"copy: cannot load the config: .*num_hidden_layers"):
+        load_model(spec(copy))
+
+
 def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model there \(config.json is missing\)"):
         load_model(spec(tmp_path))
