@@ -1,28 +1,52 @@
-"""Copies of a remote store's files on this machine, named by the SHA-256 of their content."""
+"""Files of a run on this machine: where they are, or copies named by the hash of their content."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from upath import UPath
+
 from sekd.errors import ShardError
 from sekd.io.files import replace_atomically
+from sekd.io.hash_memo import HashMemo
 from sekd.io.hashing import hash_file
 from sekd.io.locations import Location, cache_directory
 
 
-def fetch(path: Location, sha256: str) -> Path:
-    """Return the file itself if it is on this machine, else a local copy that has this hash.
+def fetch(root: Location, name: str, sha256: str) -> Path:
+    """Return a file that has this hash: the file itself if it is on this machine, else a copy.
+
+    What is returned was hashed, now or earlier (:class:`~sekd.io.hash_memo.HashMemo`). A copy that
+    is damaged is fetched again.
+
+    Args:
+        name: path of the file, relative to the directory ``root``.
 
     Raises:
-        ShardError: if the store's file has another content.
+        ShardError: if the file is gone, or has another content.
     """
-    if isinstance(path, Path):
-        return path
-    copy = cache_directory() / sha256[:2] / f"{sha256}{path.suffix}"
-    if copy.is_file():
+    try:
+        if not isinstance(root, Path):
+            return _fetch_copy(root / name, sha256)
+        if HashMemo.of(root).hash(name) == sha256:
+            return root / name
+    except FileNotFoundError as error:
+        raise ShardError(f"{root / name}: gone; {_REPEAT}") from error
+    raise ShardError(f"{root / name}: not the file that was committed; {_REPEAT}")
+
+
+def _fetch_copy(path: UPath, sha256: str) -> Path:
+    """Return a copy of a remote store's file."""
+    copies = cache_directory()
+    name = f"{sha256[:2]}/{sha256}{path.suffix}"
+    copy = copies / name
+    if copy.is_file() and HashMemo.of(copies).hash(name) == sha256:
         return copy
     with replace_atomically(copy) as temporary:
         path.fs.get_file(path.path, str(temporary))
         if hash_file(temporary) != sha256:
-            raise ShardError(f"{path}: not the file that was committed; run sekd verify")
+            raise ShardError(f"{path}: not the file that was committed; {_REPEAT}")
     return copy
+
+
+_REPEAT = "run the command that made it again, which makes it anew"

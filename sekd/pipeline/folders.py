@@ -41,5 +41,5 @@ def find_folder(directory: Location, name: str) -> Path | None:
         return None
     copy: Path = cache_directory() / "folders" / hash_in_record(record) / name
     for path, sha256 in hashes.items():
-        write_atomically(copy / path, fetch(directory / name / path, sha256).read_bytes())
+        write_atomically(copy / path, fetch(directory, f"{name}/{path}", sha256).read_bytes())
     return copy

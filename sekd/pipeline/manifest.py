@@ -6,6 +6,7 @@ It is written when every shard is done and its files were checked again; no read
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from sekd.data.shards import Shard
 from sekd.errors import ConfigError, FatalError
 from sekd.io.cache import fetch
 from sekd.io.files import create_exclusively, names_in, remove, sizes_below
-from sekd.io.hashing import hash_file
+from sekd.io.hash_memo import HashMemo
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError, read_record, seal
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.plan import Plan
+from sekd.pipeline.progress import show_progress
 
 MANIFEST_NAME = "manifest.json"
 _SHARD_KEYS = ("shard", "attempt", "num_done", "files", "figures")
 """Fields of an end record that the manifest repeats."""
+_SHOWN_FROM_BYTES = 1 << 30
+"""Progress is shown where at least this much must be read again."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,16 @@ class Manifest:
             raise ConfigError(f"{error}; run the stage again to mend it") from error
 
     def is_sound(self, ledger: Ledger) -> bool:
-        """Tell whether all its attempts still count and their files have their sizes.
+        """Tell whether all its attempts still count and their files are what was committed.
 
-        Only ``sekd verify`` hashes the contents again. An attempt with a file missing or of
-        another size is revoked.
+        An attempt with a file that is missing or another one is revoked. Files of this machine are
+        hashed, but for those whose hash is remembered; of files on a remote store, which keeps
+        checksums itself, the sizes are checked.
+
+        Raises:
+            OSError: if a file cannot be read, which says nothing about its content.
         """
-        sizes = sizes_below(ledger.data)
-        for shard in self.content["shards"]:
-            _check_files(ledger, shard, sizes, rehash=False)
+        _revoke_damaged(ledger, self.content["shards"])
         return not ledger.revoked() & set(self.attempts)
 
     @classmethod
@@ -112,9 +118,8 @@ class Manifest:
     ) -> Manifest | None:
         """Check every shard's files against their records and write the manifest.
 
-        Files of this machine are hashed again. Of files on a remote store, which keeps checksums
-        itself, only the sizes are checked. An attempt whose files are damaged is revoked, and then
-        no manifest is written. If another runner wrote a manifest first, that one is kept.
+        They are checked as :meth:`is_sound` does. An attempt whose files are damaged is revoked,
+        and then no manifest is written. If another runner wrote a manifest first, that one is kept.
 
         Returns:
             The manifest, or ``None`` if files were damaged.
@@ -122,14 +127,11 @@ class Manifest:
         Raises:
             FatalError: if a shard is not done, or the samples do not add up to those planned.
         """
-        shards, quarantined, num_done, is_sound = [], [], 0, True
-        sizes = sizes_below(ledger.data)
+        shards, quarantined, num_done = [], [], 0
         for shard, state in zip(plan, states, strict=True):
             record = state.record
             if state.status != "done" or record is None:
                 raise FatalError(f"shard {shard.index} is {state.status}, not done")
-            if not _check_files(ledger, record, sizes, rehash=True):
-                is_sound = False
             num_done += record["num_done"]
             quarantined += record["quarantined"]
             shards.append({key: record[key] for key in _SHARD_KEYS})
@@ -139,7 +141,7 @@ class Manifest:
                 f"{directory}: {num_done} done + {len(quarantined)} quarantined samples are not "
                 f"the {plan.num_samples} planned"
             )
-        if not is_sound:
+        if _revoke_damaged(ledger, shards):
             return None
         content = {
             "fingerprint": fingerprint,
@@ -191,8 +193,13 @@ class FilesByShard(Mapping[int, tuple[Path, ...]]):
     entries: Mapping[int, Sequence[Mapping[str, Any]]]
 
     def __getitem__(self, shard: int) -> tuple[Path, ...]:
+        """Return the files of a shard, on this machine.
+
+        Raises:
+            ShardError: if one of them is not what was committed.
+        """
         return tuple(
-            fetch(self.directory / str(entry["path"]), str(entry["sha256"]))
+            fetch(self.directory, str(entry["path"]), str(entry["sha256"]))
             for entry in self.entries[shard]
         )
 
@@ -203,16 +210,45 @@ class FilesByShard(Mapping[int, tuple[Path, ...]]):
         return len(self.entries)
 
 
-def _check_files(
-    ledger: Ledger, record: Mapping[str, Any], sizes: Mapping[str, int], *, rehash: bool
-) -> bool:
-    """Tell whether the files of an attempt that is done match its record; revoke it if not."""
-    for entry in record["files"]:
-        path = ledger.directory / str(entry["path"])
-        is_whole = sizes.get(str(entry["path"]).removeprefix("data/")) == entry["bytes"]
-        if is_whole and rehash and isinstance(path, Path):
-            is_whole = hash_file(path) == entry["sha256"]
-        if not is_whole:
-            ledger.revoke(record["shard"], record["attempt"], f"{path}: not what was committed")
-            return False
-    return True
+def _revoke_damaged(ledger: Ledger, shards: Sequence[Mapping[str, Any]]) -> bool:
+    """Revoke the attempts of which a file is not what was committed; tell whether there are any."""
+    directory = ledger.directory
+    entries = [entry for shard in shards for entry in shard["files"]]
+    if isinstance(directory, Path):
+        damaged = _damaged_here(directory, entries)
+    else:
+        sizes = sizes_below(ledger.data)
+        damaged = {
+            str(entry["path"])
+            for entry in entries
+            if sizes.get(str(entry["path"]).removeprefix("data/")) != entry["bytes"]
+        }
+    for shard in shards if damaged else ():
+        for entry in shard["files"]:
+            if entry["path"] in damaged:
+                reason = f"{directory / str(entry['path'])}: not what was committed"
+                ledger.revoke(shard["shard"], shard["attempt"], reason)
+    return bool(damaged)
+
+
+def _damaged_here(directory: Path, entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the paths, as the entries have them, of the files that are not what was committed."""
+    memo = HashMemo.of(directory)
+    unknown = [entry for entry in entries if memo.recall(str(entry["path"])) != entry["sha256"]]
+    damaged = set()
+    with ExitStack() as stack:
+        progress = None
+        if sum(entry["bytes"] for entry in unknown) > _SHOWN_FROM_BYTES:
+            title = f"checking {directory.parent.name}"
+            progress = stack.enter_context(show_progress(title, len(unknown), "files"))
+        for entry in unknown:
+            path = str(entry["path"])
+            try:
+                is_whole = memo.hash(path) == entry["sha256"]
+            except FileNotFoundError:
+                is_whole = False
+            if not is_whole:
+                damaged.add(path)
+            if progress is not None:
+                progress.advance(1)
+    return damaged

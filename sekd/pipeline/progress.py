@@ -30,10 +30,10 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Counts samples as they finish, on a bar or, without one, in log lines."""
+    """Counts samples, or other units, as they finish, on a bar or, without one, in log lines."""
 
-    def __init__(self, title: str, total: int, bar: RichProgress | None) -> None:
-        self._title, self._total, self._bar = title, total, bar
+    def __init__(self, title: str, total: int, bar: RichProgress | None, unit: str) -> None:
+        self._title, self._total, self._bar, self._unit = title, total, bar, unit
         self._task = bar.add_task(title, total=total, notes="") if bar else None
         self._count, self._notes = 0, ""
         self._started = self._last_line = time.monotonic()
@@ -58,10 +58,11 @@ class Progress:
         seconds_left = (self._total - self._count) / rate if rate else float("inf")
         notes = f", {self._notes}" if self._notes else ""
         logger.info(
-            "%s: %d/%d samples, %.1f/s, %.0f s left%s",
+            "%s: %d/%d %s, %.1f/s, %.0f s left%s",
             self._title,
             self._count,
             self._total,
+            self._unit,
             rate,
             seconds_left,
             notes,
@@ -69,11 +70,11 @@ class Progress:
 
 
 @contextmanager
-def show_progress(title: str, total: int) -> Iterator[Progress]:
+def show_progress(title: str, total: int, unit: str = "samples") -> Iterator[Progress]:
     """Show a bar on standard error if that is a terminal, else a log line every ten seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Progress(title, total, None)
+        yield Progress(title, total, None, unit)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -84,7 +85,7 @@ def show_progress(title: str, total: int) -> Iterator[Progress]:
         TextColumn("{task.fields[notes]}"),
     )
     with RichProgress(*columns, console=console) as bar:
-        yield Progress(title, total, bar)
+        yield Progress(title, total, bar, unit)
 
 
 @contextmanager

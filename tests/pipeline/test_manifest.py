@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sekd.data.shards import Quarantined, ShardResult
-from sekd.errors import ConfigError, FatalError
+from sekd.errors import ConfigError, FatalError, ShardError
 from sekd.io.hashing import hash_file
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
@@ -110,12 +110,28 @@ def test_a_manifest_that_exists_is_not_written_again(ledger: Ledger) -> None:
     assert (ledger.directory / MANIFEST_NAME).read_bytes() == written
 
 
-def test_a_sound_manifest_has_its_files(ledger: Ledger) -> None:
+@pytest.mark.parametrize("damage", [flip_a_byte, Path.unlink])
+def test_a_sound_manifest_has_its_files_as_they_were(
+    ledger: Ledger, damage: Callable[[Path], object]
+) -> None:
     manifest = finalise(ledger)
     assert manifest.is_sound(ledger)
-    next(ledger.data.glob("00002-001-*/answers.txt")).unlink()
+    (path,) = ledger.data.glob("00002-001-*/answers.txt")
+    damage(path)
+    with pytest.raises(ShardError, match=rf"^{path}: .*run the command that made it again"):
+        manifest.files("answers")
+    assert not ledger.revoked()  # a reader refuses, and the stage itself repairs
     assert not manifest.is_sound(ledger)
     assert ledger.revoked() == {(2, 1)}
+
+
+def test_a_file_that_another_shard_overwrote_is_found(ledger: Ledger) -> None:
+    manifest = finalise(ledger)
+    (first,), (second,) = (ledger.data.glob(f"0000{i}-001-*/answers.txt") for i in (0, 1))
+    assert first.stat().st_size == second.stat().st_size
+    first.replace(second)
+    assert not manifest.is_sound(ledger)
+    assert ledger.revoked() == {(0, 1), (1, 1)}
 
 
 @pytest.mark.parametrize(
