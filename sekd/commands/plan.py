@@ -87,6 +87,8 @@ def describe_adapter(adapter: AdapterPlan) -> dict[str, str]:
             f"{' and '.join(adapter.unquantised)} stay as they are; bitsandbytes quantises linear "
             "layers only"
         )
+    if adapter.images is not None:
+        lines["images"] = str(adapter.images)
     if adapter.is_served is False:
         lines["engine"] = (
             "vLLM serves no adapters on this model; set evaluate.engine: transformers, or the "

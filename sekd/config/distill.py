@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -131,6 +131,11 @@ class DistillSpec(Section):
     by the paper."""
     lora: LoraSpec = LoraSpec()
     """The adapter that is trained."""
+    processor_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
+    """Arguments of the processor for the student, in addition to ``model.processor_args`` and in
+    place of those of the same name. Use them to show the student fewer visual tokens than its
+    teacher saw, e.g. ``{max_pixels: 200704}``: the image is most of a prompt. The adapter keeps
+    them, and is evaluated and merged with them. Not given by the paper."""
     initial_adapter: Path | None = None
     """Directory of an adapter to continue from, instead of a new one. Its settings must be those of
     ``lora``."""

@@ -38,7 +38,8 @@ class EvaluatedModel(Section):
     trust_remote_code: bool = False
     """Whether Python code that comes with ``path`` is run, as in ``model.trust_remote_code``."""
     processor_args: dict[str, Any] = {}
-    """Arguments of the processor of ``path``, as in ``model.processor_args``."""
+    """Arguments of the processor of ``path``, as in ``model.processor_args``. With an ``adapter``
+    they replace those of the same name that it was trained with, which are used otherwise."""
     chat_template_args: dict[str, Any] = Field(default={}, exclude_if=lambda args: not args)
     """Variables for the chat template of ``path``, as in ``model.chat_template_args``."""
     adapter: Path | None = None
@@ -49,7 +50,8 @@ class EvaluatedModel(Section):
     def _names_a_model(self) -> Self:
         fields = type(self).model_fields
         given = [name for name in fields if getattr(self, name) != fields[name].default]
-        if self.path is None and set(given) - {"adapter"}:
+        of_an_adapter = {"adapter", "processor_args"} if self.adapter else set()
+        if self.path is None and set(given) - of_an_adapter:
             raise ValueError(f"{', '.join(given)} without path: name the other model too")
         if self.path is None and self.adapter is None:
             raise ValueError("give path or adapter; without both it is the base")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
+from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.hashing import digest, hash_directory
 from sekd.models.weights import check_keys
@@ -21,11 +22,15 @@ from sekd.models.weights import check_keys
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "adapter_model.safetensors"
+_PROCESSOR = "adapter_processor.json"
+"""Beside PEFT's files, in an adapter that was trained with processor arguments of its own."""
 _A, _B = ".lora_A.", ".lora_B."
 
 
 def adapter_identity(directory: Path, key: str) -> str:
-    """Hash the config and weights of a PEFT adapter: everything of it that changes numbers.
+    """Hash the config and weights of a PEFT adapter, and its processor arguments if it has any.
+
+    That is everything of it that changes numbers.
 
     Raises:
         ConfigError: as :func:`check_adapter`.
@@ -52,6 +57,7 @@ def check_adapter(directory: Path, key: str) -> None:
     if not (directory / WEIGHTS).is_file():
         raise ConfigError(f"{key}: {directory} has no {WEIGHTS}; save the adapter with PEFT again")
     read_adapter_config(directory)
+    read_processor_args(directory)
     try:
         _check_weights(directory / WEIGHTS, key)
     except (SafetensorError, OSError) as error:
@@ -66,7 +72,43 @@ def read_adapter_config(directory: Path) -> dict[str, Any]:
     Raises:
         ConfigError: if it is no JSON object.
     """
-    file = directory / "adapter_config.json"
+    return _read_object(directory / "adapter_config.json")
+
+
+def write_processor_args(directory: Path, processor_args: Mapping[str, Any]) -> None:
+    """Keep the processor arguments that an adapter was trained with in its directory."""
+    text = json.dumps({"processor_args": processor_args}, indent=1)
+    (directory / _PROCESSOR).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_processor_args(directory: Path) -> dict[str, Any] | None:
+    """Read the processor arguments that an adapter was trained with.
+
+    Returns ``None`` if it keeps none: it was trained with those of its base model.
+
+    Raises:
+        ConfigError: if the file that holds them is malformed.
+    """
+    file = directory / _PROCESSOR
+    if not file.exists():
+        return None
+    processor_args = _read_object(file).get("processor_args")
+    if not isinstance(processor_args, dict):
+        raise ConfigError(f"{file}: 'processor_args' is no JSON object")
+    return processor_args
+
+
+def adapted_spec(spec: ModelSpec, adapter: Path | None) -> ModelSpec:
+    """Return a model with the processor arguments that its adapter was trained with.
+
+    Raises:
+        ConfigError: as :func:`read_processor_args`.
+    """
+    kept = read_processor_args(adapter) if adapter is not None else None
+    return spec if kept is None else spec.model_copy(update={"processor_args": kept})
+
+
+def _read_object(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -203,7 +203,7 @@ class Batcher:
                 raise
             raise ConfigError(
                 f"{self._chat.name}: the model's processor does not take a plain image: "
-                f"{in_one_line(error, limit=200)}; check model.processor_args"
+                f"{in_one_line(error, limit=200)}; check its processor_args"
             ) from error
         self._takes_plain_image = True
 

@@ -6,6 +6,9 @@ import logging
 import shutil
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError
@@ -13,7 +16,7 @@ from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.locations import cache_directory
 from sekd.models import loading
-from sekd.models.adapters import load_adapter
+from sekd.models.adapters import adapted_spec, load_adapter, read_processor_args
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +29,16 @@ _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".
 def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     """Return a directory with the merged weights and the base's other files, unchanged.
 
+    Where the adapter was trained with processor arguments of its own, the settings of the processor
+    are not the base's but those, and the copy is loaded without arguments.
+
     It is made once, on the CPU, in the cache; its name is a hash of the content of base and
     adapter. The sum is rounded to ``spec.dtype``, so in half precision the copy is not bit for bit
     the student.
 
     Raises:
-        ConfigError: if the base cannot be loaded, or is a checkpoint that is quantised already.
+        ConfigError: if the base cannot be loaded, or is a checkpoint that is quantised already; or
+            the processor's files do not hold its arguments.
     """
     method = loading.quantisation(loading.load_model_config(spec))
     if method:
@@ -57,12 +64,40 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
             # drops generation settings, and other programs may read a rewritten config differently.
             base = loading.model_directory(spec)
             shutil.copytree(base, temporary, ignore=_ignore_weights, dirs_exist_ok=True)
+            if read_processor_args(adapter) is not None:
+                _write_processor(adapted_spec(spec, adapter), temporary)
     except OSError:
         if not folder.is_dir():  # otherwise another process was faster
             raise
     finally:
         loading.free_memory()
     return folder
+
+
+def _write_processor(spec: ModelSpec, folder: Path) -> None:
+    """Write the settings of the model's processor into a folder that holds a copy of the model.
+
+    The tokenizer's files stay as they are.
+
+    Raises:
+        ConfigError: if a processor that is loaded from there is another one.
+    """
+    processor = loading.load_processor(spec)
+    with TemporaryDirectory() as scratch:
+        processor.save_pretrained(scratch)
+        processor.image_processor.save_pretrained(scratch)
+        for name in (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
+            written = Path(scratch, name)
+            if written.is_file():
+                shutil.copyfile(written, folder / name)
+    copy = loading.load_processor(
+        spec.model_copy(update={"path": str(folder), "revision": None, "processor_args": {}})
+    )
+    if copy.to_json_string() != processor.to_json_string():
+        raise ConfigError(
+            f"{loading.model_directory(spec)}: its processor cannot be saved with the arguments "
+            f"{spec.processor_args} of the adapter; load the base with them instead"
+        )
 
 
 def _ignore_weights(directory: str, names: list[str]) -> set[str]:

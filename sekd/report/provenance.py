@@ -89,6 +89,7 @@ def _model_facts(config: RunConfig) -> dict[str, str]:
             f"LoRA r {distill.lora.rank}, {distill.epochs:g} epochs, "
             f"{distill.global_batch} images a step, learning rate {distill.learning_rate:g}, "
             f"replay {distill.replay:g}"
+            + (f", processor {distill.processor_args}" if distill.processor_args else "")
         ),
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gallery_models import gallery_spec
 from PIL import Image
 
 from sekd.config import ModelSpec
@@ -58,8 +59,8 @@ def single(request: Ask) -> Conversation[Answer]:
 class Exam:
     """Drawn images with their questions."""
 
-    def __init__(self, model: Path) -> None:
-        self.spec = ModelSpec(path=str(model), dtype="float32")
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
         self.chat = Chat(load_processor(self.spec), subject="organism")
         self.blind = Chat(load_processor(self.spec), subject="organism", with_image=False)
         world = toyworld.SEEN
@@ -130,7 +131,7 @@ class Exam:
 
 @pytest.fixture(scope="module")
 def exam(tiny_model: Path) -> Exam:
-    return Exam(tiny_model)
+    return Exam(ModelSpec(path=str(tiny_model), dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +346,30 @@ def test_engines_with_an_adapter_agree(
     engine.close()
     adapted_reference.close()
     assert max(changes) > 0.1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    ("family", "args"),
+    [("qwen2.5-vl", {"max_pixels": 4 * 28 * 28}), ("idefics3", {"size": {"longest_edge": 56}})],
+)
+def test_engines_with_fewer_visual_tokens_agree(
+    name: str, family: str, args: dict[str, object]
+) -> None:
+    """Two engines of one process have processors of their own."""
+    spec = gallery_spec(family)
+    whole, fewer = Exam(spec), Exam(spec.model_copy(update={"processor_args": args}))
+    lengths = []
+    for exam in (whole, fewer, whole):
+        reference, engine = exam.open("transformers", batch_size=1), exam.open(name)
+        (asked,) = engine.run([exam.dialogue(0)])
+        check(asked, reference)
+        lengths.append([answer.num_prompt_tokens for _, answer in asked])
+        engine.close()
+        reference.close()
+    assert lengths[0] == lengths[2]
+    assert len({long - short for long, short in zip(lengths[0], lengths[1], strict=True)}) == 1
+    assert lengths[1][0] < lengths[0][0]
 
 
 @pytest.mark.parametrize("name", ENGINES)

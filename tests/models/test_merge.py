@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
+from gallery_models import gallery_spec
 from peft import PeftModel
+from PIL import Image
 from transformers import PreTrainedModel
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.io.hashing import hash_directory
 from sekd.models import loading
+from sekd.models.adapters import write_processor_args
+from sekd.models.batching import Batcher
+from sekd.models.chat import load_chat
 from sekd.models.loading import load_model
 from sekd.models.merge import merged_model
 from sekd.stages.distill.adapter import add_adapter
@@ -58,6 +64,47 @@ def test_only_the_weights_differ_from_the_base(spec: ModelSpec, tmp_path: Path) 
     base = hash_directory(Path(spec.path))
     assert {path for path in base if files.get(path) != base[path]} == {"model.safetensors"}
     assert set(files) == set(base)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("qwen2.5-vl", {"max_pixels": 4 * 28 * 28}),
+        ("idefics3", {"size": {"longest_edge": 56}}),
+        ("glm-4v", {"size": {"shortest_edge": 28 * 28, "longest_edge": 4 * 28 * 28}}),
+    ],
+)
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_the_copy_has_the_processor_arguments_of_the_adapter(
+    name: str, args: dict[str, object], is_legacy: bool, tmp_path: Path
+) -> None:
+    """Checkpoints of before 2026 have the image processor's settings in a file of their own."""
+    spec = ModelSpec(path=str(copytree(gallery_spec(name).path, tmp_path / name)), dtype="float32")
+    if is_legacy:
+        processor = loading.load_processor(spec)
+        (tmp_path / name / "processor_config.json").unlink()
+        processor.image_processor.save_pretrained(tmp_path / name)
+    adapter = save_adapter(spec, tmp_path / "adapter")
+    write_processor_args(adapter, args)
+    copy = merged_model(spec, adapter)
+    tokens = [
+        count_tokens(asked)
+        for asked in (
+            spec,
+            spec.model_copy(update={"processor_args": args}),
+            ModelSpec(path=str(copy), dtype="float32"),
+        )
+    ]
+    assert tokens[0] > tokens[1] == tokens[2]
+    assert (
+        hash_directory(copy)["tokenizer.json"] == hash_directory(Path(spec.path))["tokenizer.json"]
+    )
+
+
+def count_tokens(spec: ModelSpec) -> int:
+    chat = load_chat(spec, subject="organism")
+    image = Image.new("RGB", (640, 480), (90, 120, 30))
+    return Batcher(chat)([chat.image_prefix_ids], [image], ["image"]).lengths[0]
 
 
 def test_a_copy_is_made_once_for_each_content(

@@ -17,6 +17,7 @@ from sekd.io.files import write_atomically
 from sekd.io.hashing import hash_directory
 from sekd.io.locations import local_directory
 from sekd.models import loading
+from sekd.models.adapters import adapted_spec
 from sekd.models.merge import merged_model
 from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.progress import show_activity
@@ -157,7 +158,9 @@ class _Evaluator:
         path = merged_model(spec, adapter) if adapter else loading.model_directory(spec)
         logger.info("%s, %s: started", task, model)
         with show_activity(f"{task}, {model}") as show_line:
-            self.lmms_eval.run(task, path, self.config.benchmark, spec, folder, show_line)
+            self.lmms_eval.run(
+                task, path, self.config.benchmark, adapted_spec(spec, adapter), folder, show_line
+            )
         logger.info("%s, %s: done in %.0f s", task, model, time.monotonic() - started)
 
 

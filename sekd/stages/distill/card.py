@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import yaml
 from sekd import __version__
 from sekd.config import RunConfig
 from sekd.stages.distill.curves import CSV_NAME, PNG_NAME
+from sekd.stages.distill.images import student_spec
 from sekd.stages.distill.terms import TERMS
 
 _INTRODUCTIONS = {
@@ -45,6 +47,12 @@ def model_card(
     settings = yaml.safe_dump(
         config.distill.model_dump(mode="json", exclude={"runtime"}), sort_keys=False
     )
+    processor_args = json.dumps(student_spec(config).processor_args)
+    processor = (
+        f"\n- Processor: load that of the model with the arguments `{processor_args}`"
+        if processor_args != "{}"
+        else ""
+    )
     # vLLM does not serve DoRA adapters.
     vllm = "" if config.distill.lora.dora else " or as a LoRA adapter in vLLM"
     return f"""---
@@ -55,7 +63,7 @@ def model_card(
 {_INTRODUCTIONS[config.distill.labels]}
 
 - Images: `{source}`; taxonomy: `{dataset.taxonomy}`
-- Teacher: `{config.model.path}`{teacher_adapter}, {config.elicit.engine} engine
+- Teacher: `{config.model.path}`{teacher_adapter}, {config.elicit.engine} engine{processor}
 - Adapted: {len(modules)} linear layers of the language model; the vision tower is unchanged
 
 <details><summary>The adapted layers</summary>

@@ -21,7 +21,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import replace_atomically
 from sekd.models import loading
-from sekd.models.adapters import adapter_identity
+from sekd.models.adapters import adapter_identity, write_processor_args
 from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.models.lora_targets import default_names
@@ -39,6 +39,7 @@ from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
 from sekd.stages.distill.collate import DistillCollator
 from sekd.stages.distill.curves import write_curves
 from sekd.stages.distill.dataset import DistillDataset, ShardFiles
+from sekd.stages.distill.images import compare_images, student_spec
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.trainer import DistillTrainer
 from sekd.stages.elicit.states import states_spec
@@ -123,12 +124,13 @@ def _fit(
     _set_environment(spec)
     set_seed(spec.seed)
     chat = load_chat(
-        config.model,
+        student_spec(config),
         subject=dataset_spec.subject,
         wording=dataset_spec.wording,
         answer=config.elicit.answer,
     )
     chat.refuse_special_names(taxonomy)
+    compare_images(config)
     device = "cpu" if distributed.uses_fsdp() else None
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
     batcher = Batcher(chat, forward_arguments(base))
@@ -183,6 +185,9 @@ def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> 
         temporary.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(checkpoint.path / name, temporary / name)
+        processor_args = student_spec(config).processor_args
+        if processor_args != config.model.processor_args:
+            write_processor_args(temporary, processor_args)
         write_curves(checkpoint.history, temporary)
         card = model_card(config, saved_modules(temporary), checkpoint.history)
         (temporary / "README.md").write_text(card, encoding="utf-8")

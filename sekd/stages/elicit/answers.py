@@ -13,7 +13,7 @@ from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
 from sekd.engines import Conversation, Engine, engine_version, open_engine
-from sekd.models.adapters import adapter_identity
+from sekd.models.adapters import adapted_spec, adapter_identity
 from sekd.models.chat import Transcript, load_chat
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.fingerprints import dataset_fields, dataset_settings, model_fields
@@ -66,7 +66,7 @@ def answers_fields(
         "version": ANSWERS_VERSION,
         "spec": answers_spec(config),
         "engine": engine_version(config.elicit.engine),
-        **model_fields(config.model),
+        **model_fields(adapted_spec(config.model, config.elicit.adapter)),
         **dataset_fields(dataset, images),
     }
 
@@ -80,10 +80,11 @@ class AnswersWorker:
 
     def __init__(self, config: RunConfig, dataset: Dataset, engine: Engine | None = None) -> None:
         spec = config.elicit
+        model = adapted_spec(config.model, spec.adapter)
         self._spec = spec
         self._dataset = dataset
         self._chat = load_chat(
-            config.model,
+            model,
             subject=dataset.spec.subject,
             wording=dataset.spec.wording,
             answer=spec.answer,
@@ -93,7 +94,7 @@ class AnswersWorker:
             self._chat.refuse_special_tokens(prompt, "elicit.plain.prompts:")
         self._engine = engine or open_engine(
             spec.engine,
-            config.model,
+            model,
             self._chat,
             adapter=spec.adapter,
             batch_size=spec.runtime.batch_size,

@@ -23,10 +23,12 @@ from sekd.engines import serves_adapters
 from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
+from sekd.models.adapters import adapted_spec
 from sekd.models.chat import load_chat
 from sekd.models.lora_targets import check_experts, find_targets
 from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
+from sekd.stages.distill.images import StudentImages, compare_images
 from sekd.stages.elicit.answers import AnswersWorker
 from sekd.stages.elicit.states import longest_first
 from sekd.stages.similar import with_similar
@@ -88,6 +90,7 @@ class AdapterPlan:
     frozen_experts: list[str]
     unquantised: list[str]
     is_served: bool | None
+    images: StudentImages | None
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def plan_adapter(config: RunConfig) -> AdapterPlan:
         frozen_experts=list(targets.frozen_experts),
         unquantised=experts if lora.load_in_4bit else [],
         is_served=serves_adapters(config.evaluate.engine, config.model),
+        images=compare_images(config),
     )
 
 
@@ -188,7 +192,7 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     probe = replace(dataset, samples=dataset.samples[::step][:NUM_PROBED])
     spec = config.elicit.model_copy(update={"max_quarantined": 1.0})
     chat = load_chat(
-        config.model,
+        adapted_spec(config.model, spec.adapter),
         subject=dataset.spec.subject,
         wording=dataset.spec.wording,
         answer=config.elicit.answer,

@@ -21,7 +21,7 @@ from sekd.data.signals import TeacherAnswer, TeacherSample
 from sekd.engines import Prompt
 from sekd.errors import ConfigError
 from sekd.models import loading
-from sekd.models.adapters import load_adapter
+from sekd.models.adapters import adapted_spec, load_adapter
 from sekd.models.batching import Batcher, forward_arguments, to_device
 from sekd.models.chat import TokenIds, load_chat
 from sekd.models.head import LMHead
@@ -81,9 +81,10 @@ class HookExtractor:
 
     def __init__(self, config: RunConfig) -> None:
         dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-        self._chat = load_chat(config.model, subject=dataset.subject)
+        model = adapted_spec(config.model, config.elicit.adapter)
+        self._chat = load_chat(model, subject=dataset.subject)
         self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
-        base = loading.load_model(config.model)
+        base = loading.load_model(model)
         self._lm_head = base.get_output_embeddings()
         self._batcher = Batcher(self._chat, forward_arguments(base))
         self.head = probe_model(base, self._chat, self._batcher).head
@@ -139,18 +140,19 @@ class VllmExtractor:
                 f"elicit.layers: vLLM gives {FINAL_NORM} alone, not {', '.join(spec.layers)}; set "
                 f"layers: [{FINAL_NORM}], or states_engine: transformers"
             )
-        self._chat = load_chat(config.model, subject=dataset.subject)
+        model = adapted_spec(config.model, spec.adapter)
+        self._chat = load_chat(model, subject=dataset.subject)
         self._reading = Reading(dataset.pixel_limit, self._chat.used_pixels)
         # Only lm_head is kept of this model. Loading it is cheap: weights are mapped, not read, and
         # without its blocks the model's forward, which is run once, reads few of them.
-        base = loading.load_model(config.model, "cpu")
+        base = loading.load_model(model, "cpu")
         _, blocks = loading.decoder_blocks(base, config.model.decoder_blocks)
         del blocks[:]
         self.head = LMHead.of(base)
         del base, blocks
         loading.free_memory()
         self._encoder = VllmEncoder(
-            config.model,
+            model,
             adapter=spec.adapter,
             engine_args=spec.engine_args | spec.runtime.engine_args,
         )

@@ -15,6 +15,7 @@ from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, run_settings, run_stage
 from sekd.pipeline.stage import Stage, changes_since, find_finished
+from sekd.stages.distill.images import compare_images
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields, answers_spec
 from sekd.stages.elicit.states import StatesWorker, states_fields, states_spec
 from sekd.stages.fingerprints import hash_images
@@ -68,6 +69,7 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
     check_serves(config.elicit.engine, config.model, config.elicit.adapter)
+    compare_images(config)  # what the student's processor does not take is said before the teacher
     settings = run_settings(runtime, retry_failed=retry_failed)
     dataset = with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
     ids = dataset.samples.ids.to_pylist()

@@ -28,6 +28,7 @@ from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample
 from sekd.engines import engine_version
 from sekd.errors import SampleError, ShardError
 from sekd.models import loading
+from sekd.models.adapters import adapted_spec
 from sekd.models.batching import AdaptiveBatchSize
 from sekd.models.hooks import FINAL_NORM
 from sekd.models.refusals import find_refused
@@ -51,7 +52,7 @@ def states_fields(
         "stage": "states",
         "version": STATES_VERSION,
         "spec": states_spec(config),
-        "model": loading.model_identity(config.model),
+        "model": loading.model_identity(adapted_spec(config.model, config.elicit.adapter)),
         "engine": engine_version(config.elicit.states_engine),
         "answers": {"fingerprint": answers_fingerprint, "files": answer_hashes},
     }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sekd.config import BASE, STUDENT, EvaluateSpec, ModelSpec, RunConfig
+from sekd.config import BASE, STUDENT, EvaluatedModel, EvaluateSpec, ModelSpec, RunConfig
 from sekd.engines import Engine, check_serves, open_engine
 from sekd.io.hashing import hash_directory
-from sekd.models.adapters import check_adapter
+from sekd.models.adapters import adapted_spec, check_adapter
 from sekd.models.chat import load_chat
 from sekd.stages.fingerprints import model_fields
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Candidate:
     """A model under the name that it has in the tables.
 
     Attributes:
+        spec: the model, with the processor arguments that the adapter was trained with.
         adapter: directory of the PEFT adapter that the model answers with.
     """
 
@@ -45,14 +49,34 @@ def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
     """
     candidates = [Candidate(BASE, config.model)]
     if student is not None:
-        candidates.append(Candidate(STUDENT, config.model, student))
+        spec = adapted_spec(config.model, student)
+        if spec != config.model:
+            logger.info("the student sees images as it was trained: %s", spec.processor_args)
+        candidates.append(Candidate(STUDENT, spec, student))
     for name, model in config.evaluate.models.items():
-        if model.adapter:
-            check_adapter(model.adapter, f"evaluate.models.{name}.adapter")
-        candidates.append(Candidate(name, model.spec(config.model), model.adapter))
+        candidates.append(_other_candidate(name, model, config.model))
     for candidate in candidates:
         check_serves(config.evaluate.engine, candidate.spec, candidate.adapter)
     return candidates
+
+
+def _other_candidate(name: str, model: EvaluatedModel, base: ModelSpec) -> Candidate:
+    """Return a model of ``evaluate.models``, with the processor arguments that it is used with."""
+    spec, adapter = model.spec(base), model.adapter
+    if adapter is None:
+        return Candidate(name, spec)
+    check_adapter(adapter, f"evaluate.models.{name}.adapter")
+    trained = adapted_spec(spec, adapter).processor_args
+    used = trained | model.processor_args
+    if used != trained:
+        logger.warning(
+            "evaluate.models.%s.processor_args: the adapter was trained with %s; it is evaluated "
+            "with %s",
+            name,
+            trained,
+            used,
+        )
+    return Candidate(name, spec.model_copy(update={"processor_args": used}), adapter)
 
 
 @dataclass(frozen=True)
