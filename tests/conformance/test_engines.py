@@ -360,16 +360,15 @@ def test_engines_with_fewer_visual_tokens_agree(
     spec = gallery_spec(family)
     whole, fewer = Exam(spec), Exam(spec.model_copy(update={"processor_args": args}))
     lengths = []
-    for exam in (whole, fewer, whole):
+    for exam in (whole, fewer):
         reference, engine = exam.open("transformers", batch_size=1), exam.open(name)
         (asked,) = engine.run([exam.dialogue(0)])
         check(asked, reference)
         lengths.append([answer.num_prompt_tokens for _, answer in asked])
         engine.close()
         reference.close()
-    assert lengths[0] == lengths[2]
-    assert len({long - short for long, short in zip(lengths[0], lengths[1], strict=True)}) == 1
-    assert lengths[1][0] < lengths[0][0]
+    (saved,) = {long - short for long, short in zip(*lengths, strict=True)}
+    assert saved > 0
 
 
 @pytest.mark.parametrize("name", ENGINES)
