@@ -78,10 +78,9 @@ def test_metrics_json_has_every_cell(finished: Path) -> None:
             (model, dataset, paradigm, control)
             for model in ("base", "student")
             for dataset in ("seen", "unseen")
-            for paradigm in ("joint", "independent", "conditioned")
+            for paradigm in ("joint", "joint_forced", "independent", "conditioned")
             for control in ("none", "blind", "shuffled", "circular", "siblings")
         ),
-        *((m, d, "joint", "forced") for m in ("base", "student") for d in ("seen", "unseen")),
         *(("taxonomy", dataset, "options", "taxonomy") for dataset in ("seen", "unseen")),
     }
     for row in rows:
@@ -103,16 +102,15 @@ def test_the_base_walks_better_than_it_answers_at_once(finished: Path) -> None:
 
 def test_predictions_hold_every_answer(finished: Path) -> None:
     rows = pq.read_table(finished.parents[1] / "predictions.parquet").to_pylist()
-    one_cell, num_cells = 12 * 4, 2 * 2 * 3
+    one_cell, num_cells = 12 * 4, 2 * 2 * 4
     assert sum(row["control"] == "none" for row in rows) == num_cells * one_cell
-    # Blind, shuffled, siblings and four rotations of each cell; the forced form of each joint cell;
-    # the solver once per dataset.
-    assert len(rows) == (num_cells * (1 + 3 + 4) + 2 * 2 + 2) * one_cell
+    # Blind, shuffled, siblings and four rotations of each cell; the solver once per dataset.
+    assert len(rows) == (num_cells * (1 + 3 + 4) + 2) * one_cell
     for row in rows:
         assert row["truth"] in row["options"]
         assert row["prediction"] is None or row["prediction"] in row["options"]
-        is_free = row["paradigm"] == "joint" and row["control"] != "forced"
-        assert (row["reply"] is not None) == is_free
+        assert (row["reply"] is not None) == (row["paradigm"] == "joint")
+        assert row["paradigm"] == "joint" or row["prediction"] is not None
 
 
 def test_the_adapter_is_a_plain_peft_adapter(finished: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from sekd.config import SOLVER
+from sekd.config import SOLVER, Paradigm
 from sekd.data.predictions import NO_CONTROL
 
-PARADIGMS = ("joint", "independent", "conditioned")
+PARADIGMS: tuple[str, ...] = get_args(Paradigm)
+"""All paradigms, in the order in which tables and charts show them."""
 
 
 class CellKey(NamedTuple):

@@ -30,6 +30,7 @@ from sekd.errors import ConfigError, SampleError
 _COMPARED = (
     ((STUDENT, "joint"), (BASE, "conditioned")),
     ((STUDENT, "joint"), (BASE, "joint")),
+    ((STUDENT, "joint_forced"), (BASE, "joint_forced")),
     ((STUDENT, "independent"), (BASE, "independent")),
     ((STUDENT, "conditioned"), (BASE, "conditioned")),
 )

@@ -38,11 +38,15 @@ Divergence = Literal["forward", "reverse", "jsd"]
 Distance = Literal["cosine", "mse"]
 """Distance of two states: 1 - cosine similarity, or the squared difference relative to the
 teacher's squared length."""
-Paradigm = Literal["joint", "independent", "conditioned"]
-"""How a model is asked about the levels of a taxonomy: ``joint`` asks about all of them in one
-prompt and lets the model write freely, ``independent`` asks one question per prompt, and
-``conditioned`` asks one question after another, with the earlier answers as context."""
-Control = Literal["blind", "shuffled", "circular", "siblings", "forced", "taxonomy"]
+Paradigm = Literal["joint", "joint_forced", "independent", "conditioned"]
+"""How a model is asked about the levels of a taxonomy.
+
+- ``joint`` asks about all of them in one prompt and lets the model write freely.
+- ``joint_forced`` asks the same, but the model chooses the letters alone: everything around them is
+  written for it, so no reply can be unparsed.
+- ``independent`` asks one question per prompt.
+- ``conditioned`` asks one question after another, with the earlier answers as context."""
+Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 """An ablation: each cell of the evaluation is repeated with one thing changed.
 
 - ``blind`` shows no image.
@@ -50,7 +54,6 @@ Control = Literal["blind", "shuffled", "circular", "siblings", "forced", "taxono
 - ``circular`` shows the options in every rotation, and an answer is right only if it is right in
   all of them. It asks as many times as there are options.
 - ``siblings`` takes wrong options from the children of the same parent.
-- ``forced`` writes the form of a joint reply for the model, which chooses the letters alone.
 - ``taxonomy`` asks no model: a solver that knows the taxonomy chooses among the options."""
 
 LeafNames = Literal["scientific", "common", "both"]

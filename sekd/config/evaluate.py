@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sekd.config.base import (
     BASE,
@@ -23,6 +23,17 @@ from sekd.config.base import (
 )
 from sekd.config.model import ModelSpec
 from sekd.config.runtime import ShardRuntime
+
+
+def _refuse_forced(control: object) -> object:
+    if control == "forced":
+        raise ValueError(
+            "forced is a paradigm of its own: put joint_forced into evaluate.paradigms instead"
+        )
+    return control
+
+
+_Control = Annotated[Control, BeforeValidator(_refuse_forced)]
 
 
 class EvaluatedModel(Section):
@@ -75,11 +86,13 @@ class EvaluateSpec(Section):
     """More models to evaluate, by the name that they get in the tables."""
     datasets: tuple[str, ...] = ("test",)
     """Names of the datasets under ``data`` to evaluate on."""
-    paradigms: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
-    """Ways to ask: ``joint`` asks about all levels in one prompt, ``independent`` asks one question
-    per prompt, ``conditioned`` asks one question after another with the earlier answers as
-    context."""
-    controls: tuple[Control, ...] = ("taxonomy", "blind")
+    paradigms: tuple[Paradigm, ...] = ("joint", "joint_forced", "independent", "conditioned")
+    """Ways to ask, out of those of :data:`sekd.config.Paradigm`. ``joint`` beside ``joint_forced``
+    tells learning the form of a reply apart from learning the taxonomy."""
+    controls: tuple[Annotated[Control, BeforeValidator(_refuse_forced)], ...] = (
+        "taxonomy",
+        "blind",
+    )
     """Ablations: each cell is repeated to see what its score owes to things other than the image.
     The choices are those of :data:`sekd.config.Control`. Not given by the paper."""
     control_limit: Positive | None = 500

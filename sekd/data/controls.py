@@ -27,7 +27,6 @@ class ControlCondition:
         is_seeded: True where the questions depend on ``evaluate.seed``, which is then part of the
             fingerprint of the control's cells.
         paradigms: those in which the control is asked.
-        forces_form: True where the form of a joint reply is written for the model.
     """
 
     name: ClassVar[str]
@@ -35,8 +34,7 @@ class ControlCondition:
     asks_model: ClassVar[bool] = True
     shows_image: ClassVar[bool] = True
     is_seeded: ClassVar[bool] = False
-    paradigms: ClassVar[Sequence[str]] = ("joint", "independent", "conditioned")
-    forces_form: ClassVar[bool] = False
+    paradigms: ClassVar[Sequence[str]] = ("joint", "joint_forced", "independent", "conditioned")
 
     def why_not(self, dataset: Dataset) -> str | None:
         """Return why this control makes no sense on a dataset, or ``None`` where it does."""
@@ -122,18 +120,6 @@ class Siblings(ControlCondition):
         return replace(dataset, spec=dataset.spec.model_copy(update={"distractors": "siblings"}))
 
 
-class Forced(ControlCondition):
-    """The form of the joint reply is written for the model, which chooses each letter.
-
-    So no reply is unparsed, and a model that was never trained on the form is not judged by it.
-    """
-
-    name = "forced"
-    meaning = "the form of the joint reply is given and the letters are chosen: a gain without it"
-    paradigms = ("joint",)
-    forces_form = True
-
-
 class TaxonomyAlone(ControlCondition):
     """No model is asked: the solver of :mod:`sekd.analysis.solver` answers from the options."""
 
@@ -145,7 +131,7 @@ class TaxonomyAlone(ControlCondition):
 
 CONTROLS: Mapping[str, ControlCondition] = {
     control.name: control
-    for control in (Blind(), Shuffled(), Circular(), Siblings(), Forced(), TaxonomyAlone())
+    for control in (Blind(), Shuffled(), Circular(), Siblings(), TaxonomyAlone())
 }
 """Name -> control, in the order in which the report explains them."""
 

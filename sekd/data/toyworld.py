@@ -256,7 +256,7 @@ distill:
 
 evaluate:
   datasets: [seen, unseen]
-  controls: [taxonomy, blind, shuffled, circular, siblings, forced]
+  controls: [taxonomy, blind, shuffled, circular, siblings]
   control_limit: 81
   runtime: {{batch_size: 100, shard_size: 200}}
 """

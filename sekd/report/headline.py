@@ -32,6 +32,7 @@ _EXPERIMENT_WITHOUT_STUDENT = (
 )
 _WAYS_OF_ASKING = {
     "joint": "asked for the whole path at once",
+    "joint_forced": "asked for the letters of the whole path at once",
     "independent": "asked one level at a time",
     "conditioned": "asked step by step",
 }
@@ -134,6 +135,7 @@ def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigu
                 f"{evaluation.title(change.after.dataset)}: {change} ({change.evidence})"
                 for change in others
             ),
+            *_lines_without_format(evaluation, first),
             *_lines_without_image(evaluation, first.after),
         ],
         caution=" ".join(cautions),
@@ -149,15 +151,21 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
             f"{format_number(base.value, 0)}{NO_BREAK}% of the base's replies could not be "
             "parsed: part of this gain is learning the format."
         )
-        forced = Change.between(
-            evaluation,
-            gain.before._replace(control="forced"),
-            gain.after._replace(control="forced"),
-        )
-        if forced:
-            yield f"With the format forced on both: {forced}."
-        else:
-            yield "evaluate.controls: forced would give the gain without it."
+        if _without_format(evaluation, gain) is None:
+            yield "evaluate.paradigms: joint_forced would give the gain without it."
+
+
+def _without_format(evaluation: Evaluation, gain: Change) -> Change | None:
+    """Return the same step where the models choose letters alone, and need to know no format."""
+    before, after = (key._replace(paradigm="joint_forced") for key in (gain.before, gain.after))
+    return Change.between(evaluation, before, after)
+
+
+def _lines_without_format(evaluation: Evaluation, gain: Change) -> Iterator[str]:
+    """Say how much of a gain is left where the format of the reply is written for both."""
+    change = _without_format(evaluation, gain)
+    if change is not None:
+        yield f"with the format written for both: {change} ({change.evidence})"
 
 
 def _cautions_of_student(evaluation: Evaluation, changes: Sequence[Change]) -> Iterator[str]:

@@ -180,6 +180,7 @@ def test_other_models_stand_beside_the_base(
         ("evaluate.models.other={}", "give path or adapter"),
         ("evaluate.models.other.adaptor=x", "did you mean adapter?"),
         ("evaluate.models.a/b.adapter=x", "String should match pattern"),
+        ("evaluate.controls=[blind, forced]", "put joint_forced into evaluate.paradigms"),
         ("evaluate.controls=[blind, blind]", "controls: a name occurs twice"),
         ("evaluate.controls=[blnd]", "evaluate.controls.0: Input should be 'blind'"),
     ],

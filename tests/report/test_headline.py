@@ -194,13 +194,18 @@ def test_replies_of_the_student_that_cannot_be_parsed_are_said(tmp_path: Path) -
     )
 
 
-def test_the_gain_is_given_with_the_format_forced_too(tmp_path: Path) -> None:
+def test_the_gain_is_given_without_the_format_too(tmp_path: Path) -> None:
     unread = {"value": 100.0, "low": 97.0, "high": 100.0}
     rows = [row("base", hca=0.0, parse_failure_rate=unread), row("student", hca=70.0)]
     assert "would give the gain without it" in figures(of(tmp_path, *rows))["Gained"].caution
-    rows += [row("base", hca=5.0, control="forced"), row("student", hca=71.0, control="forced")]
-    caution = plain(figures(of(tmp_path, *rows))["Gained"].caution)
-    assert caution.endswith("With the format forced on both: 5.0 → 71.0 %.")
+    rows += [row("base", "joint_forced", 5.0), row("student", "joint_forced", 71.0)]
+    forced = ("student", "joint_forced"), ("base", "joint_forced")
+    paired = comparison(*forced, (66.0, 60.0, 72.0))
+    gained = figures(of(tmp_path, *rows, comparisons=[paired]))["Gained"]
+    assert gained.caution.endswith("learning the format.")
+    assert plain(gained.details[0]).startswith(
+        "with the format written for both: 5.0 → 71.0 % (95 %: +60.0"
+    )
 
 
 def test_an_evaluation_on_images_that_were_trained_on_is_marked(tmp_path: Path) -> None:

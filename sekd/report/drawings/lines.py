@@ -15,6 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 30.0, PHONE_WIDTH - 134, 10.0, 170.0, 20
 _LABEL_GAP, _LETTER_WIDTH = 14.0, 6.2
 _SHAPES = {
     "joint": "circle",
+    "joint_forced": "diamond",
     "independent": "square",
     "conditioned": "triangle",
     "right": "circle",

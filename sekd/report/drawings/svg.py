@@ -7,7 +7,7 @@ here text stays text, and colours follow the page's theme.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
@@ -54,12 +54,18 @@ class Drawing:
         if shape == "square":
             self.rect(x - r + 0.5, y - r + 0.5, 2 * r - 1, 2 * r - 1, style, tip)
         elif shape == "triangle":
-            polygon = self._add("polygon", style)
             corners = ((x, y - r - 0.5), (x + r + 0.5, y + r - 0.5), (x - r - 0.5, y + r - 0.5))
-            polygon.set("points", " ".join(f"{a:.1f},{b:.1f}" for a, b in corners))
-            self._add_tip(polygon, tip)
+            self._polygon(corners, style, tip)
+        elif shape == "diamond":
+            half = r + 1.0
+            self._polygon(((x, y - half), (x + half, y), (x, y + half), (x - half, y)), style, tip)
         else:
             self.circle(x, y, r, style, tip)
+
+    def _polygon(self, corners: Iterable[tuple[float, float]], style: str, tip: str) -> None:
+        polygon = self._add("polygon", style)
+        polygon.set("points", " ".join(f"{a:.1f},{b:.1f}" for a, b in corners))
+        self._add_tip(polygon, tip)
 
     def text(
         self, x: float, y: float, content: str, style: str = "", anchor: str = "start"

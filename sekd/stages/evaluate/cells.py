@@ -33,7 +33,7 @@ from sekd.models.wording import load_wording
 from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
-from sekd.stages.evaluate.paradigms import ask_in_form, measure_letters, run_paradigm
+from sekd.stages.evaluate.paradigms import measure_letters, reason_against, run_paradigm
 from sekd.stages.fingerprints import dataset_settings
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
@@ -92,14 +92,27 @@ def cells_of(
     """
     spec = config.evaluate
     controlled = {dataset.name: _under_controls(spec, dataset) for dataset in datasets}
+    paradigms = {dataset.name: _paradigms_of(spec, dataset) for dataset in datasets}
     return [
         EvaluationCell(candidate, controlled_dataset, paradigm, control)
         for candidate in candidates
         for dataset in datasets
-        for paradigm in spec.paradigms
+        for paradigm in paradigms[dataset.name]
         for control, controlled_dataset in controlled[dataset.name].items()
         if control is None or paradigm in CONTROLS[control].paradigms
     ]
+
+
+def _paradigms_of(spec: EvaluateSpec, dataset: Dataset) -> list[Paradigm]:
+    """List the paradigms that make sense on a dataset; the others are logged."""
+    sensible = []
+    for paradigm in spec.paradigms:
+        reason = reason_against(paradigm, dataset)
+        if reason:
+            logger.info("%s is not evaluated as %s: %s", dataset.name, paradigm, reason)
+        else:
+            sensible.append(paradigm)
+    return sensible
 
 
 def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None, Dataset]:
@@ -114,8 +127,6 @@ def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None
     for control in spec.controls:
         condition = CONTROLS[control]
         reason = condition.why_not(dataset)
-        if condition.forces_form and not load_wording(dataset.spec.wording).has_letters:
-            reason = "replies of its wording hold no letters to choose"
         if reason:
             logger.info("%s is not evaluated under %s: %s", dataset.name, control, reason)
         elif condition.asks_model:
@@ -251,10 +262,7 @@ class CellWorker:
         paradigm, dataset = self._cell.paradigm, self._cell.dataset
         answers = []
         for variant in self._variants(prepared):
-            if self._cell.condition.forces_form:
-                conversation = ask_in_form(self._chat, dataset, variant)
-            else:
-                conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
+            conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
             answers.append((yield from conversation))
         return answers
 

@@ -1,17 +1,22 @@
-"""The three ways to ask about a sample, as conversations: joint, independent, conditioned.
+"""The ways to ask about a sample, as conversations.
 
-============  =============  ================================================
+============  =============  ====================================================
 paradigm      calls / image  what a call sees
-============  =============  ================================================
+============  =============  ====================================================
 joint         1              all levels' questions; one free generation
+joint_forced  L              all levels' questions and the lines already answered
 independent   L              one level's question, nothing else
 conditioned   L              one level's question and the answers already given
-============  =============  ================================================
+============  =============  ====================================================
+
+The calls of ``joint_forced`` share the prompt, so each of them computes one line of the reply.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+
+import numpy as np
 
 from sekd.config import ElicitSpec, Paradigm
 from sekd.data.questions import Question
@@ -20,6 +25,7 @@ from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat, TokenIds
 from sekd.models.prompts import ParsedAnswer, find_joint_answers
+from sekd.models.wording import load_wording
 from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers, average_orders
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import ask_letters, walk
@@ -35,9 +41,18 @@ def run_paradigm(
     """
     if paradigm == "joint":
         return _ask_jointly(chat, dataset, prepared)
+    if paradigm == "joint_forced":
+        return _ask_letters_alone(chat, dataset, prepared)
     if paradigm == "independent":
         return _ask_independently(chat, prepared)
     return walk(chat, dataset, prepared, teacher)
+
+
+def reason_against(paradigm: Paradigm, dataset: Dataset) -> str | None:
+    """Return why a paradigm makes no sense on a dataset, or ``None`` where it does."""
+    if paradigm == "joint_forced" and not load_wording(dataset.spec.wording).has_letters:
+        return "replies of its wording hold no letters to choose"
+    return None
 
 
 def _ask_jointly(
@@ -63,17 +78,21 @@ def _ask_jointly(
     return SampleAnswers(prepared.sample.id, tuple(levels))
 
 
-def ask_in_form(
+def _ask_letters_alone(
     chat: Chat, dataset: Dataset, prepared: PreparedSample
 ) -> Conversation[SampleAnswers]:
-    """Ask all questions at once, but write the reply's form for the model: it chooses the letters.
+    """Ask all questions at once, but write the reply for the model, except for its letters.
 
     Each letter is chosen in the place where the student learns to write it, after the lines of the
-    model's own earlier choices.
+    model's own earlier choices. A single option has probability 1 and costs no call.
     """
     questions = prepared.questions or ()
     levels: list[LevelAnswer] = []
     for index, question in enumerate(questions):
+        if len(question.options) == 1:
+            certain = np.zeros(1, np.float32)
+            levels.append(LevelAnswer(question, 0, certain, certain))
+            continue
         # What comes behind the letter does not matter, because the prompt ends before it.
         choices = [level.choice or 0 for level in levels] + [0] * (len(questions) - index)
         transcript = chat.joint_transcript(questions, choices, dataset.taxonomy.root)

@@ -178,27 +178,15 @@ def test_every_combination_is_a_cell_and_cells_of_a_candidate_follow_each_other(
     assert len({cell.folder for cell in cells}) == len(cells)
 
 
-def test_a_forced_form_is_that_of_joint_replies_alone(config: RunConfig, seen: Dataset) -> None:
-    config = spec_of(config, controls=("forced",), paradigms=("joint", "conditioned"))
-    cells = cells_of(config, [Candidate("base", config.model)], [seen])
-    assert [(cell.paradigm, cell.control) for cell in cells] == [
-        ("joint", None),
-        ("joint", "forced"),
-        ("conditioned", None),
-    ]
-
-
-def test_a_form_without_letters_is_not_forced(
+def test_a_reply_without_letters_is_not_forced(
     config: RunConfig, seen: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = spec_of(config, controls=("forced",), paradigms=("joint",))
-    named = replace(seen, spec=seen.spec.model_copy(update={"wording": "paper"}))
+    config = spec_of(config, controls=(), paradigms=("joint", "joint_forced"))
+    named = replace(seen, name="named", spec=seen.spec.model_copy(update={"wording": "paper"}))
     with caplog.at_level("INFO"):
-        cells = cells_of(config, [Candidate("base", config.model)], [named])
-    assert [cell.control for cell in cells] == [None]
-    assert (
-        "seen is not evaluated under forced: replies of its wording hold no letters" in caplog.text
-    )
+        cells = cells_of(config, [Candidate("base", config.model)], [seen, named])
+    assert [cell.paradigm for cell in cells] == ["joint", "joint_forced", "joint"]
+    assert "named is not evaluated as joint_forced: replies of its wording hold no" in caplog.text
 
 
 def test_controls_may_be_of_fewer_samples(config: RunConfig, seen: Dataset) -> None:
