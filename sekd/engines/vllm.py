@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Generic
 
@@ -26,6 +27,7 @@ from sekd.engines.base import (
 )
 from sekd.engines.driver import ActiveConversation
 from sekd.engines.vllm_model import (
+    MAX_LOGPROB_TOKEN_IDS,
     VLLM_VERSION,
     PoolingParams,
     SamplingParams,
@@ -43,10 +45,25 @@ _POOLING_TASK: Final = "token_embed"
 
 @dataclass
 class _Turn(Generic[Result]):
-    """A conversation whose requests are in vLLM, and the responses so far by request index."""
+    """A conversation whose requests are in vLLM.
+
+    Attributes:
+        parts: the requests as vLLM gets them, each with the index of the request that it is a part
+            of.
+        responses: the responses so far, by the index of their part.
+    """
 
     conversation: ActiveConversation[Result]
+    parts: Sequence[tuple[int, Request]]
     responses: dict[int, Response] = field(default_factory=dict)
+
+    def joined(self) -> list[Response]:
+        """Return one response for each request of the conversation, when all parts have one."""
+        numbered = enumerate(self.parts)
+        return [
+            _join([self.responses[part] for part, _ in group])
+            for _, group in groupby(numbered, key=lambda item: item[1][0])
+        ]
 
 
 @dataclass
@@ -55,7 +72,7 @@ class _InFlight(Generic[Result]):
 
     Attributes:
         turns: turns by the id of their conversation.
-        requests: vLLM's request id -> conversation id and index of the request in its turn.
+        requests: vLLM's request id -> conversation id and index of the part in its turn.
     """
 
     turns: dict[int, _Turn[Result]] = field(default_factory=dict)
@@ -132,11 +149,10 @@ class VllmEngine:
         for output in self._finished_outputs():
             conversation_id, index = in_flight.requests.pop(output.request_id)
             turn = in_flight.turns[conversation_id]
-            requests = turn.conversation.requests
-            turn.responses[index] = self._response(requests[index], output)
-            if len(turn.responses) == len(requests):
+            turn.responses[index] = self._response(turn.parts[index][1], output)
+            if len(turn.responses) == len(turn.parts):
                 del in_flight.turns[conversation_id]
-                turn.conversation.answer([turn.responses[i] for i in range(len(requests))])
+                turn.conversation.answer(turn.joined())
                 self._enqueue(turn.conversation, in_flight)
                 if turn.conversation.is_done:
                     yield turn.conversation.result
@@ -146,12 +162,14 @@ class VllmEngine:
     ) -> None:
         """Give vLLM the requests of a conversation; it fails if vLLM does not take one of them."""
         while not conversation.is_done:
+            requests = enumerate(conversation.requests)
+            parts = [(index, part) for index, request in requests for part in _in_parts(request)]
             try:
-                request_ids = self._enqueue_all(conversation.requests)
+                request_ids = self._enqueue_all([part for _, part in parts])
             except SampleError as error:
                 conversation.fail(error)
                 continue
-            in_flight.turns[conversation.id] = _Turn(conversation)
+            in_flight.turns[conversation.id] = _Turn(conversation, parts)
             for index, request_id in enumerate(request_ids):
                 in_flight.requests[request_id] = conversation.id, index
             return
@@ -266,6 +284,31 @@ class VllmEncoder:
         shut_down(self._llm)
         del self._llm
         free_memory()
+
+
+def _in_parts(request: Request) -> list[Request]:
+    """Split a request for more log-probabilities than vLLM gives at once; they share the prompt."""
+    if not isinstance(request, Ask) or len(request.option_ids) <= MAX_LOGPROB_TOKEN_IDS:
+        return [request]
+    starts = range(0, len(request.option_ids), MAX_LOGPROB_TOKEN_IDS)
+    parts = [request.option_ids[start : start + MAX_LOGPROB_TOKEN_IDS] for start in starts]
+    return [Ask(request.prompt, option_ids) for option_ids in parts]
+
+
+def _join(responses: Sequence[Response]) -> Response:
+    """Join the responses to the parts of one request.
+
+    Prompt tokens that were computed for several parts count as often as they were computed, as far
+    as the prompt is long; they are found in the cache wherever the parts come one after another.
+    """
+    answers = [response for response in responses if isinstance(response, Answer)]
+    if len(answers) < 2:
+        return responses[0]
+    logprobs = np.concatenate([answer.option_logprobs for answer in answers])
+    num_prompt_tokens = answers[0].num_prompt_tokens
+    num_computed = sum(num_prompt_tokens - answer.num_cached_tokens for answer in answers)
+    num_cached_tokens = max(0, num_prompt_tokens - num_computed)
+    return Answer(int(logprobs.argmax()), logprobs, num_prompt_tokens, num_cached_tokens)
 
 
 def _vllm_prompt(prompt: Prompt) -> Any:

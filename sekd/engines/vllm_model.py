@@ -36,6 +36,7 @@ try:
     from vllm.model_executor.models.interfaces import supports_lora
     from vllm.model_executor.models.registry import ModelRegistry
     from vllm.platforms import current_platform
+    from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
 except ImportError as error:
     raise ConfigError(
         f"the vllm engine cannot be imported ({error}); install sekd[vllm] (GPU) or "
@@ -43,6 +44,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "MAX_LOGPROB_TOKEN_IDS",
     "VLLM_VERSION",
     "PoolingParams",
     "SamplingParams",

@@ -104,6 +104,7 @@ class Chat:
             a special token.
 
     Attributes:
+        template, encoder: render and encode the texts of this chat.
         used_pixels: returns the largest number of pixels that the processor makes of an image.
         image_prefix_text: the rendered text from the start to the image placeholder, which is the
             part that an engine expands; empty without an image.
@@ -131,19 +132,19 @@ class Chat:
         self.with_image = with_image
         self.used_pixels = UsedPixels(processor)
         self._has_names = answer == "letter_and_name"
-        self._template = ChatTemplate(processor, arguments=template_args, with_image=with_image)
-        self._encoder = TextEncoder(self.tokenizer)
-        self.name = self._template.name
-        prompt = self._template.open("x")
-        image_end = prompt.find(self._template.image_token) + len(self._template.image_token)
+        self.template = ChatTemplate(processor, arguments=template_args, with_image=with_image)
+        self.encoder = TextEncoder(self.tokenizer)
+        self.name = self.template.name
+        prompt = self.template.open("x")
+        image_end = prompt.find(self.template.image_token) + len(self.template.image_token)
         self.image_prefix_text = prompt[:image_end] if with_image else ""
-        self.image_prefix_ids = self._encoder.encode(self.image_prefix_text)
+        self.image_prefix_ids = self.encoder.encode(self.image_prefix_text)
         self.special_ids = {
             *self.tokenizer.all_special_ids,
-            *self._encoder.encode_part(self._template.image_token),
+            *self.encoder.encode_part(self.template.image_token),
         }
-        self.letter_ids = self._letter_ids(prompt + self._template.answer_lead)
-        self.end_ids = self._encoder.encode_part(self._template.end) if self._template.end else ()
+        self.letter_ids = self._letter_ids(prompt + self.template.answer_lead)
+        self.end_ids = self.encoder.encode_part(self.template.end) if self.template.end else ()
         self.stop_id = self._find_stop()
         self._joint_letter_ids: dict[str, TokenIds] = {}
         self.refuse_special_tokens(subject, "the subject")
@@ -153,32 +154,32 @@ class Chat:
     @property
     def template_source(self) -> str:
         """The text of the chat template."""
-        return self._template.source
+        return self.template.source
 
     @property
     def added_around_turns(self) -> dict[str, Any]:
         """What is put around the turns beside the template's own generation prompt, as JSON."""
-        date = {"date": TODAY.date().isoformat()} if self._template.writes_date else {}
+        date = {"date": TODAY.date().isoformat()} if self.template.writes_date else {}
         return {
             "prefix_ids": list(self.prefix_ids),
-            "forced_start": self._template.forced_start,
-            "answer_lead": self._template.answer_lead,
+            "forced_start": self.template.forced_start,
+            "answer_lead": self.template.answer_lead,
             **date,
         }
 
     @property
     def answer_lead(self) -> str:
         """The spaces between a generation prompt and the model's first word."""
-        return self._template.answer_lead
+        return self.template.answer_lead
 
     @property
     def prefix_ids(self) -> TokenIds:
         """The special tokens that the tokenizer puts in front of a text that lacks them."""
-        return self._encoder.prefix_ids
+        return self.encoder.prefix_ids
 
     def encode(self, text: str) -> TokenIds:
         """Encode a piece of text by itself, without special tokens in front."""
-        return self._encoder.encode_part(text)
+        return self.encoder.encode_part(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode token ids to text without special tokens."""
@@ -217,12 +218,12 @@ class Chat:
     def first_turn(self, question: Question, facts: Sequence[Node]) -> DialogueTurn:
         """Open a dialogue with the image, the facts that are known beforehand, and one question."""
         asked = prompts.single_question(question, facts, self.subject, self.wording)
-        text = self._template.open(asked)
+        text = self.template.open(asked)
         return DialogueTurn(question, self._prompt_ids(text), text)
 
     def next_turn(self, turn: DialogueTurn, answer: int, question: Question) -> DialogueTurn:
         """Append option ``answer`` of the last question as the model's answer, and ``question``."""
-        behind = self._template.reopen(prompts.next_question(question, self.subject, self.wording))
+        behind = self.template.reopen(prompts.next_question(question, self.subject, self.wording))
         text, answers = self._with_answer(turn, answer, behind)
         return DialogueTurn(question, self._prompt_ids(text), text, answers)
 
@@ -232,14 +233,14 @@ class Chat:
         Raises:
             ConfigError: if the tokens before the last answer are not those that the model read.
         """
-        transcript = self._transcript(*self._with_answer(turn, answer, self._template.end))
+        transcript = self._transcript(*self._with_answer(turn, answer, self.template.end))
         if transcript.token_ids[: transcript.positions[-1]] != turn.token_ids:
             raise self._merged(turn.text[-8:])
         return transcript
 
     def plain_prompt(self, text: str) -> TokenIds:
         """Render the image and a text, up to where the model begins to write."""
-        return self._encoder.encode(self._template.open(text))
+        return self.encoder.encode(self.template.open(text))
 
     def _with_answer(
         self, turn: DialogueTurn, answer: int, behind: str
@@ -250,15 +251,15 @@ class Chat:
         """
         node = turn.question.options[answer]
         suffix = prompts.answer_suffix(node) if self._has_names else ""
-        letter = len(turn.text + self._template.answer_lead)
-        text = turn.text + self._template.answer_lead + LETTERS[answer] + suffix
-        words = (letter, len(text) + common_length(self._template.end, behind))
+        letter = len(turn.text + self.template.answer_lead)
+        text = turn.text + self.template.answer_lead + LETTERS[answer] + suffix
+        words = (letter, len(text) + common_length(self.template.end, behind))
         answers = (*turn.answers, _Answer(letter, words, self.letter_ids[answer]))
         return text + behind, answers
 
     def _prompt_ids(self, text: str) -> TokenIds:
         """Encode a prompt as it stands in front of an answer's letter."""
-        token_ids = self._encoder.encode(text + self._template.answer_lead + LETTERS[0])
+        token_ids = self.encoder.encode(text + self.template.answer_lead + LETTERS[0])
         if token_ids[-1] != self.letter_ids[0]:
             raise self._merged(text[-8:] + LETTERS[0])
         return token_ids[:-1]
@@ -267,7 +268,7 @@ class Chat:
 
     def joint_prompt(self, questions: Sequence[Question], root: Node) -> TokenIds:
         """Render all questions in one turn, up to where the model begins to write."""
-        return self._encoder.encode(self._joint_text(questions, root))
+        return self.encoder.encode(self._joint_text(questions, root))
 
     def joint_transcript(
         self, questions: Sequence[Question], answers: Sequence[int], root: Node
@@ -277,11 +278,11 @@ class Chat:
         places = []
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
             start = len(text)
-            text += self._template.answer_lead if number == 1 else ""
+            text += self.template.answer_lead if number == 1 else ""
             text += f"{prompts.answer_prefix(question, self.wording)} "
             letter = len(text)
             text += LETTERS[answer] + prompts.answer_suffix(question.options[answer])
-            text += self._template.end if number == len(questions) else "\n"
+            text += self.template.end if number == len(questions) else "\n"
             letter_id = self.joint_letter_ids(question)[answer]
             places.append(_Answer(letter, (start, len(text)), letter_id))
         return self._transcript(text, places)
@@ -305,7 +306,7 @@ class Chat:
 
     def _joint_text(self, questions: Sequence[Question], root: Node) -> str:
         asked = prompts.joint_questions(questions, root, self.subject, self.wording)
-        return self._template.open(asked)
+        return self.template.open(asked)
 
     # Tokens
 
@@ -313,7 +314,7 @@ class Chat:
         """Encode a text with its answers, whose letters must be the tokens that are expected."""
         spans = [answer.words for answer in answers]
         letters = [(answer.letter, answer.letter + 1) for answer in answers]
-        encoded = self._encoder.encode_with_places(text, _borders([*spans, *letters], text))
+        encoded = self.encoder.encode_with_places(text, _borders([*spans, *letters], text))
         positions = tuple(self._letter_place(encoded, answer, text) for answer in answers)
         return Transcript(encoded.token_ids, positions, encoded.is_within(spans))
 
@@ -329,7 +330,7 @@ class Chat:
         Raises:
             ConfigError: if a letter is not one token of its own.
         """
-        encoded = [self._encoder.encode(before + letter) for letter in LETTERS]
+        encoded = [self.encoder.encode(before + letter) for letter in LETTERS]
         letter_ids = tuple(token_ids[-1] for token_ids in encoded)
         has_one_prefix = all(token_ids[:-1] == encoded[0][:-1] for token_ids in encoded)
         if not has_one_prefix or len(set(letter_ids)) < len(letter_ids):
@@ -354,7 +355,7 @@ class Chat:
     def _special_tokens(self) -> re.Pattern[str]:
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
         tokens = {
-            self._template.image_token,
+            self.template.image_token,
             *self.tokenizer.all_special_tokens,
             *(str(token) for token in added if getattr(token, "special", True)),
         }

@@ -65,6 +65,11 @@ class TextEncoder:
         """Encode a whole text."""
         return (*self._prefix_of(text), *self.encode_part(text))
 
+    def encode_all(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Encode many whole texts, which takes a fraction of the time that they take one by one."""
+        encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [(*self._prefix_of(text), *ids) for text, ids in zip(texts, encoded, strict=True)]
+
     def encode_part(self, text: str) -> TokenIds:
         """Encode a text without special tokens in front; for texts that are looked at alone."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))

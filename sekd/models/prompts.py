@@ -122,6 +122,12 @@ def open_line(node: Node, wording: Wording = STANDARD) -> str:
     return wording.write("open_line", **_named(node, wording))
 
 
+def open_name_start(node: Node, wording: Wording = STANDARD) -> int:
+    """Return at which character of its :func:`open_line` the name of a node begins."""
+    marked = _named(node, wording) | {"name": "\0"}
+    return wording.write("open_line", **marked).index("\0")
+
+
 class ParsedAnswer(NamedTuple):
     """An answer that was found in a joint reply.
 

@@ -113,3 +113,19 @@ def _mean_logprobs(
     )
     sums = np.logaddexp.reduce(logprobs, axis=1)
     return (sums - np.log(len(turns))).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class PathStep:
+    """One step of a path that a model found in the taxonomy, without a quiz.
+
+    Attributes:
+        node: where the path goes on; its parent again where a path ends at a leaf with children.
+        children: the nodes at which it could go on.
+        logprobs: float [children], which are those of a distribution over the children.
+    """
+
+    node: Node
+    rank: str
+    children: tuple[Node, ...]
+    logprobs: NDArray[np.floating]

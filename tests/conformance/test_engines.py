@@ -8,15 +8,19 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gallery_models import gallery_spec
+from hypothesis import given, settings
 from PIL import Image
+from random_taxonomies import taxonomies
 
 from sekd.config import ModelSpec
 from sekd.data import toyworld
 from sekd.data.questions import labelled_questions
+from sekd.data.samples import Sample
 from sekd.data.taxonomy import Taxonomy
 from sekd.engines import (
     Answer,
@@ -30,12 +34,19 @@ from sekd.engines import (
     open_engine,
     write,
 )
+from sekd.engines.base import Result
+from sekd.engines.driver import ActiveConversation
 from sekd.errors import ConfigError, FatalError, SampleError
 from sekd.io.hashing import digest
 from sekd.models.chat import Chat, DialogueTurn
 from sekd.models.loading import load_processor
+from sekd.models.open_naming import OpenAnswers
+from sekd.stages.answers import PathStep
+from sekd.stages.naming import name_path
+from sekd.stages.prepare import PreparedSample
 
 NUM_IMAGES = 12
+NUM_TAXONOMIES = 1000
 MAX_MODEL_LEN = 1024
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 if os.environ.get("SEKD_REQUIRE_VLLM") and not HAS_VLLM:
@@ -197,6 +208,66 @@ def test_all_letters_may_be_asked_for(engine: Engine, reference: Engine, exam: E
     turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
     request = Ask(exam.prompt(0, turn.token_ids), exam.chat.letter_ids)
     check([(request, next(iter(engine.run([single(request)]))))], reference)
+
+
+def test_hundreds_of_tokens_may_be_asked_for(engine: Engine, reference: Engine, exam: Exam) -> None:
+    """vLLM gives 128 log-probabilities a request; branches of open naming can have more."""
+    turn = exam.chat.first_turn(exam.questions[0][0], [exam.taxonomy.root])
+    size = len(exam.chat.tokenizer)
+    option_ids = tuple(random.Random(0).sample(range(size), min(size, 300)))
+    assert len(option_ids) > 2 * 128
+    request = Ask(exam.prompt(0, turn.token_ids), option_ids)
+    few = Ask(request.prompt, option_ids[:3])
+    for requests in ([request], [few, request, few]):
+        (answers,) = engine.run([ask(requests)])
+        assert len(answers) == len(requests)
+        check(list(zip(requests, answers, strict=True)), reference)
+        for answer in answers:
+            assert 0 <= answer.num_cached_tokens < answer.num_prompt_tokens
+
+
+def test_open_naming_is_the_same_in_every_engine(
+    engine: Engine, reference: Engine, exam: Exam
+) -> None:
+    """A thousand random taxonomies, each named once: always a path, from the same probabilities."""
+    drawn: list[Taxonomy] = []
+
+    @settings(max_examples=NUM_TAXONOMIES, database=None, derandomize=True, deadline=None)
+    @given(taxonomies([node.name for node in exam.taxonomy.nodes][:40]))
+    def draw(taxonomy: Taxonomy) -> None:
+        drawn.append(taxonomy)
+
+    draw()
+
+    def name(number: int) -> Conversation[tuple[int, list[PathStep], list[tuple[Ask, Answer]]]]:
+        answers = OpenAnswers(exam.chat, drawn[number])
+        image = exam.images[number % NUM_IMAGES]
+        key = digest(image.tobytes().hex())
+        prepared = PreparedSample(Sample(str(number), None, None), image, key, None)
+        steps, asked = yield from recorded(name_path(answers, prepared))
+        return number, steps, asked
+
+    named = list(engine.run(name(number) for number in range(len(drawn))))
+    assert len(named) == len(drawn) >= NUM_TAXONOMIES
+    for number, steps, asked in named:
+        taxonomy, node = drawn[number], drawn[number].root
+        for step in steps:
+            assert step.node in (node, *taxonomy.children(node))
+            assert np.exp(step.logprobs).sum() == pytest.approx(1, abs=1e-6)
+            node = step.node
+        assert node.id in taxonomy.leaf_ids
+        check(asked, reference)
+
+
+def recorded(conversation: Conversation[Result]) -> Conversation[tuple[Result, list[Any]]]:
+    """Pass a conversation on, and return its requests and their answers with its result."""
+    active, asked = ActiveConversation(conversation), []
+    while not active.is_done:
+        requests = active.requests
+        responses = yield requests
+        asked += zip(requests, responses, strict=True)
+        active.answer(responses)
+    return active.result, asked
 
 
 def test_the_image_matters(engine: Engine, exam: Exam) -> None:
