@@ -29,8 +29,8 @@ from sekd.data.shards import Shard, ShardResult
 from sekd.data.toyworld import write_world
 from sekd.io.records import seal, unseal
 from sekd.pipeline.executors import open_executor
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import record_name
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields
@@ -40,20 +40,19 @@ NUM_SHARDS = 20_000
 NUM_ELICITED = 3072
 
 PLAN = """
-import resource, sys, time
+import itertools, resource, sys, time
 from pathlib import Path
 from sekd.config import DatasetSpec
 from sekd.data.samples import Dataset
-from sekd.pipeline.plan import Plan, read_plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.stage import Stage
 folder = Path(sys.argv[1])
 started = time.monotonic()
 spec = DatasetSpec(taxonomy=folder / "taxonomy.json", table=folder / "table.csv")
 dataset = Dataset.load("train", spec)
 loaded = time.monotonic()
-stage = Stage.open(
-    folder / "answers", {"spec": 1}, lambda: Plan.split(dataset.samples.ids.to_pylist(), 256)
-)
+images = itertools.repeat(None, len(dataset.samples))
+stage = Stage.open(folder / "answers", {"spec": 1}, SampleInputs.of(dataset, images, 256))
 ended = time.monotonic()
 assert stage.plan.num_samples == len(dataset.samples)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -83,7 +82,7 @@ def planning(folder: Path) -> list[Figure]:
 def status(folder: Path) -> list[Figure]:
     """`sekd status`, the process included, over a run of which all but one shard are done."""
     ids = [str(i) for i in range(NUM_SHARDS)]
-    stage = Stage.open(folder / "run/answers", {"spec": 1}, lambda: Plan.split(ids, 1))
+    stage = Stage.open(folder / "run/answers", {"spec": 1}, SampleInputs.of_ids(ids, 1))
     attempts = stage.directory / "attempts"
     attempts.mkdir()
     process = {"host": "elsewhere", "pid": 1, "born": "1"}
@@ -131,8 +130,8 @@ def elicitation(folder: Path) -> list[Figure]:
     dataset = Dataset.load("train", config.data["train"])
     images = ImageHashes(dataset.samples)
     images.compute(lambda _: None)
-    ids = dataset.samples.ids.to_pylist()
-    fields = answers_fields(config, dataset, images)
+    inputs = SampleInputs.of(dataset, images, 256)
+    fields = answers_fields(config, dataset)
     clocks: list[_Clocked] = []
 
     def open_clocked() -> _Clocked:
@@ -140,12 +139,12 @@ def elicitation(folder: Path) -> list[Figure]:
         return clocks[-1]
 
     started = time.monotonic()
-    stage = Stage.open(folder / "clocked", fields, lambda: Plan.split(ids, 256))
+    stage = Stage.open(folder / "clocked", fields, inputs)
     assert run_stage(stage, open_clocked, max_attempts=1).manifest
     seconds = time.monotonic() - started
     own = 1 - clocks[0].seconds / seconds
-    one, two = (_span(folder, config, dataset, fields, ids, num) for num in (1, 2))
-    rates = f"{len(ids) / one:.0f} samples/s with one worker, {len(ids) / two:.0f} with two"
+    one, two = (_span(folder, config, dataset, fields, inputs, num) for num in (1, 2))
+    rates = f"{NUM_ELICITED / one:.0f} samples/s with one worker, {NUM_ELICITED / two:.0f} with two"
     print(f"elicitation: {rates}")
     return [
         Figure("the shard layer's own share of an elicitation", 100 * own, "%", 2),
@@ -158,14 +157,14 @@ def _span(
     config: RunConfig,
     dataset: Dataset,
     fields: dict[str, object],
-    ids: list[str],
+    inputs: SampleInputs,
     num_workers: int,
 ) -> float:
     """Seconds from the first shard's start to the last one's end; loading is left out."""
     runtime = config.elicit.runtime.model_copy(
         update={"executor": "process", "workers": num_workers}
     )
-    stage = Stage.open(folder / f"workers-{num_workers}", fields, lambda: Plan.split(ids, 256))
+    stage = Stage.open(folder / f"workers-{num_workers}", fields, inputs)
     worker = partial(AnswersWorker, config, dataset)
     assert run_stage(stage, worker, max_attempts=1, executor=open_executor(runtime)).manifest
     ends = [unseal(path.read_bytes()) for path in stage.directory.glob("attempts/*.end.json")]

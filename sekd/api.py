@@ -7,9 +7,9 @@
     >>> evaluation.rate("seen", "student", "joint", "hca").value  # percent
 
 Every function that takes a config takes a path of a YAML file or what :func:`load_config` returns.
-It first writes the resolved config as ``<function>.config.yaml`` into the run directory. Work that
-is done is not done again, so the same call resumes a run that was stopped. What goes on is logged
-under the logger ``sekd``.
+It writes the resolved config as ``<function>.config.yaml`` into the run directory: first, or with
+the results that the config belongs to (:func:`evaluate`). Work that is done is not done again, so
+the same call resumes a run that was stopped. What goes on is logged under the logger ``sekd``.
 
 The commands parse their arguments, call these functions, and print what they return. torch,
 transformers and vllm are imported when a function needs them, not with this module.
@@ -259,7 +259,7 @@ def evaluate(config: RunConfig | str | Path, *, retry_failed: bool = False) -> E
     from sekd.stages.distill.run import finished_adapter
     from sekd.stages.evaluate.run import run_evaluation
 
-    config = _prepare(config, "evaluate")
+    config = config if isinstance(config, RunConfig) else load_config(config)
     student = finished_adapter(config)
     if student is None:
         logger.info("no finished student for this config: evaluating without one")

@@ -239,14 +239,14 @@ def test_vllm_gives_the_labels_of_transformers(config_file: Path, tmp_path: Path
     assert got.keys() == expected.keys()
     same = sum(got[key] == expected[key] for key in expected)
     assert same >= 0.99 * len(expected)
-    (manifest,) = other.glob("states/*/manifest.json")
+    (manifest,) = other.glob("states/*/manifest-*.json")
     figures = [shard["figures"] for shard in json.loads(manifest.read_text())["shards"]]
     assert max(shard["parity_max"] for shard in figures) < 1e-3
 
 
 def test_teacher_signals_read_back(finished: Path) -> None:
     """What distillation reads: every sample joined by id and level."""
-    (manifest,) = finished.parents[1].glob("answers/*/manifest.json")
+    (manifest,) = finished.parents[1].glob("answers/*/manifest-*.json")
     for shard in json.loads(manifest.read_text())["shards"]:
         files = {entry["role"]: manifest.parent / entry["path"] for entry in shard["files"]}
         samples = signals.TeacherShard(files[signals.TRANSCRIPTS], files[signals.ANSWERS])

@@ -12,7 +12,7 @@ from fakes import Fake
 from sekd.data import predictions, signals
 from sekd.errors import ShardError
 from sekd.io.records import unseal
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 
@@ -44,17 +44,18 @@ def test_every_column_is_documented(file: str, schema: pa.Schema) -> None:
 
 
 def test_every_field_of_a_record_is_documented(tmp_path: Path) -> None:
-    stage = Stage.open(tmp_path, {"spec": 1}, lambda: Plan.split(["a", "b"], 2))
+    stage = Stage.open(tmp_path, {"spec": 1}, SampleInputs.of_ids(["a", "b"], 2))
     stage.ledger.begin(0).fail(ShardError("no luck"))
     assert run_stage(stage, Fake(), max_attempts=2).manifest
     tables = re.split(r"^\| ([\w/.-]+\.json) \| meaning \|$", TEXT, flags=re.MULTILINE)
     documented = dict(zip(tables[1::2], tables[2::2], strict=True))
     for name, files in {
-        "plan.json": ["plan.json"],
+        "plan-REVISION.json": ["plan-00000.json"],
         "attempts/SHARD-NUMBER.start.json": ["attempts/00000-001.start.json"],
         "attempts/SHARD-NUMBER.end.json": [f"attempts/00000-00{n}.end.json" for n in (1, 2)],
-        "manifest.json": ["manifest.json"],
+        "manifest-CONTENT.json": ["manifest-*.json"],
     }.items():
         table = documented[name].split("\n\n")[0]
-        actual = {key for file in files for key in unseal((stage.directory / file).read_bytes())}
+        paths = [path for file in files for path in stage.directory.glob(file)]
+        actual = {key for path in paths for key in unseal(path.read_bytes())}
         assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == actual

@@ -70,8 +70,8 @@ def mean_cost(stats: Mapping[str, Sequence[float]], num_samples: int) -> MeanCos
     """Average the costs of shards over their samples.
 
     Args:
-        stats: each of :data:`COST_KEYS` -> one value per shard, and ``latency`` -> that of the
-            first shard, if it was measured.
+        stats: each of :data:`COST_KEYS` -> one value per shard, and ``latency`` -> one for
+            each shard in which it was measured.
     """
 
     def mean(key: str) -> float:

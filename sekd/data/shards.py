@@ -10,10 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A numbered list of samples, processed and committed together."""
+    """A numbered list of samples, processed and committed together.
+
+    Attributes:
+        key: the hash of everything that its results depend on beside the settings of its stage;
+            empty where only the number is known.
+    """
 
     index: int
     sample_ids: tuple[str, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,13 @@ class SimilarNodes:
         sha256.update(np.ascontiguousarray(self.places).tobytes())
         return sha256.hexdigest()
 
+    def by_sample(self) -> dict[str, list[list[int]]]:
+        """Return the rows of each sample, where the rows are about images."""
+        rows: dict[str, list[list[int]]] = {}
+        for key, places in zip(self.keys.to_pylist(), self.places.tolist(), strict=True):
+            rows.setdefault(key.partition("/")[2], []).append(places)
+        return rows
+
     def write(self, path: Path) -> None:
         """Store the ranks as Parquet."""
         places = pa.FixedSizeListArray.from_arrays(self.places.ravel(), self.places.shape[1])

@@ -31,7 +31,7 @@ from transformers import (
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.hashing import hash_directory
+from sekd.io.hash_memo import HashMemo
 from sekd.models.library_log import redirect_warnings
 from sekd.models.weights import check_loaded
 
@@ -93,21 +93,11 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
     """Return everything about a model that changes numbers: files, dtype, processor arguments."""
     directory = model_directory(spec)
     return {
-        "content": directory.name if _is_hub_snapshot(directory) else hash_directory(directory),
+        "content": HashMemo.of(directory).hash_directory(),
         "dtype": spec.dtype,
         "processor_args": spec.processor_args,
         "transformers": transformers.__version__,
     }
-
-
-def _is_hub_snapshot(directory: Path) -> bool:
-    """Tell whether a directory's name is the commit that fixes its content."""
-    *_, model, snapshots, name = ("", "", *directory.absolute().parts)
-    return (
-        model.startswith("models--")
-        and snapshots == "snapshots"
-        and re.fullmatch("[0-9a-f]{40}", name) is not None
-    )
 
 
 def load_processor(spec: ModelSpec) -> Any:

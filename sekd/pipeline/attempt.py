@@ -76,8 +76,11 @@ class Attempt:
             self._scratch = tempfile.TemporaryDirectory(prefix=f"sekd-{self.name}-")
             self.folder = Path(self._scratch.name)
 
-    def commit(self, result: ShardResult) -> None:
+    def commit(self, result: ShardResult, key: str = "") -> None:
         """Flush, hash and store the data files, then write the end record, which is the commit.
+
+        Args:
+            key: that of the shard, see :class:`~sekd.data.shards.Shard`.
 
         Raises:
             AttemptEndedError: another runner believed this attempt dead and ended it.
@@ -102,6 +105,7 @@ class Attempt:
             sync(self._data.parent)
         self.end(
             status="done",
+            key=key,
             files=files,
             num_done=result.num_done,
             quarantined=[asdict(sample) for sample in result.quarantined],

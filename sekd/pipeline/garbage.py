@@ -11,9 +11,11 @@ from pathlib import Path
 from sekd.data.shards import Shard
 from sekd.io.files import names_in, sizes_below
 from sekd.io.locations import Location
+from sekd.io.records import DamagedFileError
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.names import attempt_name, attempt_of_data_folder, parse_record_name
-from sekd.pipeline.plan import read_plan_record
+from sekd.pipeline.plan import read_revisions
+from sekd.pipeline.plan_files import is_shards_file
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def _temporary_files(directory: Path) -> dict[Path, int]:
 
 
 def _unused_plans(directory: Location) -> Iterator[Garbage]:
-    """Find plans of runners that were not the first to store theirs."""
+    """Find shards of runners that were not the first to store a revision of the plan."""
     try:
-        plan_file = read_plan_record(directory)["file"]
-    except (FileNotFoundError, ValueError):
+        files = {revision.file for revision in read_revisions(directory)}
+    except DamagedFileError:  # one of them may be what mends it
         return
     for name in names_in(directory):
-        if name.startswith("plan-") and name != plan_file:
+        if is_shards_file(name) and name not in files:
             yield Garbage(directory / name, int((directory / name).stat().st_size))

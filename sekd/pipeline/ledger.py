@@ -131,9 +131,11 @@ class Ledger:
                 they are running.
         """
         by_shard = self._attempt_numbers()
-        numbers = [(shard.index, by_shard.get(shard.index, _no_records())) for shard in shards]
+        numbers = [(shard, by_shard.get(shard.index, _no_records())) for shard in shards]
         self._read(
-            record_name(shard, number, "end") for shard, kinds in numbers for number in kinds["end"]
+            record_name(shard.index, number, "end")
+            for shard, kinds in numbers
+            for number in kinds["end"]
         )
         return [self._state(shard, kinds, observer) for shard, kinds in numbers]
 
@@ -192,8 +194,13 @@ class Ledger:
             except ValueError:
                 self._records[name] = None
 
-    def _state(self, shard: int, numbers: _AttemptNumbers, observer: Observer | None) -> ShardState:
-        """Derive the status of a shard from its attempts, which are taken in order."""
+    def _state(
+        self, shard: Shard, numbers: _AttemptNumbers, observer: Observer | None
+    ) -> ShardState:
+        """Derive the status of a shard from its attempts, which are taken in order.
+
+        An attempt counts as done only for the key that it was made for.
+        """
         attempts = sorted(numbers["start"] | numbers["end"])
         last_before_budget = max(numbers["retry"], default=0)
         status, num_used = "pending", 0
@@ -202,12 +209,15 @@ class Ledger:
             if number in numbers["revoked"]:
                 status, record = "damaged", None
             elif number in numbers["end"]:
-                record = self._records[record_name(shard, number, "end")]
+                record = self._records[record_name(shard.index, number, "end")]
                 status = record["status"] if record else "damaged"
+                if status == "done" and record and shard.key not in ("", record.get("key")):
+                    status, record = "damaged", None
             else:
                 record = None
                 if status != "running":  # an earlier attempt that still runs decides
-                    status = "lost" if self.is_lost(shard, number, observer) else "running"
+                    is_lost = self.is_lost(shard.index, number, observer)
+                    status = "lost" if is_lost else "running"
             if status == "done":
                 break
             if status in ("failed", "lost") and number > last_before_budget:

@@ -1,6 +1,7 @@
 """The manifest: the one list of a finished stage's files that later stages read.
 
-It is written when every shard is done and its files were checked again; no reader ever globs.
+It is written when every shard is done and its files were checked again; no reader ever globs. There
+is one for each content that a stage was finished for, and it is named by that content.
 """
 
 from __future__ import annotations
@@ -16,30 +17,45 @@ from sekd.errors import ConfigError, FatalError
 from sekd.io.cache import fetch
 from sekd.io.files import create_exclusively, names_in, remove, sizes_below
 from sekd.io.hash_memo import HashMemo
+from sekd.io.hashing import digest
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError, read_record, seal
 from sekd.pipeline.ledger import Ledger, ShardState
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.plan import Plan, newest_revision
 from sekd.pipeline.progress import show_progress
 
-MANIFEST_NAME = "manifest.json"
-_SHARD_KEYS = ("shard", "attempt", "num_done", "files", "figures")
+_SHARD_KEYS = ("shard", "key", "attempt", "num_done", "files", "figures")
 """Fields of an end record that the manifest repeats."""
 _SHOWN_FROM_BYTES = 1 << 30
 """Progress is shown where at least this much must be read again."""
 
 
+def manifest_name(content: str) -> str:
+    """Name the manifest of a content (:attr:`Plan.content`), e.g. ``manifest-0f3a….json``."""
+    return f"manifest-{content[:16]}.json"
+
+
+def manifest_names(directory: Location) -> list[str]:
+    """List the manifests in a stage's directory."""
+    return [name for name in names_in(directory) if name.startswith("manifest-")]
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """A finished stage, as its ``manifest.json`` describes it."""
+    """A finished stage with one content, as its manifest describes it."""
 
     directory: Location
     content: dict[str, Any]
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the stage that made the files."""
+        """The hash of the stage's settings and of the key and files of every shard."""
         return str(self.content["fingerprint"])
+
+    @property
+    def path(self) -> Location:
+        """The manifest's file."""
+        return self.directory / manifest_name(self.content["content"])
 
     @property
     def num_samples(self) -> int:
@@ -67,11 +83,16 @@ class Manifest:
         """
         return _group_files(self.directory, self.content["shards"], roles)
 
-    def hashes(self) -> list[str]:
-        """Return the SHA-256 of every file, in order of shards and roles."""
-        return [
-            str(entry["sha256"]) for shard in self.content["shards"] for entry in shard["files"]
-        ]
+    def keys_of_files(self) -> dict[int, str]:
+        """Map a shard's index to the hash of its files: the key of what a later stage makes of it.
+
+        Shards of other samples have other files, because a file holds the ids of its samples.
+        """
+        return {shard["shard"]: _files_key(shard["files"]) for shard in self.content["shards"]}
+
+    def shards_by_key(self) -> dict[str, int]:
+        """Map a shard's key to its index."""
+        return {shard["key"]: shard["shard"] for shard in self.content["shards"]}
 
     def stats(self, name: str) -> list[Any]:
         """Return one measurement of every shard that has it, in order of shards."""
@@ -79,13 +100,16 @@ class Manifest:
         return [stats[name] for stats in stats_of_shards if name in stats]
 
     @classmethod
-    def load(cls, directory: Location) -> Manifest:
-        """Read ``manifest.json``.
+    def load(cls, directory: Location, content: str) -> Manifest:
+        """Read the manifest of a content.
+
+        Args:
+            content: see :attr:`sekd.pipeline.plan.Plan.content`.
 
         Raises:
-            ConfigError: if the stage is not finished, or its manifest is damaged.
+            ConfigError: if the stage is not finished for it, or its manifest is damaged.
         """
-        path = directory / MANIFEST_NAME
+        path = directory / manifest_name(content)
         try:
             return cls(directory, read_record(path))
         except FileNotFoundError as error:
@@ -144,34 +168,54 @@ class Manifest:
         if _revoke_damaged(ledger, shards):
             return None
         content = {
-            "fingerprint": fingerprint,
+            "stage": fingerprint,
+            "content": plan.content,
+            "fingerprint": digest(
+                [fingerprint, [[shard["key"], _files_key(shard["files"])] for shard in shards]]
+            ),
             "num_planned": plan.num_samples,
             "num_done": num_done,
             "quarantined": quarantined,
             "shards": shards,
         }
         try:
-            create_exclusively(directory / MANIFEST_NAME, seal(content))
+            create_exclusively(directory / manifest_name(plan.content), seal(content))
         except FileExistsError:
-            return cls.load(directory)
+            return cls.load(directory, plan.content)
         return cls(directory, content)
 
     @staticmethod
-    def discard(directory: Location) -> None:
+    def discard(directory: Location, content: str) -> None:
         """Remove a manifest that is damaged or names revoked attempts."""
-        if MANIFEST_NAME in names_in(directory):
-            remove(directory / MANIFEST_NAME)
+        if manifest_name(content) in names_in(directory):
+            remove(directory / manifest_name(content))
 
 
 def find_done_files(directory: Location, *roles: str) -> FilesByShard:
-    """Map the index of each shard that is done to its files of these roles.
+    """Map the index of each shard that counts and is done to its files of these roles.
 
     The stage need not be finished. This is for looking at results; later stages read a manifest.
     """
-    ledger = Ledger(directory)
-    states = ledger.states(Shard(index, ()) for index in ledger.tried())
-    records = [state.record for state in states if state.status == "done" and state.record]
-    return _group_files(directory, records, roles)
+    return _group_files(directory, _done_records(directory), roles)
+
+
+def find_done_keys(directory: Location) -> dict[int, tuple[str, str]]:
+    """Map the index of each shard that counts and is done to its key and that of its files."""
+    return {
+        record["shard"]: (record["key"], _files_key(record["files"]))
+        for record in _done_records(directory)
+    }
+
+
+def _done_records(directory: Location) -> list[Mapping[str, Any]]:
+    ledger, revision = Ledger(directory), newest_revision(directory)
+    counted = revision.shards if revision else set()
+    states = ledger.states(Shard(index, ()) for index in ledger.tried() if index in counted)
+    return [state.record for state in states if state.status == "done" and state.record]
+
+
+def _files_key(files: Iterable[Mapping[str, Any]]) -> str:
+    return digest([[entry["role"], entry["sha256"]] for entry in files])
 
 
 def _group_files(
@@ -202,6 +246,11 @@ class FilesByShard(Mapping[int, tuple[Path, ...]]):
             fetch(self.directory, str(entry["path"]), str(entry["sha256"]))
             for entry in self.entries[shard]
         )
+
+    def renumbered(self, numbers: Mapping[int, int]) -> FilesByShard:
+        """Return the files under other indices: new index -> index here."""
+        entries = {new: self.entries[old] for new, old in numbers.items()}
+        return FilesByShard(self.directory, entries)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.entries)

@@ -1,17 +1,18 @@
-"""The plan: which sample is in which shard, fixed once and stored.
+"""The plan: which sample is in which shard. It only ever grows.
 
 It does not depend on the number of workers, so any number of them, on any day, do the same shards.
-``plan.json`` is a record that names the Parquet file by its hash: of several runners that make a
-plan at once, the one that creates the record wins.
+Each time that the inputs ask for other shards than before, a revision is added:
+``plan-00000.json``, ``plan-00001.json`` and so on. A revision names the shards that count now, and
+a Parquet file, by its hash, with those of them that are new. The number of a shard is never given
+again. Of several runners that add a revision at once, the one that creates the record wins.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,43 +21,28 @@ import pyarrow.parquet as pq
 from sekd.data.shards import Shard
 from sekd.errors import FatalError
 from sekd.io.files import create_exclusively, names_in, remove, write_atomically
+from sekd.io.hashing import digest
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError, read_record, seal
-
-PLAN_NAME = "plan.json"
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("sample_id", pa.string(), nullable=False),
-    ]
+from sekd.pipeline.inputs import Inputs, NewShard, Selection
+from sekd.pipeline.plan_files import (
+    PLAN_SCHEMA,
+    read_shards,
+    read_shards_file,
+    shards_file_name,
+    shards_to_parquet,
 )
-_ROWS_PER_BATCH = 1 << 18
+
+_NUM_EXPLAINED = 3
+"""Number of shards of which a message says what has changed."""
+_REVISION = re.compile(r"plan-(\d{5})\.json")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All shards of a stage, in order."""
+    """The shards of a stage that count now, by their numbers."""
 
     shards: tuple[Shard, ...]
-
-    @classmethod
-    def split(cls, sample_ids: Sequence[str], shard_size: int) -> Plan:
-        """Split the samples into consecutive shards of ``shard_size``; the last may be shorter."""
-        starts = range(0, len(sample_ids), shard_size)
-        return cls(
-            tuple(
-                Shard(index, tuple(sample_ids[start : start + shard_size]))
-                for index, start in enumerate(starts)
-            )
-        )
-
-    def without(self, sample_ids: Collection[str]) -> Plan:
-        """Return the same shards without these samples and without shards that become empty."""
-        remaining = (
-            Shard(shard.index, tuple(i for i in shard.sample_ids if i not in sample_ids))
-            for shard in self.shards
-        )
-        return Plan(tuple(shard for shard in remaining if shard.sample_ids))
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -69,123 +55,266 @@ class Plan:
         """Number of samples over all shards."""
         return sum(len(shard.sample_ids) for shard in self.shards)
 
-    def to_parquet(self) -> bytes:
-        """Write the plan as a Parquet file with one row per sample."""
-        buffer = io.BytesIO()
-        with pq.ParquetWriter(buffer, PLAN_SCHEMA) as writer:
-            for batch in _to_batches(self.shards):
-                writer.write_batch(batch)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_parquet(cls, content: bytes) -> Plan:
-        """Read what :meth:`to_parquet` wrote.
-
-        Rows are read a batch at a time, because a plan may have many millions of samples.
-        """
-        indices: list[int] = []
-        sample_ids: list[tuple[str, ...]] = []
-        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches(_ROWS_PER_BATCH):
-            for index, ids in _shards_in(batch):
-                if indices and indices[-1] == index:  # a shard that began in the batch before
-                    sample_ids[-1] += ids
-                else:
-                    indices.append(index)
-                    sample_ids.append(ids)
-        return cls(tuple(map(Shard, indices, sample_ids)))
+    @cached_property
+    def content(self) -> str:
+        """The hash of what the shards are made from, which names it in a stage's directory."""
+        return digest([shard.key for shard in self.shards])
 
 
-def _shards_in(batch: pa.RecordBatch) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield the index and the ids of each shard in a batch whose rows are sorted by shard."""
-    encoded = pc.run_end_encode(batch["shard"])
-    start = 0
-    for index, stop in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
-        yield index, tuple(batch["sample_id"].slice(start, stop - start).to_pylist())
-        start = stop
+@dataclass(frozen=True)
+class Revision:
+    """The content of ``plan-<number>.json``.
+
+    Attributes:
+        file: Parquet file of the new shards; ``None`` if there are none.
+        next_shard: the number of the next shard that is planned.
+        content: see :attr:`Plan.content`.
+        ranges: the numbers of the shards that count, as pairs of the first and the one after the
+            last.
+        num_added: number of samples that were in no shard of the revision before.
+        superseded: shards that counted in the revision before, and why they do no longer.
+    """
+
+    number: int
+    file: str | None
+    next_shard: int
+    content: str
+    ranges: Sequence[Sequence[int]]
+    num_shards: int
+    num_samples: int
+    num_added: int
+    superseded: Sequence[tuple[int, str]]
+
+    @property
+    def shards(self) -> set[int]:
+        """The numbers of the shards that count."""
+        return {shard for start, stop in self.ranges for shard in range(start, stop)}
 
 
-def _to_batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    indices: list[int] = []
-    ids: list[str] = []
-    for shard in shards:
-        indices += [shard.index] * len(shard.sample_ids)
-        ids += shard.sample_ids
-        if len(ids) >= _ROWS_PER_BATCH:
-            yield pa.record_batch([indices, ids], schema=PLAN_SCHEMA)
-            indices, ids = [], []
-    if ids:
-        yield pa.record_batch([indices, ids], schema=PLAN_SCHEMA)
+def revision_name(number: int) -> str:
+    """Name the record of a revision, e.g. ``plan-00003.json``."""
+    return f"plan-{number:05d}.json"
 
 
-def open_plan(directory: Location, make_plan: Callable[[], Plan]) -> Plan:
-    """Read the stored plan of a stage; make and store it if it is missing or damaged.
+def has_earlier_layout(directory: Location) -> bool:
+    """Tell whether an earlier version of sekd made this directory, with one plan for ever."""
+    return "plan.json" in names_in(directory)
+
+
+def open_plan(directory: Location, inputs: Inputs) -> Plan:
+    """Return the shards that these inputs ask for; add a revision if they are not the newest one.
 
     Raises:
-        FatalError: if a damaged plan cannot be made again as it was.
+        FatalError: if a damaged revision cannot be made again as it was.
     """
-    try:
-        return read_plan(directory)
-    except FileNotFoundError:
-        return _store(directory, make_plan())
-    except DamagedFileError as error:
-        return _mend(directory, make_plan, error)
+    while True:
+        revisions: list[Revision] = []
+        planned: list[Shard] = []
+        try:
+            for revision in read_revisions(directory):
+                planned += read_shards(directory, revision.number, revision.file)
+                revisions.append(revision)
+        except DamagedFileError as error:
+            _mend(directory, revisions, planned, inputs, error)
+            continue
+        selection = inputs.select(planned)
+        plan = _plan_of(selection, revisions)
+        if revisions and not selection.new and revisions[-1].content == plan.content:
+            return plan
+        try:
+            _add(directory, revisions, selection, plan, inputs)
+        except FileExistsError:  # another runner was first; its shards may do
+            continue
+        return plan
 
 
-def read_plan(directory: Location) -> Plan:
-    """Load a stored plan.
+def find_plan(directory: Location, inputs: Inputs) -> tuple[Plan, Sequence[NewShard]]:
+    """Return the planned shards that these inputs ask for, and what is not planned yet.
+
+    Nothing is written.
 
     Raises:
-        FileNotFoundError: if there is none.
-        DamagedFileError: if ``plan.json`` or the file that it names is damaged.
+        DamagedFileError: if a revision is damaged.
     """
-    path = directory / str(read_plan_record(directory)["file"])
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedFileError(path, "is gone") from error
-    if _plan_name(content) != path.name:
-        raise DamagedFileError(path, "not the bytes that were written")
-    return Plan.from_parquet(content)
+    planned = [
+        shard
+        for revision in read_revisions(directory)
+        for shard in read_shards(directory, revision.number, revision.file)
+    ]
+    selection = inputs.select(planned)
+    return Plan(tuple(selection.planned)), selection.new
 
 
-def read_plan_record(directory: Location) -> dict[str, Any]:
-    """Read ``plan.json``: ``file``, ``num_samples`` and ``num_shards``.
+def read_revisions(directory: Location) -> Iterator[Revision]:
+    """Read the revisions of a plan, the oldest first; there are none before it is stored.
 
     Raises:
-        FileNotFoundError: if there is none.
-        DamagedFileError: if it is damaged.
+        DamagedFileError: at a revision that is damaged, or gone while a later one is there.
     """
-    return read_record(directory / PLAN_NAME)
+    numbers = [int(match[1]) for name in names_in(directory) if (match := _REVISION.match(name))]
+    number = 0
+    while True:
+        path = directory / revision_name(number)
+        try:
+            record = read_record(path)
+        except FileNotFoundError as error:
+            if number < max(numbers, default=0):
+                raise DamagedFileError(path, "is gone") from error
+            return
+        yield Revision(**{name: record[name] for name in Revision.__dataclass_fields__})
+        number += 1
 
 
-def _store(directory: Location, plan: Plan) -> Plan:
-    content = plan.to_parquet()
-    name = _plan_name(content)
-    record = {"file": name, "num_samples": plan.num_samples, "num_shards": len(plan)}
-    write_atomically(directory / name, content)
-    try:
-        create_exclusively(directory / PLAN_NAME, seal(record))
-    except FileExistsError:  # another runner was first, perhaps with another shard size
-        return read_plan(directory)
-    return plan
+def newest_revision(directory: Location) -> Revision | None:
+    """Return the revision that counts; ``None`` before there is any.
+
+    Raises:
+        DamagedFileError: if a revision is damaged.
+    """
+    *_, newest = [None, *read_revisions(directory)]
+    return newest
 
 
-def _mend(directory: Location, make_plan: Callable[[], Plan], error: DamagedFileError) -> Plan:
-    """Make the plan again and store it, if its hash shows that it is the one that was stored."""
-    plan = make_plan()
-    stored_names = {name for name in names_in(directory) if name.startswith("plan-")}
-    try:
-        stored_names.add(str(read_plan_record(directory)["file"]))
-    except DamagedFileError:
-        remove(directory / PLAN_NAME)
-    if _plan_name(plan.to_parquet()) not in stored_names:
+def check_plan(directory: Location) -> None:
+    """Read every revision and the shards that it added.
+
+    Raises:
+        DamagedFileError: if a file is damaged or gone.
+    """
+    for revision in read_revisions(directory):
+        read_shards_file(directory, revision.number, revision.file)
+
+
+def why_not_planned(directory: Location, inputs: Inputs) -> str:
+    """Say which inputs are in no planned shard, and what has changed since the newest revision.
+
+    Raises:
+        DamagedFileError: if a revision is damaged.
+    """
+    plan, unplanned = find_plan(directory, inputs)
+    ids = [sample_id for shard in unplanned for sample_id in shard.sample_ids]
+    revisions = list(read_revisions(directory))
+    reasons = inputs.explain(_rows_that_counted(directory, revisions, plan)).values()
+    shown = list(reasons)[:_NUM_EXPLAINED]
+    return "; ".join([f"{len(ids):,} samples are new or changed, the first is {ids[0]}", *shown])
+
+
+def _plan_of(selection: Selection, revisions: Sequence[Revision]) -> Plan:
+    """Join planned and new shards; new ones get the numbers after all that were given so far."""
+    first = revisions[-1].next_shard if revisions else 0
+    new = [
+        Shard(number, shard.sample_ids, shard.key)
+        for number, shard in enumerate(selection.new, first)
+    ]
+    return Plan((*sorted(selection.planned, key=lambda shard: shard.index), *new))
+
+
+def _add(
+    directory: Location,
+    revisions: Sequence[Revision],
+    selection: Selection,
+    plan: Plan,
+    inputs: Inputs,
+) -> None:
+    """Store a revision.
+
+    Raises:
+        FileExistsError: if another runner has stored one of this number.
+    """
+    number = len(revisions)
+    first = revisions[-1].next_shard if revisions else 0
+    file = None
+    if selection.new:
+        content = shards_to_parquet(selection.new, first, inputs)
+        file = shards_file_name(number, content)
+        write_atomically(directory / file, content)
+    superseded, num_before = _compare(directory, revisions, plan, inputs)
+    revision = {
+        "number": number,
+        "file": file,
+        "next_shard": first + len(selection.new),
+        "content": plan.content,
+        "ranges": _ranges([shard.index for shard in plan]),
+        "num_shards": len(plan),
+        "num_samples": plan.num_samples,
+        "num_added": plan.num_samples - num_before,
+        "superseded": superseded,
+    }
+    create_exclusively(directory / revision_name(number), seal(revision))
+
+
+def _compare(
+    directory: Location, revisions: Sequence[Revision], plan: Plan, inputs: Inputs
+) -> tuple[list[tuple[int, str]], int]:
+    """Compare a plan with the newest revision.
+
+    Returns:
+        Shards that count no longer, each with the reason, and how many samples of the plan were in
+        shards that counted before.
+    """
+    if not revisions:
+        return [], 0
+    before = revisions[-1].shards
+    rows = _rows_that_counted(directory, revisions, plan)
+    num_kept = sum(len(shard.sample_ids) for shard in plan if shard.index in before)
+    others = [i for shard in plan if shard.index not in before for i in shard.sample_ids]
+    is_old = pc.is_in(pa.array(others, pa.string()), rows["sample_id"].combine_chunks())
+    return sorted(inputs.explain(rows).items()), num_kept + (pc.sum(is_old).as_py() or 0)
+
+
+def _rows_that_counted(directory: Location, revisions: Sequence[Revision], plan: Plan) -> pa.Table:
+    """Read the rows of the shards that count in the newest revision and do not in this plan."""
+    gone = pa.array(sorted(revisions[-1].shards - {shard.index for shard in plan}), pa.int32())
+    tables = [PLAN_SCHEMA.empty_table()]
+    for revision in revisions:
+        content = read_shards_file(directory, revision.number, revision.file) if len(gone) else None
+        if content is not None:
+            table = pq.read_table(pa.BufferReader(content))
+            tables.append(table.filter(pc.is_in(table["shard"], gone)))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _mend(
+    directory: Location,
+    revisions: Sequence[Revision],
+    planned: Sequence[Shard],
+    inputs: Inputs,
+    error: DamagedFileError,
+) -> None:
+    """Make a damaged revision again, if the hash of its shards shows that it is the same one.
+
+    Args:
+        revisions: those before the damaged one.
+        planned: their shards.
+    """
+    number = len(revisions)
+    record = directory / revision_name(number)
+    selection = inputs.select(planned)
+    first = revisions[-1].next_shard if revisions else 0
+    content = shards_to_parquet(selection.new, first, inputs)
+    file = shards_file_name(number, content) if selection.new else None
+    stored = {name for name in names_in(directory) if name.startswith(f"plan-{number:05d}-")}
+    is_record_whole = error.path != record
+    if is_record_whole:
+        stored = {str(read_record(record)["file"])}
+    if (file is None and stored) or (file is not None and file not in stored):
         raise FatalError(
-            f"{error}; the plan cannot be made again as it was: set runtime.shard_size to what it "
-            "was, or remove the directory to start over"
+            f"{error}; it cannot be made again as it was: set runtime.shard_size and the data to "
+            f"what they were, or remove {directory} to start over"
         ) from error
-    return _store(directory, plan)
+    if file is not None:
+        write_atomically(directory / file, content)
+    if not is_record_whole:
+        if record.name in names_in(directory):
+            remove(record)
+        plan = _plan_of(selection, revisions)
+        _add(directory, revisions, selection, plan, inputs)
 
 
-def _plan_name(content: bytes) -> str:
-    """Name a plan's Parquet file by the hash of its content."""
-    return f"plan-{hashlib.sha256(content).hexdigest()[:32]}.parquet"
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Write ascending numbers as ranges: the first number, and the one after the last."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        start = ranges.pop()[0] if ranges and ranges[-1][1] == number else number
+        ranges.append((start, number + 1))
+    return ranges

@@ -125,14 +125,14 @@ def run_stage(
 def _sound_manifest(stage: Stage) -> Manifest | None:
     """Return the manifest if its files still have their sizes; remove it if it is damaged."""
     try:
-        manifest = Manifest.load(stage.directory)
+        manifest = Manifest.load(stage.directory, stage.plan.content)
     except ConfigError:
         pass
     else:
         if manifest.is_sound(stage.ledger):
             return manifest
         logger.warning("%s: files of it are damaged; doing their shards again", stage.directory)
-    Manifest.discard(stage.directory)
+    Manifest.discard(stage.directory, stage.plan.content)
     return None
 
 

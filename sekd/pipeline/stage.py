@@ -1,9 +1,14 @@
-"""A stage's directory: there is one for each fingerprint, with its plan and its ledger."""
+"""A stage's directory: there is one for each fingerprint, with its plan and its ledger.
+
+The fingerprint is that of the stage's settings, its model and its libraries. What the shards are
+made from is not in it: each shard has a key of its own, and a directory holds the shards of every
+state that the data were in.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +16,19 @@ from sekd.errors import ConfigError
 from sekd.io.files import is_storage_error, names_in, write_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import Location, to_location
-from sekd.io.records import read_record, seal
+from sekd.io.records import DamagedFileError, read_record, seal
 from sekd.pipeline.fingerprint import differences
+from sekd.pipeline.inputs import Inputs
 from sekd.pipeline.ledger import Ledger, ShardState
 from sekd.pipeline.liveness import Observer
 from sekd.pipeline.manifest import Manifest
-from sekd.pipeline.plan import Plan, open_plan
+from sekd.pipeline.plan import (
+    Plan,
+    find_plan,
+    has_earlier_layout,
+    open_plan,
+    why_not_planned,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +37,11 @@ FINGERPRINT_NAME = "fingerprint.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's directory for one fingerprint: ``<root>/<first 16 digits>``."""
+    """A stage's directory for one fingerprint: ``<root>/<first 16 digits>``.
+
+    Attributes:
+        plan: the shards that the present inputs ask for.
+    """
 
     name: str
     directory: Location
@@ -34,12 +50,8 @@ class Stage:
     ledger: Ledger
 
     @classmethod
-    def open(
-        cls, root: Location, fields: Mapping[str, Any], make_plan: Callable[[], Plan]
-    ) -> Stage:
-        """Open the directory of this fingerprint, or create it with its plan.
-
-        A stored plan is kept as it is; ``make_plan`` is called only if none is stored.
+    def open(cls, root: Location, fields: Mapping[str, Any], inputs: Inputs) -> Stage:
+        """Open the directory of this fingerprint, or create it, and plan what is not planned yet.
 
         Raises:
             ConfigError: if nothing can be written there.
@@ -47,7 +59,7 @@ class Stage:
         root = to_location(root)
         try:
             directory = open_directory(root, fields)
-            plan = open_plan(directory, make_plan)
+            plan = open_plan(directory, inputs)
             return cls(root.name, directory, digest(fields), plan, Ledger(directory))
         except OSError as error:
             if not is_storage_error(error):
@@ -64,23 +76,28 @@ class Stage:
 def open_directory(root: Location, fields: Mapping[str, Any]) -> Location:
     """Return the directory of these fields' fingerprint below ``root``; create it if need be.
 
-    If other directories exist, the log says how the new one differs from the newest of them.
+    If other directories exist, the log says how the new one differs from the nearest of them.
     """
     fingerprint = digest(fields)
     directory: Location = root / fingerprint[:16]
     if read_fields(directory) is None:
-        number, earlier = 1, _numbered_directories(root)
+        earlier = _numbered_directories(root)
+        number = earlier[0][0] + 1 if earlier else 1
         if earlier:
-            last_number, last_directory, last_fields = earlier[0]
-            number = last_number + 1
-            changes = "; ".join(differences(last_fields, fields))
-            logger.info(
-                "%s: starts anew; %s is kept, and differs in %s", root.name, last_directory, changes
-            )
+            logger.info("%s: starts anew; %s", root.name, _nearest_difference(root, fields))
         # Directories are numbered, because a clock may be set back, and then the newest looks old.
         content = seal({"fingerprint": fingerprint, "number": number, "fields": fields})
         write_atomically(directory / FINGERPRINT_NAME, content)
     return directory
+
+
+def _nearest_difference(root: Location, fields: Mapping[str, Any]) -> str:
+    """Say how the directory below ``root`` that differs least from these fields does differ."""
+    changes = {path: differences(old, fields) for path, old in newest_first(root)}
+    nearest = min(changes, key=lambda path: len(changes[path]))
+    if has_earlier_layout(nearest):
+        return f"{nearest} was made by an earlier version of sekd and is kept"
+    return f"{nearest} is kept, and differs in {'; '.join(changes[nearest])}"
 
 
 def read_fields(directory: Location) -> dict[str, Any] | None:
@@ -116,20 +133,24 @@ def find_directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:
     return [path for path, fields in newest_first(root) if fields["spec"] == spec]
 
 
-def find_finished(root: Location, spec: Mapping[str, Any]) -> Manifest | None:
-    """Return the newest finished stage below ``root`` whose fingerprint holds this spec."""
-    for directory in find_directories(root, spec):
-        try:
-            return Manifest.load(directory)
-        except ConfigError:
-            logger.debug("%s is not finished", directory)
-    return None
+def find_finished(
+    root: Location, fields: Mapping[str, Any], inputs: Inputs
+) -> tuple[Plan, Manifest]:
+    """Return plan and manifest of the stage with this fingerprint and inputs; write nothing.
 
-
-def changes_since(root: Location, spec: Mapping[str, Any]) -> list[str]:
-    """Say how ``spec`` differs from that of the newest directory below ``root``, by field."""
-    directories_and_fields = newest_first(root)
-    if not directories_and_fields:
-        return []
-    _, newest_fields = directories_and_fields[0]
-    return differences(newest_fields["spec"], spec)
+    Raises:
+        ConfigError: if the stage is not finished for them; the message says what differs from what
+            is there.
+    """
+    root = to_location(root)
+    directory = root / digest(fields)[:16]
+    if read_fields(directory) is None:
+        others = newest_first(root)
+        raise ConfigError(_nearest_difference(root, fields) if others else "nothing is there")
+    try:
+        plan, unplanned = find_plan(directory, inputs)
+        if unplanned:
+            raise ConfigError(why_not_planned(directory, inputs))
+    except DamagedFileError as error:
+        raise ConfigError(f"{error}; run the stage again to mend it") from error
+    return plan, Manifest.load(directory, plan.content)

@@ -17,7 +17,7 @@ from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.ledger import PROCESS_DIED, Ledger, ShardState
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.names import log_name
-from sekd.pipeline.plan import read_plan_record
+from sekd.pipeline.plan import has_earlier_layout, newest_revision
 from sekd.pipeline.stage import newest_first
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class StageStatus:
         errors: shard, attempt, error and path of the log, for each shard that failed or was lost.
         quarantined: sample_id, reason and level of each quarantined sample.
         changes: how the stage's fingerprint differs from that of the directory before it.
+        num_added: number of samples that the newest revision of the plan added to the one before.
+        superseded: shards that no longer count since then, and why.
     """
 
     name: str
@@ -48,6 +50,8 @@ class StageStatus:
     errors: Sequence[Mapping[str, Any]]
     quarantined: Sequence[Mapping[str, Any]]
     changes: Sequence[str]
+    num_added: int = 0
+    superseded: Sequence[tuple[int, str]] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -109,7 +113,7 @@ def run_status(run: Location) -> list[StageStatus]:
     """Derive the status of each stage's newest directory.
 
     Raises:
-        DamagedFileError: if a stage's ``plan.json`` is damaged.
+        DamagedFileError: if a revision of a stage's plan is damaged.
     """
     stages = []
     for name, root in stage_roots(run):
@@ -121,14 +125,19 @@ def run_status(run: Location) -> list[StageStatus]:
         if len(directories) > 1:
             _, earlier_fields = directories[1]
             changes = differences(earlier_fields, fields)
+        if has_earlier_layout(newest):
+            changes = ["its layout, of an earlier version of sekd: the next run starts anew"]
         stages.append(_stage_status(name, newest, changes))
     return stages
 
 
 def _stage_status(name: str, directory: Location, changes: Sequence[str]) -> StageStatus:
-    num_shards, num_planned = _plan_size(directory)
+    revision = newest_revision(directory)
+    num_shards = revision.num_shards if revision else 0
+    num_planned = revision.num_samples if revision else 0
+    counted = revision.shards if revision else set()
     ledger = Ledger(directory)
-    tried = ledger.tried()
+    tried = [shard for shard in ledger.tried() if shard in counted]
     states = dict(zip(tried, ledger.states(Shard(index, ()) for index in tried), strict=True))
     num_by_status = Counter(state.status for state in states.values())
     num_by_status["pending"] += num_shards - len(states)
@@ -159,16 +168,9 @@ def _stage_status(name: str, directory: Location, changes: Sequence[str]) -> Sta
         ],
         quarantined=quarantined,
         changes=changes,
+        num_added=revision.num_added if revision else 0,
+        superseded=revision.superseded if revision else (),
     )
-
-
-def _plan_size(directory: Location) -> tuple[int, int]:
-    """Return the numbers of shards and of samples that are planned."""
-    try:
-        record = read_plan_record(directory)
-    except FileNotFoundError:
-        return 0, 0
-    return int(record["num_shards"]), int(record["num_samples"])
 
 
 def _describe_failure(ledger: Ledger, shard: int, state: ShardState) -> dict[str, Any]:
@@ -185,7 +187,8 @@ def read_stage_records(run: Location) -> list[StageRecord]:
         for directory, fields in newest_first(root):
             record = StageRecord(name, directory.name, fields)
             try:
-                manifest = Manifest.load(directory)
+                revision = newest_revision(directory)
+                manifest = Manifest.load(directory, revision.content if revision else "")
                 record = replace(
                     record,
                     num_done=manifest.num_samples,

@@ -19,9 +19,9 @@ from sekd.io.hashing import digest
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError, read_record, unseal
 from sekd.pipeline.ledger import Ledger
-from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
+from sekd.pipeline.manifest import Manifest, manifest_names
 from sekd.pipeline.names import attempt_name, parse_record_name
-from sekd.pipeline.plan import PLAN_NAME, read_plan
+from sekd.pipeline.plan import check_plan, has_earlier_layout, newest_revision, revision_name
 from sekd.pipeline.stage import FINGERPRINT_NAME, read_fields
 
 
@@ -40,15 +40,15 @@ def verify_stage(directory: Location) -> Iterator[Damage]:
         yield Damage(str(directory / FINGERPRINT_NAME), "gone or not what was written")
     ledger = Ledger(directory)
     try:
-        read_plan(directory)
-    except FileNotFoundError:
-        if ledger.tried():
-            yield Damage(str(directory / PLAN_NAME), "gone")
+        check_plan(directory)
+        is_planned = newest_revision(directory) is not None or has_earlier_layout(directory)
+        if ledger.tried() and not is_planned:
+            yield Damage(str(directory / revision_name(0)), "gone")
     except DamagedFileError as error:
         yield Damage(str(error.path), error.reason)
     yield from _verify_attempts(ledger)
-    if MANIFEST_NAME in names_in(directory):
-        yield from _verify_manifest(ledger)
+    for name in manifest_names(directory):
+        yield from _verify_manifest(ledger, name)
 
 
 def _verify_attempts(ledger: Ledger) -> Iterator[Damage]:
@@ -81,8 +81,8 @@ def _verify_data(directory: Location, record: Mapping[str, Any]) -> Iterator[Dam
             yield Damage(str(path), reason)
 
 
-def _verify_manifest(ledger: Ledger) -> Iterator[Damage]:
-    path = ledger.directory / MANIFEST_NAME
+def _verify_manifest(ledger: Ledger, name: str) -> Iterator[Damage]:
+    path = ledger.directory / name
     try:
         manifest = Manifest(ledger.directory, read_record(path))
     except DamagedFileError as error:

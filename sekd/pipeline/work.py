@@ -142,7 +142,7 @@ def _try_shard(
             raise ShardError(f"{num_seen} samples came back of {len(shard.sample_ids)} planned")
         for sample in result.quarantined:
             logger.warning("quarantined %s: %s", sample.sample_id, sample.reason)
-        attempt.commit(result)
+        attempt.commit(result, shard.key)
         return Event("done", shard.index, num_quarantined=len(result.quarantined))
     except FatalError as error:
         logger.debug("stopped", exc_info=True)

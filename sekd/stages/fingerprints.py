@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 from sekd.config import DatasetSpec, ModelSpec
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.questions import has_lookalikes
 from sekd.data.samples import Dataset
-from sekd.io.hashing import canonical_json
 from sekd.models import loading
 from sekd.models.chat import load_chat
 from sekd.models.prompts import PROMPT_VERSION
@@ -37,38 +35,34 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+_QUESTIONS = {"distractors", "num_options", "seed", "subject", "wording", "pixel_limit"}
+"""Settings of a dataset that change what is asked about a sample, or whether it can be used. The
+others say which samples there are, and each sample counts in the key of its shard."""
+
+
 def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
-    """Dump the settings of a dataset as JSON, with the content of what they name.
+    """Dump the settings of a dataset's questions as JSON, with the content of what they name.
 
     Raises:
         ConfigError: if the wording or the model is not there.
     """
-    settings = spec.model_dump(mode="json")
+    settings = spec.model_dump(mode="json", include=_QUESTIONS)
     if "wording" in settings:
         settings["wording"] = load_wording(spec.wording).settings()
-    if spec.distractors != "similar":
-        settings.pop("similar", None)
-    elif spec.similar is not None:
-        settings["similar"]["model"] = loading.model_identity(ModelSpec(path=spec.similar.model))
+    if spec.distractors == "similar" and spec.similar is not None:
+        model = loading.model_identity(ModelSpec(path=spec.similar.model))
+        settings["similar"] = {"by": spec.similar.by, "model": model}
     return settings
 
 
-def dataset_fields(dataset: Dataset, images: Iterable[str | None]) -> dict[str, Any]:
-    """Identify a dataset by its taxonomy and its samples, in their order.
+def dataset_fields(dataset: Dataset) -> dict[str, Any]:
+    """Identify what the questions about all samples of a dataset depend on.
 
-    A sample counts with its id, the content of its image, its label and its own options. A taxonomy
-    in which names read alike has a field of its own, because its questions became other ones.
-
-    Args:
-        images: the SHA-256 of each sample's image; ``None`` where it cannot be read.
+    A taxonomy in which names read alike has a field of its own, because its questions became other
+    ones. Ranks that follow from images count in the keys of shards.
     """
-    samples = hashlib.sha256()
-    for sample, image in zip(dataset.samples, images, strict=True):
-        leaf_id = None if sample.leaf is None else sample.leaf.id
-        row = [sample.id, image, leaf_id, sample.choices]
-        samples.update(f"{canonical_json(row)}\n".encode())
-    fields: dict[str, Any] = {"taxonomy": dataset.taxonomy.digest(), "samples": samples.hexdigest()}
-    if dataset.similar is not None:
+    fields: dict[str, Any] = {"taxonomy": dataset.taxonomy.digest()}
+    if dataset.similar is not None and dataset.similar.spec.by == "name":
         fields["similar"] = dataset.similar.digest()
     if has_lookalikes(dataset.taxonomy):
         fields["lookalikes"] = "one of each in a question"

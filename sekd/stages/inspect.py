@@ -28,10 +28,11 @@ from sekd.data.signals import (
     read_state_rows,
 )
 from sekd.errors import ConfigError
+from sekd.io.hashing import digest
 from sekd.io.locations import Location
 from sekd.models.loading import load_processor
 from sekd.models.states import StateFile
-from sekd.pipeline.manifest import find_done_files
+from sekd.pipeline.manifest import find_done_files, find_done_keys
 from sekd.pipeline.stage import newest_first
 from sekd.report.inspect.views import (
     LevelSummary,
@@ -204,10 +205,15 @@ class TeacherAnswers:
 
     def _find_states(self, run: Location) -> Mapping[int, Sequence[Path]]:
         """Return shard -> its two files of states."""
+        stage = digest(self._fields)
         for directory, fields in newest_first(run / "states"):
-            answers_directory = str(fields["answers"]["fingerprint"])[:16]
-            if answers_directory == self._directory.name:
-                return find_done_files(directory, STATES, STATE_ROWS)
+            if fields["answers"] == stage:
+                files = find_done_files(directory, STATES, STATE_ROWS)
+                states = {key: shard for shard, (key, _) in find_done_keys(directory).items()}
+                keys = find_done_keys(self._directory)
+                return {
+                    shard: files[states[key]] for shard, (_, key) in keys.items() if key in states
+                }
         return {}
 
     def overview(self, num_least: int = 10) -> RunView:

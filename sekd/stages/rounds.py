@@ -11,7 +11,7 @@ from typing import Any
 
 from sekd.analysis.cells import CellRows
 from sekd.analysis.rounds import RoundResult, best_round, measure_gain
-from sekd.config import BASE, STUDENT, RunConfig, write_resolved
+from sekd.config import BASE, STUDENT, RunConfig
 from sekd.io.files import write_atomically
 from sekd.io.locations import Location
 from sekd.models.loading import free_memory
@@ -125,7 +125,6 @@ def round_config(config: RunConfig, number: int, adapter: Path | None) -> RunCon
 
 def _run_round(config: RunConfig, *, retry_failed: bool) -> Path:
     """Elicit and distill; return the student's adapter."""
-    write_resolved(config, config.run_dir / "evaluate.config.yaml")  # where sekd report looks
     run_elicitation(config, retry_failed=retry_failed)
     adapter = run_distillation(config)
     free_memory()

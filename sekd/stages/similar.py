@@ -21,7 +21,7 @@ from sekd.io.locations import cache_directory
 from sekd.models import loading
 from sekd.models.embedding import Embedder
 from sekd.pipeline.progress import show_progress
-from sekd.stages.fingerprints import dataset_fields, hash_images
+from sekd.stages.fingerprints import hash_images
 from sekd.stages.prepare import PreparedSample, prepare_samples
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ def with_similar(dataset: Dataset) -> Dataset:
         "taxonomy": dataset.taxonomy.digest(),
     }
     if spec.by == "image":
-        fields |= dataset_fields(dataset, hash_images(dataset))
+        samples = dataset.samples
+        columns = [samples.ids.to_pylist(), samples.leaves.to_pylist(), list(hash_images(dataset))]
+        fields["samples"] = digest(columns)
     path = cache_directory() / "similar" / f"{digest(fields)[:32]}.parquet"
     similar = SimilarNodes.read(path, spec)
     if similar is None:

@@ -19,6 +19,7 @@ from sekd.engines import Prompt, Write, open_engine, write
 from sekd.models.chat import Chat
 from sekd.models.loading import load_model, load_processor
 from sekd.pipeline.stage import open_directory
+from sekd.stages.benchmark import run as benchmark
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.train import distill_spec
 
@@ -41,7 +42,7 @@ def python(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapter(config: RunConfig) -> Path:
+def adapter(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished student: an adapter of random weights, where sekd distill leaves its own."""
     torch.manual_seed(0)
     model = add_adapter(load_model(config.model), config.distill)
@@ -50,7 +51,9 @@ def adapter(config: RunConfig) -> Path:
             torch.nn.init.normal_(weights, std=0.02)
     directory = open_directory(config.run_dir / "distill", {"spec": distill_spec(config)})
     model.save_pretrained(str(directory / "adapter"))
-    return Path(directory / "adapter")
+    path = Path(directory / "adapter")
+    monkeypatch.setattr(benchmark, "finished_adapter", lambda _: path)  # nothing was elicited
+    return path
 
 
 def evaluations(run_dir: Path) -> dict[str, int]:

@@ -20,7 +20,7 @@ def test_peers_open_the_shards(
 
     assert sekd("elicit", config_file).exit_code == 0
     run = config_file.parent / "run"
-    (manifest,) = run.glob("answers/*/manifest.json")
+    (manifest,) = run.glob("answers/*/manifest-*.json")
     files = [
         str(manifest.parent / file["path"])
         for shard in json.loads(manifest.read_text("utf-8"))["shards"]

@@ -89,7 +89,7 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         two / "adapter_model.safetensors"
     ).read_bytes()
     base = list(run_dir.glob("predictions/*-base-*/*"))
-    assert len(base) == len(list(run_dir.rglob("*-base-*/*/plan.json"))) == 4  # shared
+    assert len(base) == len(list(run_dir.rglob("*-base-*/*/plan-00000.json"))) == 4  # shared
     assert len(list(run_dir.glob("predictions/*-student-*/*"))) == 8
 
     content = json.loads((run_dir / "rounds" / "rounds.json").read_text())

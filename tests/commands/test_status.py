@@ -9,12 +9,12 @@ from command_line import sekd
 from fake_stage import IDS, run_fake_stage, status_of
 from fakes import Fake
 
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.stage import Stage, open_directory
 
 
 def test_status_of_a_run_from_nothing_to_the_end(tmp_path: Path) -> None:
-    Stage.open(tmp_path / "answers", {"spec": {"seed": 1}}, lambda: Plan.split(IDS, 2))
+    Stage.open(tmp_path / "answers", {"spec": {"seed": 1}}, SampleInputs.of_ids(IDS, 2))
     code, stage = status_of(tmp_path)
     assert (code, stage["shards"], stage["num_planned"]) == (1, {"pending": 4}, 8)
     assert (stage["rate"], stage["seconds_left"]) == (None, None)

@@ -17,7 +17,7 @@ from sekd.config import ShardRuntime
 from sekd.errors import ConfigError, FatalError
 from sekd.pipeline import work
 from sekd.pipeline.executors import EXECUTORS, open_executor
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
@@ -59,7 +59,7 @@ def pooled(request: pytest.FixtureRequest) -> str:
 def run(
     root: Path, kind: str, fake: Fake, *, timeout: float | None = None, max_attempts: int = 3
 ) -> Outcome:
-    stage = Stage.open(root, {"spec": 1}, lambda: Plan.split(IDS, 2))
+    stage = Stage.open(root, {"spec": 1}, SampleInputs.of_ids(IDS, 2))
     executor = open_executor(ShardRuntime(executor=kind, workers=2))
     return run_stage(
         stage, fake, max_attempts=max_attempts, executor=executor, shard_timeout=timeout
@@ -164,7 +164,7 @@ def test_each_worker_sees_only_its_own_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    stage = Stage.open(tmp_path / "answers", {"spec": 1}, SampleInputs.of_ids(IDS, 2))
     executor = open_executor(ShardRuntime(executor="process", workers=2, gpus_per_worker=2))
     outcome = run_stage(stage, Fake(pause=0.1), max_attempts=1, executor=executor)
     assert outcome.manifest is not None

@@ -24,7 +24,7 @@ def sekd(*arguments: object) -> Result:
 def answers_of(config_file: Path) -> dict[tuple[str, int], str]:
     """(sample, level) -> node answered, over the one finished directory of answers."""
     run_dir = load_config(config_file).run_dir
-    (manifest,) = run_dir.glob("answers/*/manifest.json")
+    (manifest,) = run_dir.glob("answers/*/manifest-*.json")
     entries = [
         entry for shard in json.loads(manifest.read_text())["shards"] for entry in shard["files"]
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from command_line import sekd
 from fakes import Fake
 
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 
@@ -20,7 +20,7 @@ def run_fake_stage(
     run: Path, fake: Fake, *, name: str = "answers", spec: int = 1, max_attempts: int = 1
 ) -> Stage:
     """Run a stage of a run once; other values of ``spec`` are other stages."""
-    stage = Stage.open(run / name, {"spec": {"seed": spec}}, lambda: Plan.split(IDS, 2))
+    stage = Stage.open(run / name, {"spec": {"seed": spec}}, SampleInputs.of_ids(IDS, 2))
     run_stage(stage, fake, max_attempts=max_attempts)
     return stage
 

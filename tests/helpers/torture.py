@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 from fakes import Fake
+from plans import manifest_of
 from store import s3_store
 
 import sekd
@@ -39,9 +40,8 @@ from sekd.io.hashing import digest
 from sekd.io.locations import Location, to_location
 from sekd.io.records import unseal
 from sekd.pipeline.executors import open_executor
-from sekd.pipeline.manifest import Manifest
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import parse_record_name
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
@@ -61,7 +61,7 @@ def run(url: str, executor: str, address: str | None) -> None:
     """Run a stage to its end, unless the process is killed."""
     logging.disable()
     print("ready", flush=True)
-    stage = Stage.open(to_location(url), _FIELDS, lambda: Plan.split(_IDS, 2))
+    stage = Stage.open(to_location(url), _FIELDS, SampleInputs.of_ids(_IDS, 2))
     runtime = ShardRuntime(executor=executor, workers=2, address=address)
     fake = Fake(pause=0.01, load_seconds=0.1)
     outcome = run_stage(stage, fake, max_attempts=1000, executor=open_executor(runtime))
@@ -160,13 +160,13 @@ def check(root: Location, expected: str) -> list[str]:
 
 def content(directory: Location) -> str:
     """Return a hash of what readers see."""
-    manifest = Manifest.load(directory)
-    return digest([manifest.hashes(), manifest.quarantined, manifest.stats("index")])
+    manifest = manifest_of(directory)
+    return digest([manifest.fingerprint, manifest.quarantined, manifest.stats("index")])
 
 
 def undisturbed(folder: Path) -> str:
     """Return the content that every run must have in the end."""
-    stage = Stage.open(folder / "answers", _FIELDS, lambda: Plan.split(_IDS, 2))
+    stage = Stage.open(folder / "answers", _FIELDS, SampleInputs.of_ids(_IDS, 2))
     run_stage(stage, Fake(), max_attempts=1)
     return content(stage.directory)
 

@@ -10,8 +10,8 @@ from fakes import Fake
 from sekd.io.files import remove, write_atomically
 from sekd.pipeline import garbage
 from sekd.pipeline.garbage import find_garbage
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import attempt_of_data_folder
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
@@ -20,7 +20,7 @@ IDS = [f"sample {i}" for i in range(24)]  # six shards of four
 
 
 def run(root: Path, worker: Fake) -> Outcome:
-    stage = Stage.open(root, {"spec": 1}, lambda: Plan.split(IDS, 4))
+    stage = Stage.open(root, {"spec": 1}, SampleInputs.of_ids(IDS, 4))
     return run_stage(stage, worker, max_attempts=3)
 
 
@@ -60,10 +60,15 @@ def test_an_attempt_that_may_be_running_keeps_its_files(stage: Stage) -> None:
 
 
 def test_temporary_files_and_unused_plans_are_garbage(stage: Stage) -> None:
+    unused = f"plan-00000-{32 * '0'}.parquet"
     (stage.directory / "attempts" / ".00002-003.end.json.0f.tmp").write_text("{")
-    (stage.directory / "plan-0f.parquet").write_text("of a slower runner")
+    (stage.directory / unused).write_text("of a slower runner")
     temporary = ".00002-003.end.json.0f.tmp"
-    assert garbage_names(stage).keys() == {"00002-001", temporary, "plan-0f.parquet"}
+    assert garbage_names(stage).keys() == {
+        "00002-001",
+        temporary,
+        unused,
+    }
 
 
 def test_a_temporary_file_that_grows_is_being_written(

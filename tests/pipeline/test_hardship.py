@@ -23,7 +23,7 @@ import sekd
 from sekd.config import ShardRuntime
 from sekd.data.shards import Shard, ShardResult
 from sekd.pipeline.executors import open_executor
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.status import run_status
@@ -35,7 +35,7 @@ from pathlib import Path
 from fakes import Fake
 from sekd.data.shards import ShardResult
 from sekd.errors import ConfigError, FatalError
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
@@ -53,7 +53,7 @@ class Big:  # 64 kB a shard
         pass
 
 def run():
-    stage = Stage.open(disk / "answers", {"spec": 1}, lambda: Plan.split(ids, 2))
+    stage = Stage.open(disk / "answers", {"spec": 1}, SampleInputs.of_ids(ids, 2))
     return run_stage(stage, Big, max_attempts=1)
 
 def remount(options):
@@ -90,7 +90,7 @@ except KeyboardInterrupt:
     remount("ro")
 for fields in ({"spec": 1}, {"spec": 2}):
     try:
-        stage = Stage.open(disk / "answers", fields, lambda: Plan.split(ids, 2))
+        stage = Stage.open(disk / "answers", fields, SampleInputs.of_ids(ids, 2))
         run_stage(stage, Big, max_attempts=1)
     except (ConfigError, FatalError) as error:
         assert "Read-only" in str(error) and "cannot be written" in str(error), error
@@ -171,7 +171,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
 ) -> None:
     monkeypatch.setattr(time, "time", time.time)  # put back afterwards
     ids = [str(i) for i in range(16)]
-    stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(ids, 2))
+    stage = Stage.open(tmp_path / "answers", {"spec": 1}, SampleInputs.of_ids(ids, 2))
     outcome = run_stage(stage, WorkerThatSetsTheClockBack(), max_attempts=1)
     assert outcome.manifest is not None
     assert outcome.num_run == 8
@@ -185,7 +185,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
 def test_a_machine_that_dies_costs_only_the_shards_that_it_worked_on(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     ids = [str(i) for i in range(32)]
-    stage = Stage.open(tmp_path / "answers", {"spec": 1}, lambda: Plan.split(ids, 2))
+    stage = Stage.open(tmp_path / "answers", {"spec": 1}, SampleInputs.of_ids(ids, 2))
     attempts = stage.directory / "attempts"
     with ray_cluster(1) as cluster:
         node = cluster.add_node(num_cpus=2, object_store_memory=80_000_000)

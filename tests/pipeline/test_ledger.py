@@ -90,6 +90,7 @@ def test_an_end_record_says_what_was_done(ledger: Ledger) -> None:
         "shard": 17,
         "attempt": 1,
         "status": "done",
+        "key": "",
         "files": [
             {
                 "role": "answers",

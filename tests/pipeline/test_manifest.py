@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plans import split
 
-from sekd.data.shards import Quarantined, ShardResult
+from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.errors import ConfigError, FatalError, ShardError
-from sekd.io.hashing import hash_file
 from sekd.pipeline.ledger import Ledger, ShardState
-from sekd.pipeline.manifest import MANIFEST_NAME, Manifest
+from sekd.pipeline.manifest import Manifest, manifest_name, manifest_names
 from sekd.pipeline.plan import Plan
 
-PLAN = Plan.split(["a", "b", "c", "d", "e"], 2)
+PLAN = split(["a", "b", "c", "d", "e"], 2)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def ledger(tmp_path: Path) -> Ledger:
         if shard.index == 1:
             stats["parity"] = 0.1
         num_done = len(shard.sample_ids) - len(quarantined)
-        attempt.commit(ShardResult(files, num_done, quarantined, stats))
+        attempt.commit(ShardResult(files, num_done, quarantined, stats), shard.key)
     return ledger
 
 
@@ -51,7 +51,7 @@ def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
         (path,) = data.glob(f"{shard:05d}-001-*/{role}.txt")
         return path
 
-    assert manifest.fingerprint == "f00d"
+    assert manifest.content["stage"] == "f00d"
     assert (manifest.num_samples, manifest.content["num_planned"]) == (4, 5)
     assert manifest.quarantined == [{"sample_id": "c", "reason": "blurred", "level": 2}]
     assert manifest.files("states") == {i: file(i, "states") for i in (0, 1)}
@@ -62,16 +62,36 @@ def test_a_manifest_lists_what_was_done(ledger: Ledger) -> None:
     }
     assert manifest.stats("seconds") == [0.5, 1.5, 2.5]
     assert manifest.stats("parity") == [0.1]
-    names = ["0/answers", "0/states", "1/answers", "1/states", "2/answers"]
-    files = [file(int(name[0]), name[2:]) for name in names]
-    assert manifest.hashes() == [hash_file(path) for path in files]
+    assert manifest.shards_by_key() == {shard.key: shard.index for shard in PLAN}
+
+
+def test_the_fingerprint_follows_from_stage_keys_and_files(ledger: Ledger) -> None:
+    before = finalise(ledger)
+    again = Manifest.finalise(ledger, "f00d", PLAN, ledger.states(PLAN))
+    assert again is not None
+    assert again.fingerprint == before.fingerprint
+    Manifest.discard(ledger.directory, PLAN.content)
+    other_stage = Manifest.finalise(ledger, "d00f", PLAN, ledger.states(PLAN))
+    assert other_stage is not None
+    assert other_stage.fingerprint != before.fingerprint
+    Manifest.discard(ledger.directory, PLAN.content)
+    ledger.revoke(2, 1, "to do it again")
+    attempt = ledger.begin(2)
+    (attempt.folder / "answers.txt").write_text("others")
+    attempt.commit(ShardResult({"answers": attempt.folder / "answers.txt"}, 1), PLAN.shards[2].key)
+    after = finalise(ledger)
+    assert after.fingerprint != before.fingerprint
+    keys_before, keys_after = before.keys_of_files(), after.keys_of_files()
+    assert [shard for shard in keys_after if keys_after[shard] != keys_before[shard]] == [2]
 
 
 def test_a_manifest_is_read_back_also_when_its_stage_was_moved(ledger: Ledger) -> None:
     manifest = finalise(ledger)
-    assert Manifest.load(ledger.directory) == manifest
+    assert Manifest.load(ledger.directory, PLAN.content) == manifest
     moved = ledger.directory.rename(ledger.directory.with_name("moved"))
-    assert all(path.is_file() for path in Manifest.load(moved).files("answers").values())
+    assert all(
+        path.is_file() for path in Manifest.load(moved, PLAN.content).files("answers").values()
+    )
 
 
 def test_only_the_attempt_that_was_committed_is_listed(ledger: Ledger) -> None:
@@ -95,19 +115,19 @@ def test_a_changed_file_revokes_its_attempt(
     (path,) = ledger.data.glob("00001-001-*/states.txt")
     damage(path)
     assert Manifest.finalise(ledger, "f00d", PLAN, ledger.states(PLAN)) is None
-    assert not (ledger.directory / MANIFEST_NAME).exists()
+    assert not manifest_names(ledger.directory)
     assert ledger.revoked() == {(1, 1)}
     assert [state.status for state in ledger.states(PLAN)] == ["done", "damaged", "done"]
 
 
 def test_a_manifest_that_exists_is_not_written_again(ledger: Ledger) -> None:
     before = finalise(ledger)
-    written = (ledger.directory / MANIFEST_NAME).read_bytes()
+    written = (ledger.directory / manifest_name(PLAN.content)).read_bytes()
     states = ledger.states(PLAN)
     record = {**(states[0].record or {}), "attempt": 2}  # as another runner might see it
     states[0] = replace(states[0], record=record)
     assert Manifest.finalise(ledger, "f00d", PLAN, states) == before
-    assert (ledger.directory / MANIFEST_NAME).read_bytes() == written
+    assert (ledger.directory / manifest_name(PLAN.content)).read_bytes() == written
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, Path.unlink])
@@ -140,8 +160,10 @@ def test_a_file_that_another_shard_overwrote_is_found(ledger: Ledger) -> None:
 def test_done_and_quarantined_samples_must_add_up_to_the_plan(
     ledger: Ledger, sample_ids: str, message: str
 ) -> None:
+    shards = split(list(sample_ids), 2)
+    plan = Plan(tuple(Shard(shard.index, shard.sample_ids) for shard in shards))
     with pytest.raises(FatalError, match=message):
-        finalise(ledger, Plan.split(list(sample_ids), 2))
+        finalise(ledger, plan)
 
 
 @pytest.mark.parametrize("status", ["pending", "lost", "failed"])
@@ -159,5 +181,5 @@ def test_every_planned_shard_needs_a_state(ledger: Ledger) -> None:
 
 
 def test_an_unfinished_stage_has_no_manifest(ledger: Ledger) -> None:
-    with pytest.raises(ConfigError, match=r"manifest\.json: not there"):
-        Manifest.load(ledger.directory)
+    with pytest.raises(ConfigError, match=r"manifest-\w+\.json: not there"):
+        Manifest.load(ledger.directory, PLAN.content)

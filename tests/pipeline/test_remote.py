@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import Fake
+from plans import manifest_of
 from store import s3_store
 
 from sekd.config import ShardRuntime
@@ -16,9 +17,8 @@ from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.garbage import find_garbage
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.ledger import Ledger
-from sekd.pipeline.manifest import Manifest
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.status import run_status
@@ -42,7 +42,7 @@ def place(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Locat
 
 
 def run(place: Location, fake: Fake, kind: str = "inline") -> Outcome:
-    stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    stage = Stage.open(place / "answers", {"spec": 1}, SampleInputs.of_ids(IDS, 2))
     executor = open_executor(ShardRuntime(executor=kind, workers=2))
     return run_stage(stage, fake, max_attempts=3, executor=executor)
 
@@ -60,9 +60,9 @@ def test_a_stage_on_a_store_has_the_content_of_a_local_one(
     here = run(tmp_path, Fake()).manifest
     assert outcome.manifest is not None
     assert here is not None
-    assert outcome.manifest.hashes() == here.hashes()
+    assert outcome.manifest.fingerprint == here.fingerprint
     directory = outcome.stage.directory
-    assert Manifest.load(directory) == outcome.manifest
+    assert manifest_of(directory) == outcome.manifest
     copies = outcome.manifest.files("answers")
     assert {i: p.read_bytes() for i, p in copies.items()} == {
         i: p.read_bytes() for i, p in here.files("answers").items()
@@ -110,7 +110,7 @@ def test_damage_on_a_store_is_found_and_repaired(place: Location) -> None:
 
 
 def test_a_dead_attempt_is_tried_again(place: Location) -> None:
-    stage = Stage.open(place / "answers", {"spec": 1}, lambda: Plan.split(IDS, 2))
+    stage = Stage.open(place / "answers", {"spec": 1}, SampleInputs.of_ids(IDS, 2))
     stage.ledger.begin(0).release()
     outcome = run(place, Fake())
     assert outcome.manifest is not None

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import manifest_of, split
 
 from sekd.data.shards import Quarantined, Shard, ShardResult
-from sekd.errors import FatalError, SekdError, ShardError
+from sekd.errors import ConfigError, FatalError, SekdError, ShardError
 from sekd.io.records import unseal
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.manifest import Manifest
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
-from sekd.pipeline.stage import Stage, changes_since, find_directories, find_finished
+from sekd.pipeline.stage import Stage, find_finished
 
 IDS = [f"sample {i}" for i in range(7)]  # shards of 2, 2, 2, 1
 FIELDS = {"version": 1, "spec": {"seed": 0, "model": {"path": "tiny"}}}
@@ -56,7 +56,7 @@ class FakeWorker:
 
 
 def open_stage(root: Path, fields: Mapping[str, Any] = FIELDS, shard_size: int = 2) -> Stage:
-    return Stage.open(root, fields, lambda: Plan.split(IDS, shard_size))
+    return Stage.open(root, fields, SampleInputs.of_ids(IDS, shard_size))
 
 
 def run(root: Path, worker: FakeWorker, max_attempts: int = 3) -> Outcome:
@@ -229,20 +229,18 @@ def test_changed_fields_open_a_new_directory(root: Path, caplog: pytest.LogCaptu
 
 def test_a_stored_plan_is_kept_under_another_shard_size(root: Path) -> None:
     first = open_stage(root, shard_size=2)
-    # No other plan is even made: that may take a pass over all images.
-    again = Stage.open(root, FIELDS, lambda: pytest.fail("made another plan"))
-    assert again.plan == first.plan == Plan.split(IDS, 2)
+    assert open_stage(root, shard_size=3).plan == first.plan == split(IDS, 2)
 
 
-def test_directories_and_manifests_are_found_by_their_spec(root: Path) -> None:
-    assert (find_directories(root, FIELDS["spec"]), changes_since(root, {})) == ([], [])
+def test_a_finished_stage_is_found_by_its_settings_and_its_inputs(root: Path) -> None:
+    inputs = SampleInputs.of_ids(IDS, 2)
+    with pytest.raises(ConfigError, match="nothing is there"):
+        find_finished(root, FIELDS, inputs)
     done = run(root, FakeWorker()).stage
-    # The same spec over other data: another fingerprint.
-    newer = open_stage(root, FIELDS | {"samples": "others"})
-    # The order does not depend on times, because a clock may be set back.
-    os.utime(newer.directory / "fingerprint.json", (1, 1))
-    other_spec = {"seed": 1, "model": {"path": "tiny"}}
-    assert find_directories(root, FIELDS["spec"]) == [newer.directory, done.directory]
-    assert find_finished(root, FIELDS["spec"]) == Manifest.load(done.directory)
-    assert (find_directories(root, other_spec), find_finished(root, other_spec)) == ([], None)
-    assert changes_since(root, other_spec) == ["seed: 0 -> 1"]
+    assert find_finished(root, FIELDS, inputs) == (done.plan, manifest_of(done.directory))
+    changed = {"version": 1, "spec": {"seed": 1, "model": {"path": "tiny"}}}
+    with pytest.raises(ConfigError, match=r"differs in spec\.seed: 0 -> 1"):
+        find_finished(root, changed, inputs)
+    with pytest.raises(ConfigError, match="1 samples are new or changed, the first is z"):
+        find_finished(root, FIELDS, SampleInputs.of_ids([*IDS, "z"], 2))
+    assert len(list(root.glob("*/plan-*.json"))) == 1  # looking writes nothing

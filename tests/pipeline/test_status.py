@@ -8,7 +8,7 @@ import pytest
 from fakes import Fake
 
 from sekd.io.records import DamagedFileError
-from sekd.pipeline.plan import Plan
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.runner import run_stage
 from sekd.pipeline.stage import Stage, open_directory
 from sekd.pipeline.status import run_status, stage_directories, stage_roots
@@ -17,7 +17,7 @@ IDS = [f"sample {i}" for i in range(12)]  # three shards of four
 
 
 def open_stage(root: Path, fields: dict[str, object] | None = None) -> Stage:
-    return Stage.open(root, fields or {"spec": 1}, lambda: Plan.split(IDS, 4))
+    return Stage.open(root, fields or {"spec": 1}, SampleInputs.of_ids(IDS, 4))
 
 
 def test_a_stage_stands_where_its_records_say(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_every_cell_of_an_evaluation_is_a_stage(tmp_path: Path) -> None:
 
 
 def test_a_damaged_plan_record_is_named(tmp_path: Path) -> None:
-    path = open_stage(tmp_path / "answers").directory / "plan.json"
+    path = open_stage(tmp_path / "answers").directory / "plan-00000.json"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedFileError) as error:
         run_status(tmp_path)

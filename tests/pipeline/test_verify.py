@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from fakes import Fake
+from plans import manifest_of
 
 from sekd.data.shards import Shard, ShardResult
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.ledger import Ledger
-from sekd.pipeline.manifest import Manifest
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import Outcome, run_stage
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
@@ -22,7 +22,7 @@ IDS = [f"sample {i}" for i in range(24)]  # six shards of four
 
 
 def run(root: Path, worker: Fake | None = None) -> Outcome:
-    stage = Stage.open(root, {"spec": 1}, lambda: Plan.split(IDS, 4))
+    stage = Stage.open(root, {"spec": 1}, SampleInputs.of_ids(IDS, 4))
     return run_stage(stage, worker or Fake(), max_attempts=3)
 
 
@@ -72,12 +72,13 @@ def test_every_flip_and_every_cut_is_found(root: Path) -> None:
 @pytest.mark.parametrize("kind", ["data", "start", "end", "plan", "fingerprint", "manifest"])
 def test_the_next_run_repairs_only_the_damaged_shard(root: Path, kind: str) -> None:
     (directory,) = root.iterdir()
-    before = Manifest.load(directory)
+    before = manifest_of(directory)
     pattern = {
         "data": "data/00003-*/answers.parquet",
         "start": "attempts/00003-*.start.json",
         "end": "attempts/00003-*.end.json",
         "plan": "plan-*.parquet",
+        "manifest": "manifest-*.json",
     }.get(kind, f"{kind}.json")
     (path,) = directory.glob(pattern)
     damage(path, random.Random(1))
@@ -85,7 +86,7 @@ def test_the_next_run_repairs_only_the_damaged_shard(root: Path, kind: str) -> N
     outcome = run(root)
     assert outcome.num_run == (1 if kind in ("data", "start", "end") else 0)
     assert outcome.manifest is not None
-    assert outcome.manifest.hashes() == before.hashes()
+    assert outcome.manifest.fingerprint == before.fingerprint
     assert not list(verify_stage(directory))
 
 
@@ -127,7 +128,7 @@ class WorkerOfBytes:
 def test_a_file_that_was_committed_but_cannot_be_opened_is_damaged(
     tmp_path: Path, name: str, content: bytes, reason: str | None
 ) -> None:
-    stage = Stage.open(tmp_path / "states", {"spec": 1}, lambda: Plan.split(IDS, len(IDS)))
+    stage = Stage.open(tmp_path / "states", {"spec": 1}, SampleInputs.of_ids(IDS, len(IDS)))
     run_stage(stage, WorkerOfBytes(name, content), max_attempts=1)
     damages = list(verify_stage(stage.directory))
     if reason is None:

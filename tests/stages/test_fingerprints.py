@@ -21,6 +21,7 @@ from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
 from sekd.io.hashing import digest
 from sekd.models import loading
+from sekd.pipeline.inputs import SampleInputs
 from sekd.stages import fingerprints as stage_fingerprints
 from sekd.stages.distill import train as training
 from sekd.stages.distill.train import distill_spec
@@ -39,14 +40,21 @@ SPECS: dict[str, Callable[[RunConfig], Any]] = {
 """The settings of each stage; every stage depends on the stages before it."""
 
 FIRST_USED = {
-    f"elicit.{name}": "states"
-    for name in ("top_k", "layers", "states_engine", "state_dtype", "parity_limit")
+    f"elicit.{name}": "states" for name in ("top_k", "layers", "states_engine", "state_dtype")
 }
 """The first stage whose numbers a setting changes, where that is not the first of its section."""
 
-NOT_IN = {"elicit.dataset", "data.similar"}
-"""A dataset is identified by its content, not by its name. Its model of likeness counts only where
-it draws the options."""
+NOT_IN = {
+    *("elicit.dataset", "data.similar"),
+    *("elicit.max_quarantined", "elicit.parity_limit"),
+    *("data.taxonomy", "data.level_names", "data.leaf_names", "data.aliases", "data.unmatched"),
+    *("data.images", "data.table", "data.classes", "data.layout", "data.split", "data.downloads"),
+    *("data.image_column", "data.leaf_column", "data.id_column", "data.image_root"),
+    "data.image_prefix",
+}
+"""A dataset is identified by its content, not by its name or its files: the taxonomy has a digest,
+and each sample counts in the key of its shard. Its model of likeness counts only where it draws the
+options. Limits of what is acceptable change no number."""
 
 
 NAMED: dict[str, Any] = {"wording": "paper", "similar": SimilarSpec(model="sekd/tiny_model")}
@@ -150,20 +158,17 @@ def copied(config: RunConfig, tmp_path: Path) -> RunConfig:
 
 
 def fingerprints(config: RunConfig) -> tuple[str, str, str]:
+    """The fingerprints of three stages, each with the keys of the shards that it asks for."""
     dataset = Dataset.load("train", config.data["train"])
     images = ImageHashes(dataset.samples)
     images.compute(lambda _: None)
-    first = digest(answers_fields(config, dataset, images))
+    keys = [shard.key for shard in SampleInputs.of(dataset, images, 100).select([]).new]
+    first = digest(answers_fields(config, dataset))
+    cell = EvaluationCell(Candidate("base", config.model), dataset, "conditioned")
     return (
-        first,
-        digest(states_fields(config, first, [])),
-        digest(
-            cell_fields(
-                config,
-                EvaluationCell(Candidate("base", config.model), dataset, "conditioned"),
-                dataset_fields(dataset, images),
-            )
-        ),
+        digest([first, keys]),
+        digest([states_fields(config, first), keys]),
+        digest([cell_fields(config, cell), keys]),
     )
 
 
@@ -236,11 +241,6 @@ def test_the_version_of_a_stage_counts(copied: RunConfig, monkeypatch: pytest.Mo
     assert [a != b for a, b in zip(after, before, strict=True)] == [True, True, False]
 
 
-def test_answers_that_were_made_again_invalidate_the_states(copied: RunConfig) -> None:
-    one, same, two = (states_fields(copied, "print", [sha]) for sha in ("1", "1", "2"))
-    assert digest(one) == digest(same) != digest(two)
-
-
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """The layers that most models' adapters get by default."""
 
@@ -253,7 +253,7 @@ PINNED = {
     "joint cell": "9505c3f82eca56a0f50468017cbc9176d4c02c76a9bc02ec4375564c365f90c6",
     "shuffled cell": "d98b4c9eab7d066dbe388cf27ee4627758485c437c39064cf98c82b8c66f9f1b",
 }
-"""SHA-256 of each stage's fields, written as JSON in their order."""
+"""SHA-256 of each stage's fields, written as JSON in their order, and of a shard's key."""
 
 
 def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +284,14 @@ def test_fields_and_their_order_are_pinned(tmp_path: Path, monkeypatch: pytest.M
     }
     fields = {
         "model": model_fields(config.model),
-        "dataset": dataset_fields(dataset, images),
-        "answers": answers_fields(config, dataset, images),
-        "states": states_fields(config, "fingerprint", ["1", "2"]),
+        "dataset": dataset_fields(dataset),
+        "samples": SampleInputs.of(dataset, images, 2).select([]).new[0].key,
+        "answers": answers_fields(config, dataset),
+        "states": states_fields(config, "fingerprint"),
         "distill": distill_spec(config),
     }
     for name, cell in cells.items():
-        fields[name] = cell_fields(config, cell, dataset_fields(dataset, images))
+        fields[name] = cell_fields(config, cell)
     in_order = {name: json.dumps(value).encode() for name, value in fields.items()}
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in in_order.items()}
     assert digests == PINNED

@@ -24,7 +24,8 @@ from sekd.errors import ConfigError, SampleError
 from sekd.io.locations import cache_directory
 from sekd.models import embedding
 from sekd.models.embedding import Embedder
-from sekd.stages.fingerprints import dataset_fields, dataset_settings
+from sekd.pipeline.inputs import SampleInputs
+from sekd.stages.fingerprints import dataset_settings
 from sekd.stages.similar import with_similar
 
 WORDS = [f"w{number}" for number in range(12)]
@@ -129,8 +130,12 @@ def test_ranks_are_computed_once_and_again_for_another_model_or_image(
     other = with_similar(Dataset.load("d", first.spec))
     assert other.similar is not None
     assert other.similar.digest() != first.similar.digest()
-    images: list[str | None] = [None] * len(first.samples)
-    assert dataset_fields(other, images) != dataset_fields(first, images)
+    images = [None] * len(first.samples)
+    keys = [
+        [shard.key for shard in SampleInputs.of(each, images, 2).select([]).new]
+        for each in (first, other)
+    ]
+    assert keys[0] != keys[1]
     cached.write_bytes(b"damaged")
     assert len(list(cache_directory().glob("similar/*.parquet"))) == 2
 

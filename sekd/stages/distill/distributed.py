@@ -10,6 +10,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 
+from sekd.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -17,12 +19,23 @@ def broadcast_from_main(decide: Callable[[], T]) -> T:
     """Call ``decide`` in the main process alone, and return its result in every process.
 
     Every process must call this. A single process calls ``decide`` and returns its result.
+
+    Raises:
+        ConfigError: in every process, if ``decide`` raises one.
     """
     # This joins the process group that torchrun or accelerate described in the environment, and
     # makes this process's GPU the current one.
     state = PartialState(cpu=not torch.cuda.is_available())
-    decision = decide() if state.is_main_process else None
-    return broadcast_object_list([decision])[0]  # type: ignore[no-any-return]
+    decision: T | ConfigError | None = None
+    if state.is_main_process:
+        try:
+            decision = decide()
+        except ConfigError as error:
+            decision = error
+    (decision,) = broadcast_object_list([decision])
+    if isinstance(decision, ConfigError):
+        raise decision
+    return decision  # type: ignore[return-value]
 
 
 def destroy_process_group() -> None:

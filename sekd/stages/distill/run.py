@@ -8,14 +8,16 @@ from sekd.config import RunConfig
 from sekd.data.samples import load_taxonomy
 from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
 from sekd.errors import ConfigError
+from sekd.io.hashing import digest
 from sekd.io.locations import local_directory
 from sekd.models.wording import load_wording
+from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.folders import find_folder, publish_folder
-from sekd.pipeline.stage import find_directories, open_directory
+from sekd.pipeline.stage import newest_first, open_directory
 from sekd.stages.distill import distributed
 from sekd.stages.distill.dataset import ShardFiles
 from sekd.stages.distill.train import distill_fields, distill_spec, train
-from sekd.stages.elicit.run import finished_elicitation
+from sekd.stages.elicit.run import Elicited, finished_elicitation
 
 
 def run_distillation(config: RunConfig) -> Path:
@@ -31,23 +33,19 @@ def run_distillation(config: RunConfig) -> Path:
             f"data.{config.elicit.dataset}.wording: {dataset.wording} has no {{letter}} in its "
             "line, and a student learns from letters; take another wording for the training"
         )
-    elicited = finished_elicitation(config)
-    answers, states = elicited.answers, elicited.states
     taxonomy = load_taxonomy(dataset)
     root = config.run_dir / "distill"
 
-    def open_run() -> tuple[str, Path | None]:
-        fields = distill_fields(config, states.fingerprint, states.hashes())
-        directory = open_directory(root, fields)
-        return directory.name, find_folder(directory, "adapter")
+    def open_run() -> tuple[Elicited, str, Path | None]:
+        elicited = finished_elicitation(config)
+        directory = open_directory(root, distill_fields(config, elicited.states.fingerprint))
+        return elicited, directory.name, find_folder(directory, "adapter")
 
-    name, adapter = distributed.broadcast_from_main(open_run)
+    elicited, name, adapter = distributed.broadcast_from_main(open_run)
     if adapter is None:
-        transcripts_and_answers = answers.files_by_shard(TRANSCRIPTS, ANSWERS)
-        shards = [
-            ShardFiles(*transcripts_and_answers[shard], *states_and_rows)
-            for shard, states_and_rows in states.files_by_shard(STATES, STATE_ROWS).items()
-        ]
+        answers = elicited.answers.files_by_shard(TRANSCRIPTS, ANSWERS)
+        states = elicited.states.files_by_shard(STATES, STATE_ROWS)
+        shards = [ShardFiles(*answers[one], *states[other]) for one, other in elicited.pairs()]
         local = local_directory(config.run_dir) / "distill" / name
         train(config, taxonomy, shards, local)
         adapter = distributed.broadcast_from_main(
@@ -58,9 +56,31 @@ def run_distillation(config: RunConfig) -> Path:
 
 
 def finished_adapter(config: RunConfig) -> Path | None:
-    """Return the directory of the newest adapter trained under this config, or ``None``."""
-    for directory in find_directories(config.run_dir / "distill", distill_spec(config)):
-        adapter = find_folder(directory, "adapter")
-        if adapter is not None:
-            return adapter
-    return None
+    """Return the directory of the adapter that this config and its data give, or ``None``.
+
+    Raises:
+        ConfigError: if there is a finished adapter for the settings of this config alone: its data,
+            its model or what was elicited are other ones now.
+    """
+    root = config.run_dir / "distill"
+    earlier = {
+        directory: fields
+        for directory, fields in newest_first(root)
+        if fields["spec"] == distill_spec(config) and find_folder(directory, "adapter") is not None
+    }
+    if not earlier:
+        return None
+    newest, fields = next(iter(earlier.items()))
+    try:
+        now = distill_fields(config, finished_elicitation(config).states.fingerprint)
+        adapter = find_folder(root / digest(now)[:16], "adapter")
+        reason = "; ".join(differences(fields, now))
+    except ConfigError as error:
+        adapter, reason = None, str(error)
+    if adapter is None:
+        raise ConfigError(
+            f"{newest}: the student was trained on something else than there is now: {reason}; "
+            "train it again, or evaluate it as it is with "
+            f"--set evaluate.models.NAME.adapter={newest / 'adapter'} and another run_dir"
+        )
+    return adapter

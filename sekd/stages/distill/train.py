@@ -63,17 +63,19 @@ def distill_spec(config: RunConfig) -> dict[str, Any]:
     return {**states_spec(config), "distill": settings}
 
 
-def distill_fields(
-    config: RunConfig, states_fingerprint: str, state_hashes: list[str]
-) -> dict[str, Any]:
-    """Return everything that the adapter depends on: the fields of its fingerprint."""
+def distill_fields(config: RunConfig, states: str) -> dict[str, Any]:
+    """Return everything that the adapter depends on: the fields of its fingerprint.
+
+    Args:
+        states: fingerprint of the manifest of the states, which follows from all that was elicited.
+    """
     fields = {
         "stage": "distill",
         "version": DISTILL_VERSION,
         "spec": distill_spec(config),
         "model": loading.model_identity(config.model),
         "peft": metadata.version("peft"),
-        "states": {"fingerprint": states_fingerprint, "files": state_hashes},
+        "states": states,
     }
     if config.distill.lora.load_in_4bit:
         fields["bitsandbytes"] = loading.bitsandbytes_version()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
             "answer",
             "permutations",
             "plain",
-            "max_quarantined",
         },
     )
     if config.elicit.adapter:  # its content counts, not its path
@@ -53,21 +52,15 @@ def answers_spec(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def answers_fields(
-    config: RunConfig, dataset: Dataset, images: Iterable[str | None]
-) -> dict[str, Any]:
-    """Gather everything that the answers depend on; the hash of it is their fingerprint.
-
-    Args:
-        images: the SHA-256 of each sample's image.
-    """
+def answers_fields(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Gather everything but the samples that the answers depend on: the fingerprint's fields."""
     return {
         "stage": "answers",
         "version": ANSWERS_VERSION,
         "spec": answers_spec(config),
         "engine": engine_version(config.elicit.engine),
         **model_fields(adapted_spec(config.model, config.elicit.adapter)),
-        **dataset_fields(dataset, images),
+        **dataset_fields(dataset),
     }
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.signals import ANSWERS, TRANSCRIPTS
 from sekd.engines import check_serves
 from sekd.errors import ConfigError
+from sekd.io.hashing import digest
+from sekd.pipeline.inputs import SampleInputs, ShardInputs
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, run_settings, run_stage
-from sekd.pipeline.stage import Stage, changes_since, find_finished
+from sekd.pipeline.stage import Stage, find_finished
 from sekd.stages.distill.images import compare_images
-from sekd.stages.elicit.answers import AnswersWorker, answers_fields, answers_spec
-from sekd.stages.elicit.states import StatesWorker, states_fields, states_spec
+from sekd.stages.elicit.answers import AnswersWorker, answers_fields
+from sekd.stages.elicit.states import StatesWorker, states_fields
 from sekd.stages.fingerprints import hash_images
 from sekd.stages.similar import with_similar
 
@@ -28,6 +29,12 @@ class Elicited:
 
     answers: Manifest
     states: Manifest
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the index of each shard of answers with that of its states, in order."""
+        states = self.states.shards_by_key()
+        keys = self.answers.keys_of_files()
+        return [(shard, states[key]) for shard, key in keys.items() if key in states]
 
     @property
     def num_samples(self) -> int:
@@ -67,56 +74,76 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
         IncompleteError: if shards are left.
         ConfigError, FatalError: as the stages raise them.
     """
-    name, runtime = config.elicit.dataset, config.elicit.runtime
     check_serves(config.elicit.engine, config.model, config.elicit.adapter)
     compare_images(config)  # what the student's processor does not take is said before the teacher
-    settings = run_settings(runtime, retry_failed=retry_failed)
-    dataset = with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
-    ids = dataset.samples.ids.to_pylist()
-    answers = run_stage(
-        Stage.open(
-            config.run_dir / "answers",
-            answers_fields(config, dataset, hash_images(dataset)),
-            partial(Plan.split, ids, runtime.shard_size),
-        ),
-        partial(AnswersWorker, config, dataset),
-        **settings,
+    settings = run_settings(config.elicit.runtime, retry_failed=retry_failed)
+    dataset = elicited_dataset(config)
+    answers_stage = Stage.open(
+        config.run_dir / "answers",
+        answers_fields(config, dataset),
+        _answers_inputs(config, dataset),
     )
+    answers = run_stage(answers_stage, partial(AnswersWorker, config, dataset), **settings)
     if answers.manifest is None:
         raise IncompleteError([answers])
     manifest = answers.manifest
-    quarantined = {sample["sample_id"] for sample in manifest.quarantined}
-    states = run_stage(
-        Stage.open(
-            config.run_dir / "states",
-            states_fields(config, manifest.fingerprint, manifest.hashes()),
-            partial(answers.stage.plan.without, quarantined),
-        ),
-        partial(StatesWorker, config, manifest.files_by_shard(TRANSCRIPTS, ANSWERS)),
-        **settings,
+    stage = Stage.open(
+        config.run_dir / "states",
+        states_fields(config, answers_stage.fingerprint),
+        _states_inputs(answers_stage.plan, manifest),
     )
+    answers_of = {key: shard for shard, key in manifest.keys_of_files().items()}
+    files = manifest.files_by_shard(TRANSCRIPTS, ANSWERS).renumbered(
+        {shard.index: answers_of[shard.key] for shard in stage.plan}
+    )
+    states = run_stage(stage, partial(StatesWorker, config, files), **settings)
     if states.manifest is None:
         raise IncompleteError([states])
     return Elicited(manifest, states.manifest)
 
 
-def finished_elicitation(config: RunConfig) -> Elicited:
-    """Find both finished stages of the teacher under this config.
+def elicited_dataset(config: RunConfig) -> Dataset:
+    """Load the dataset that the teacher answers about.
 
     Raises:
-        ConfigError: if one is not finished; the message says how the newest other config differs.
+        ConfigError: naming the file and the place of what is wrong.
     """
-    return Elicited(
-        answers=_finished_manifest(config, "answers", answers_spec(config)),
-        states=_finished_manifest(config, "states", states_spec(config)),
-    )
+    name = config.elicit.dataset
+    return with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
 
 
-def _finished_manifest(config: RunConfig, stage: str, spec: dict[str, Any]) -> Manifest:
-    root = config.run_dir / stage
-    manifest = find_finished(root, spec)
-    if manifest is not None:
-        return manifest
-    changes = changes_since(root, spec)
-    reason = f"; what is there differs in {'; '.join(changes)}" if changes else ""
-    raise ConfigError(f"{root}: no finished {stage} for this config{reason}; run sekd elicit first")
+def _answers_inputs(config: RunConfig, dataset: Dataset) -> SampleInputs:
+    return SampleInputs.of(dataset, hash_images(dataset), config.elicit.runtime.shard_size)
+
+
+def _states_inputs(plan: Plan, answers: Manifest) -> ShardInputs:
+    """Make of each shard of answers one of states, unless all its samples were quarantined."""
+    keys = answers.keys_of_files()
+    quarantined = {sample["sample_id"] for sample in answers.quarantined}
+    shards = {
+        keys[shard.index]: tuple(i for i in shard.sample_ids if i not in quarantined)
+        for shard in plan
+    }
+    return ShardInputs({key: ids for key, ids in shards.items() if ids})
+
+
+def finished_elicitation(config: RunConfig) -> Elicited:
+    """Find both finished stages of the teacher for this config and the data as they are now.
+
+    Raises:
+        ConfigError: if one is not finished; the message says what differs from what is there.
+    """
+    dataset = elicited_dataset(config)
+    fields = answers_fields(config, dataset)
+    try:
+        root = config.run_dir / "answers"
+        plan, answers = find_finished(root, fields, _answers_inputs(config, dataset))
+        root = config.run_dir / "states"
+        states_inputs = _states_inputs(plan, answers)
+        _, states = find_finished(root, states_fields(config, digest(fields)), states_inputs)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{root}: no finished {root.name} for this config and its data: {error}; run sekd "
+            "elicit first"
+        ) from error
+    return Elicited(answers, states)

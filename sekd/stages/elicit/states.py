@@ -44,17 +44,20 @@ STATES_VERSION = 2
 # Shapes: N answers of a batch, D hidden size.
 
 
-def states_fields(
-    config: RunConfig, answers_fingerprint: str, answer_hashes: list[str]
-) -> dict[str, Any]:
-    """Gather everything that the states depend on; answers that were made again invalidate them."""
+def states_fields(config: RunConfig, answers_stage: str) -> dict[str, Any]:
+    """Gather everything that the states depend on beside the answers' files; its hash is the
+    fingerprint.
+
+    Args:
+        answers_stage: fingerprint of the answers' stage.
+    """
     return {
         "stage": "states",
         "version": STATES_VERSION,
         "spec": states_spec(config),
         "model": loading.model_identity(adapted_spec(config.model, config.elicit.adapter)),
         "engine": engine_version(config.elicit.states_engine),
-        "answers": {"fingerprint": answers_fingerprint, "files": answer_hashes},
+        "answers": answers_stage,
     }
 
 
@@ -62,7 +65,7 @@ def states_spec(config: RunConfig) -> dict[str, Any]:
     """Dump the settings that the states depend on, as JSON."""
     settings = config.elicit.model_dump(
         mode="json",
-        include={"top_k", "layers", "states_engine", "state_dtype", "parity_limit"},
+        include={"top_k", "layers", "states_engine", "state_dtype"},
     )
     spec = answers_spec(config)
     return spec | {"elicit": spec["elicit"] | settings}

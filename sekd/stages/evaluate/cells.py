@@ -34,7 +34,7 @@ from sekd.stages.answers import LevelAnswer, SampleAnswers
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
 from sekd.stages.evaluate.paradigms import measure_letters, reason_against, run_paradigm
-from sekd.stages.fingerprints import dataset_settings
+from sekd.stages.fingerprints import dataset_fields, dataset_settings
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
@@ -134,14 +134,9 @@ def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None
     return controlled
 
 
-def cell_fields(
-    config: RunConfig, cell: EvaluationCell, dataset_fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Gather everything that a cell's rows depend on; the hash of it is their fingerprint.
-
-    Args:
-        dataset_fields: see :func:`sekd.stages.fingerprints.dataset_fields`.
-    """
+def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
+    """Gather everything that a cell's rows depend on beside the samples; its hash is the
+    fingerprint."""
     spec = config.evaluate
     evaluate: dict[str, Any] = {"engine": spec.engine, "engine_args": spec.engine_args}
     if cell.condition.is_seeded:
@@ -161,7 +156,7 @@ def cell_fields(
         "spec": settings,
         "engine": engine_version(spec.engine),
         **cell.candidate.fields,
-        **dataset_fields,
+        **dataset_fields(cell.dataset),
     }
 
 
@@ -179,6 +174,7 @@ class CellWorker:
         self._spec, self._teacher, self._cell = config.evaluate, config.elicit, cell
         self._engines = EngineCache() if engines is None else engines
         self._owns_engine = engines is None
+        self._has_measured = False
         opened = self._engines.open(cell.candidate, config.evaluate)
         self._engine = opened.engine
         self._chat = Chat(
@@ -194,7 +190,8 @@ class CellWorker:
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Ask about every sample; see :class:`sekd.pipeline.work.Worker`.
 
-        A few samples of the cell's first shard go before the others, one by one, for the latency.
+        A few samples of this worker's first shard go before the others, one by one, for the
+        latency.
         """
         quarantined: list[Quarantined] = []
         answers: dict[str, list[SampleAnswers]] = {}
@@ -213,7 +210,9 @@ class CellWorker:
                 advance(1)
             return time.monotonic() - started
 
-        num_alone = _NUM_ALONE if shard.index == 0 and len(shard.sample_ids) > _NUM_ALONE else 0
+        num_alone = 0
+        if not self._has_measured and len(shard.sample_ids) > _NUM_ALONE:
+            num_alone, self._has_measured = _NUM_ALONE, True
         alone, together = shard.sample_ids[:num_alone], shard.sample_ids[num_alone:]
         latencies = [run([sample_id]) for sample_id in alone]
         seconds = run(together) * len(shard.sample_ids) / len(together)

@@ -17,23 +17,23 @@ from sekd.analysis.cells import CellRows
 from sekd.analysis.cost import COST_KEYS, MeanCost, mean_cost
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
-from sekd.config import RunConfig
+from sekd.config import RunConfig, write_resolved
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset, load_taxonomy
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
-from sekd.io.files import write_atomically
+from sekd.io.files import names_in, remove, write_atomically
 from sekd.io.locations import Location
+from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.manifest import Manifest
-from sekd.pipeline.plan import Plan
 from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_stage
 from sekd.pipeline.stage import Stage
 from sekd.report.tables import cells_table, controls_table
 from sekd.report.writers import to_markdown
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
-from sekd.stages.fingerprints import dataset_fields, hash_images
+from sekd.stages.fingerprints import hash_images
 from sekd.stages.similar import with_similar
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def run_evaluation(
 
     Args:
         student: the student's adapter; ``None`` leaves the student out.
-        folder: where metrics.json, metrics.md and predictions.parquet are written. The cells
-            themselves always stay below the run's directory.
+        folder: where metrics.json, metrics.md, predictions.parquet and the config that they were
+            made with are written. The cells themselves always stay below the run's directory.
 
     Raises:
         IncompleteError: if shards of some cells are left.
@@ -79,7 +79,7 @@ def run_evaluation(
     finished.sort(key=lambda cell: spec.datasets.index(cell.key.dataset))
     trained_on = {} if student is None else _count_trained_on(config, datasets)
     evaluation = summarize(finished, spec, _load_distilled_taxonomy(config), trained_on)
-    _write_evaluation(evaluation, finished, folder)
+    _write_evaluation(config, evaluation, finished, folder)
     return Evaluated(evaluation, finished)
 
 
@@ -113,18 +113,16 @@ def _run_cells(
     settings: Mapping[str, Any],
 ) -> list[Outcome]:
     """Run every cell, also where an earlier one was left incomplete."""
-    fields: dict[tuple[str, int], dict[str, Any]] = {}
+    shard_size = config.evaluate.runtime.shard_size
+    inputs: dict[tuple[str, int], SampleInputs] = {}
     outcomes = []
     for cell in cells:
         dataset = cell.dataset
         key = dataset.name, len(dataset.samples)
-        if key not in fields:
-            fields[key] = dataset_fields(dataset, hash_images(dataset))
-        ids = dataset.samples.ids.to_pylist()
+        if key not in inputs:
+            inputs[key] = SampleInputs.of(dataset, hash_images(dataset), shard_size)
         stage = Stage.open(
-            config.run_dir / "predictions" / cell.folder,
-            cell_fields(config, cell, fields[key]),
-            partial(Plan.split, ids, config.evaluate.runtime.shard_size),
+            config.run_dir / "predictions" / cell.folder, cell_fields(config, cell), inputs[key]
         )
         outcomes.append(run_stage(stage, partial(CellWorker, config, cell, engines), **settings))
     return outcomes
@@ -171,11 +169,21 @@ def _load_distilled_taxonomy(config: RunConfig) -> Taxonomy:
     return load_taxonomy(spec)
 
 
-def _write_evaluation(evaluation: Evaluation, cells: Sequence[CellRows], folder: Location) -> None:
+def _write_evaluation(
+    config: RunConfig, evaluation: Evaluation, cells: Sequence[CellRows], folder: Location
+) -> None:
+    """Write the results and the config that they were made with.
+
+    ``metrics.json`` is removed first and written last, so that it never stands beside what belongs
+    to another evaluation; without it there is no evaluation to report.
+    """
+    if "metrics.json" in names_in(folder):
+        remove(folder / "metrics.json")
+    write_resolved(config, folder / "evaluate.config.yaml")
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables([cell.rows for cell in cells]), buffer)
     write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
-    write_atomically(folder / "metrics.json", json.dumps(evaluation.to_json(), indent=1) + "\n")
     tables = [cells_table(evaluation), controls_table(evaluation)]
     texts = [to_markdown(table) for table in tables if table.has_figures]
     write_atomically(folder / "metrics.md", "\n".join(texts))
+    write_atomically(folder / "metrics.json", json.dumps(evaluation.to_json(), indent=1) + "\n")

@@ -23,7 +23,6 @@ from sekd.engines import Ask
 from sekd.errors import ConfigError
 from sekd.stages.evaluate.candidates import Candidate
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
-from sekd.stages.fingerprints import dataset_fields
 
 PARADIGMS: tuple[Paradigm, ...] = ("joint", "independent", "conditioned")
 NUM_ASKING_RUNS = 4
@@ -224,16 +223,12 @@ IRRELEVANT: dict[str, Change] = {
 }
 
 
-def fields_of(config: RunConfig, seen: Dataset, cell: EvaluationCell) -> Any:
-    return cell_fields(config, cell, dataset_fields(seen, ["x"] * len(seen.samples)))
-
-
 @pytest.mark.parametrize("setting", IRRELEVANT)
 def test_a_setting_that_a_cell_does_not_depend_on_leaves_its_fields_alone(
     config: RunConfig, seen: Dataset, setting: str
 ) -> None:
     cell = EvaluationCell(Candidate("base", config.model), seen, "joint")
-    assert fields_of(IRRELEVANT[setting](config), seen, cell) == fields_of(config, seen, cell)
+    assert cell_fields(IRRELEVANT[setting](config), cell) == cell_fields(config, cell)
 
 
 def test_a_setting_that_a_cell_depends_on_changes_its_fields(
@@ -245,10 +240,10 @@ def test_a_setting_that_a_cell_depends_on_changes_its_fields(
     facts = IRRELEVANT["how teachers walk"](config)
     seeded = spec_of(config, seed=9)
     fields = [
-        *(fields_of(config, seen, cell) for cell in (joint, walked, shuffled)),
-        fields_of(facts, seen, walked),
-        fields_of(seeded, seen, shuffled),
-        fields_of(config, seen, EvaluationCell(Candidate("x", config.model), seen, "joint")),
-        fields_of(spec_of(config, engine_args={"a": 1}), seen, joint),
+        *(cell_fields(config, cell) for cell in (joint, walked, shuffled)),
+        cell_fields(facts, walked),
+        cell_fields(seeded, shuffled),
+        cell_fields(config, EvaluationCell(Candidate("x", config.model), seen, "joint")),
+        cell_fields(spec_of(config, engine_args={"a": 1}), joint),
     ]
     assert all(a != b for i, a in enumerate(fields) for b in fields[:i])
