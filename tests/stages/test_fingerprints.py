@@ -246,12 +246,13 @@ LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 PINNED = {
     "model": "f8abdbe0753b0030ab7b5383bf5bbfc7af4f44bc9398f390b3e2b5995a060ae2",
-    "dataset": "e77f39f6c88f7d5e7681dd37dd9e9d298eb8690efe063c0041998999d4f1ef90",
-    "answers": "d9d7d43594c236b58171a7347afa8703ddc68a3e98a6e8c9ba432830ee16b480",
-    "states": "9687418456e6adbfcae07cde99397f8f90e2177d964991874a885505ade3fe6e",
-    "distill": "6fe67ad9a820ab20db4b67eb833162e4d503c2e25307d7c235b3cb52bbfd6510",
-    "joint cell": "9505c3f82eca56a0f50468017cbc9176d4c02c76a9bc02ec4375564c365f90c6",
-    "shuffled cell": "d98b4c9eab7d066dbe388cf27ee4627758485c437c39064cf98c82b8c66f9f1b",
+    "dataset": "b4ace70c7072b95e58771c36ec759c8b99d57a3dc98b290a25064f67843dcd6c",
+    "samples": "66dc35bec16efa838602d2a08411a25e815cd6038ee9dfd85bd5c70fc69aa2d8",
+    "answers": "99a4ab204827bade8995177b8c57566e2d3dc1312706403c6d4f0cb82a46e6f5",
+    "states": "940ca108d5af328e87652655c2cd26e33196a9472603fe63a3717385528f778a",
+    "distill": "15bba02e6c6843baea3b37b31f915e3c694f4668fb8ded2128aeff676007144a",
+    "joint cell": "c489793cd6be689c4ffde5e92ea64ae72f2237314738af07e5b9be2d0e2b0413",
+    "shuffled cell": "b093efcc4449653d2838daae80270ea8e3b4700c1702daf6d461cf7d4ccd199b",
 }
 """SHA-256 of each stage's fields, written as JSON in their order, and of a shard's key."""
 
