@@ -176,7 +176,7 @@ class SampleInputs:
                 texts.append(f"{ids[row]} is gone")
             elif changes:
                 texts.append(f"{ids[row]} has {' and '.join(changes)}")
-        return {shard: _join(texts) for shard, texts in reasons.items()}
+        return {shard: _join_reasons(texts) for shard, texts in reasons.items()}
 
     def _rows_of(self, planned: Sequence[Shard]) -> list[NDArray[np.int64]]:
         """Return the positions of each shard's samples; -1 for one that is not there."""
@@ -285,7 +285,7 @@ def _mark(value: Any) -> int | None:
     return None if value is None else int(digest(value)[:15], 16)
 
 
-def _join(texts: Sequence[str]) -> str:
+def _join_reasons(texts: Sequence[str]) -> str:
     shown = "; ".join(texts[:_NUM_NAMED])
     num_left = len(texts) - _NUM_NAMED
     if num_left > 0:
