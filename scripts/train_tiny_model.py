@@ -2,12 +2,13 @@
 
     python scripts/train_tiny_model.py --output sekd/tiny_model
 
-The model has the architecture of Idefics3 and about a million parameters. On images of the drawn
-world it learns to name what it sees (captions), to find a name in lists of lettered options and to
-read names from them (matching and reading, text only), and to walk down a taxonomy one question at
-a time (dialogues). It never sees several questions about an image at once, because `sekd distill`
-is to teach that. Training takes about twenty minutes on two CPU cores. The seeds fix the data and
-the weights.
+The model has the architecture of Idefics3 and about a million parameters. It learns to find a name
+in lists of two to six lettered options and to read names from them (matching and reading, text
+only). About images of the two drawn taxonomies it is asked for one level at a time: to name it
+(captions), to choose its letter (single questions), and to walk down the taxonomy (dialogues). It
+learns the format of answers about all levels at once, with options (joint) and without (naming), on
+a third taxonomy alone, because `sekd distill` is to teach how to answer so about the others.
+Training takes about half an hour on one CPU core. The seeds fix the data and the weights.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from untrained_model import (
     CAPTION_QUESTION,
     IMAGE_TEXT,
     MATCHING_QUESTION,
-    NUM_OPTIONS,
     READING_QUESTION,
     SUBJECT,
     build_model,
@@ -43,13 +43,15 @@ from untrained_model import (
 )
 
 from sekd.data import toyworld
-from sekd.data.questions import Question, labelled_questions
+from sekd.data.questions import Question
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.models import prompts
 
 logger = logging.getLogger(__name__)
 
+ALL_WORLDS = (*toyworld.WORLDS.values(), toyworld.PRACTICE)
 NUM_IMAGES_PER_LEAF = 150
+NUM_OPTIONS = (2, 3, 3, 4, 4, 5, 6)
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,28 @@ SCHEDULES = (
     Schedule(
         phases=(
             Phase(1000, 64, {"caption": 25, "matching": 75}),
-            Phase(2600, 32, {"caption": 12, "matching": 8, "dialogue": 80}),
+            Phase(1800, 32, {"caption": 12, "matching": 8, "single": 15, "dialogue": 65}),
         ),
         learning_rate=1e-3,
         seed=0,
     ),
     Schedule(
         phases=(
-            Phase(900, 32, {"caption": 10, "matching_in_lists": 15, "reading": 20, "dialogue": 55}),
+            Phase(
+                1900,
+                32,
+                {
+                    "caption": 8,
+                    "matching_in_lists": 10,
+                    "reading": 8,
+                    "single": 10,
+                    "dialogue": 46,
+                    "joint": 10,
+                    "naming": 8,
+                },
+            ),
         ),
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         seed=1,
     ),
 )
@@ -126,6 +140,10 @@ def _matching_example(question: Question, lists: str) -> Example:
     return _text_example("matching", text, _answer(question))
 
 
+def _image_example(kind: str, text: str, answer: str, image: int) -> Example:
+    return replace(_text_example(kind, IMAGE_TEXT + text, answer), image=image)
+
+
 def _text_example(kind: str, text: str, answer: str) -> Example:
     prompt = f"<bos><user>{text}<end_of_utterance><assistant>"
     return Example(kind, [(prompt, False), (f"{answer}<end_of_utterance>", True)])
@@ -134,60 +152,63 @@ def _text_example(kind: str, text: str, answer: str) -> Example:
 class ExampleGenerator:
     """Draws images and writes training sequences about them."""
 
-    def __init__(self, worlds: Sequence[toyworld.World], num_images_per_leaf: int, seed: int):
+    def __init__(self, num_images_per_leaf: int, seed: int):
         self.rng = random.Random(seed)
-        self.worlds = worlds
-        self.taxonomies = [load_taxonomy(world) for world in worlds]
-        self.leaves = [(w, leaf) for w, world in enumerate(worlds) for leaf in world.leaves]
+        self.leaves = [(world, leaf) for world in ALL_WORLDS for leaf in world.leaves]
+        self.num_practice = sum(world is toyworld.PRACTICE for world, _ in self.leaves)
+        self.taxonomies = {world.name: load_taxonomy(world) for world in ALL_WORLDS}
         self.num_images_per_leaf = num_images_per_leaf
         image_rng = random.Random(f"pictures:{seed}")
         self.images = np.stack(
             [
-                np.asarray(toyworld.draw(worlds[w], leaf, image_rng)).transpose(2, 0, 1)
-                for w, leaf in self.leaves
+                np.asarray(toyworld.draw(world, leaf, image_rng)).transpose(2, 0, 1)
+                for world, leaf in self.leaves
                 for _ in range(num_images_per_leaf)
             ]
         )
 
-    def _pick(self) -> tuple[int, Taxonomy, Node]:
-        """Return the index of a random image, its taxonomy and its leaf."""
-        leaf_index = self.rng.randrange(len(self.leaves))
-        w, leaf = self.leaves[leaf_index]
-        offset = self.rng.randrange(self.num_images_per_leaf)
-        image = leaf_index * self.num_images_per_leaf + offset
-        return image, self.taxonomies[w], self.taxonomies[w].leaf(self.worlds[w].path(leaf)[-1])
+    def _pick(
+        self, *, evaluated: bool = True, practice: bool = False
+    ) -> tuple[int, Taxonomy, Node]:
+        """Return the index of a random image of these worlds, its taxonomy and its leaf."""
+        first_practice = len(self.leaves) - self.num_practice
+        start = 0 if evaluated else first_practice
+        index = self.rng.randrange(start, len(self.leaves) if practice else first_practice)
+        world, leaf = self.leaves[index]
+        image = index * self.num_images_per_leaf + self.rng.randrange(self.num_images_per_leaf)
+        taxonomy = self.taxonomies[world.name]
+        return image, taxonomy, taxonomy.leaf(world.path(leaf)[-1])
 
     def caption(self) -> Example:
+        """Describe the image by one name of its path, of any level."""
         image, taxonomy, leaf = self._pick()
-        lines = [f"{node.rank}: {node.name}" for node in (taxonomy.root, *taxonomy.path(leaf))]
-        return Example(
-            "caption",
-            [
-                (f"<bos><user>{IMAGE_TEXT}{CAPTION_QUESTION}<end_of_utterance><assistant>", False),
-                ("\n".join(lines) + "<end_of_utterance>", True),
-            ],
-            image,
-        )
+        node = self.rng.choice((taxonomy.root, *taxonomy.path(leaf)))
+        return _image_example("caption", CAPTION_QUESTION, prompts.open_line(node), image)
 
-    def _questions(self, taxonomy: Taxonomy, leaf: Node):
-        return labelled_questions(
-            taxonomy,
-            leaf,
-            sample_id=str(self.rng.getrandbits(64)),
-            distractors=self.rng.choice(("random", "siblings")),
-            num_options=NUM_OPTIONS,
-            seed=0,
-        )
+    def _questions(self, taxonomy: Taxonomy, leaf: Node) -> list[Question]:
+        """Ask about each level, with wrong options of one kind, and their number at random."""
+        kind = self.rng.choice(("children", "siblings", "random"))
+        questions = []
+        for node in taxonomy.path(leaf):
+            siblings = [] if kind == "random" else taxonomy.siblings(node)
+            peers = [] if kind == "children" else taxonomy.peers(node)
+            others = [peer for peer in peers if peer is not node and peer not in siblings]
+            num_wrong = self.rng.choice(NUM_OPTIONS) - 1
+            wrong = self.rng.sample(siblings, min(num_wrong, len(siblings)))
+            wrong += self.rng.sample(others, min(num_wrong - len(wrong), len(others)))
+            options = self.rng.sample([node, *wrong], 1 + len(wrong))
+            questions.append(Question(node.depth, tuple(options), node))
+        return questions
 
     def matching(self) -> Example:
         """Ask which letter has this name, in one list of options."""
-        _, taxonomy, leaf = self._pick()
+        _, taxonomy, leaf = self._pick(practice=True)
         question = self.rng.choice(self._questions(taxonomy, leaf))
         return _matching_example(question, prompts.option_lines(question))
 
     def matching_in_lists(self) -> Example:
         """Ask which letter has this name, in one to four lists of options, one for each level."""
-        _, taxonomy, leaf = self._pick()
+        _, taxonomy, leaf = self._pick(practice=True)
         questions = self._questions(taxonomy, leaf)
         chosen = self.rng.sample(questions, self.rng.randint(1, len(questions)))
         lists = sorted(chosen, key=lambda question: question.level)
@@ -195,7 +216,7 @@ class ExampleGenerator:
 
     def reading(self) -> Example:
         """Ask which names have these letters, in one list of options for each level."""
-        _, taxonomy, leaf = self._pick()
+        _, taxonomy, leaf = self._pick(practice=True)
         questions = self._questions(taxonomy, leaf)
         chosen = set(self.rng.sample(range(len(questions)), self.rng.randint(1, len(questions))))
         chosen_questions = [
@@ -215,6 +236,7 @@ class ExampleGenerator:
         return _text_example("reading", text, "\n".join(lines))
 
     def dialogue(self) -> Example:
+        """Walk down the taxonomy, one question after another."""
         image, taxonomy, leaf = self._pick()
         pieces = []
         for question in self._questions(taxonomy, leaf):
@@ -228,6 +250,30 @@ class ExampleGenerator:
                 (f"{_answer(question)}<end_of_utterance>", True),
             ]
         return Example("dialogue", pieces, image)
+
+    def single(self) -> Example:
+        """Ask about one level, with nothing known or all levels above."""
+        image, taxonomy, leaf = self._pick()
+        question = self.rng.choice(self._questions(taxonomy, leaf))
+        path = [taxonomy.root, *taxonomy.path(leaf)]
+        facts = path[: question.level] if self.rng.random() < 0.5 else []
+        text = prompts.single_question(question, facts, SUBJECT)
+        return _image_example("single", text, _answer(question), image)
+
+    def joint(self) -> Example:
+        """Ask about all levels at once."""
+        image, taxonomy, leaf = self._pick(evaluated=False, practice=True)
+        questions = self._questions(taxonomy, leaf)
+        text = prompts.joint_questions(questions, taxonomy.root, SUBJECT)
+        lines = [f"{prompts.answer_prefix(each)} {_answer(each)}" for each in questions]
+        return _image_example("joint", text, "\n".join(lines), image)
+
+    def naming(self) -> Example:
+        """Ask for the names of all levels, without options."""
+        image, taxonomy, leaf = self._pick(evaluated=False, practice=True)
+        path = taxonomy.path(leaf)
+        text = prompts.open_question(taxonomy.ranks, SUBJECT)
+        return _image_example("naming", text, "\n".join(map(prompts.open_line, path)), image)
 
     def batches(self, schedule: Schedule) -> Iterator[list[Example]]:
         """Yield the batches of a schedule, each sorted by kind of example."""
@@ -294,27 +340,27 @@ def train(
         fused=True,
     )
     lr_scheduler = get_cosine_schedule_with_warmup(optimizer, 200, schedule.num_steps)
-    started, mean_loss = time.monotonic(), None
+    started = time.process_time()
+    mean_losses: dict[str, float] = {}
     for step, examples in enumerate(generator.batches(schedule), start=1):
-        batches = [
-            collate(list(group), generator, encode, processor.tokenizer.pad_token_id)
-            for _, group in itertools.groupby(examples, key=lambda example: example.kind)
-        ]
-        num_targets = sum(int((batch["labels"] != -100).sum()) for batch in batches)
-        total = 0.0
-        for batch in batches:
-            loss = loss_of(model, batch) / num_targets
-            loss.backward()
-            total += loss.item()
+        pieces = itertools.chain.from_iterable(each.pieces for each in examples)
+        num_targets = sum(len(encode(text)) for text, is_target in pieces if is_target)
+        for kind, group in itertools.groupby(examples, key=lambda example: example.kind):
+            batch = collate(list(group), generator, encode, processor.tokenizer.pad_token_id)
+            num_targets_of_kind = int((batch["labels"] != -100).sum())
+            loss = loss_of(model, batch)
+            (loss / num_targets).backward()
+            mean = loss.item() / num_targets_of_kind
+            mean_losses[kind] = 0.95 * mean_losses.get(kind, mean) + 0.05 * mean
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         lr_scheduler.step()
         optimizer.zero_grad()
-        mean_loss = total if mean_loss is None else 0.98 * mean_loss + 0.02 * total
         if step % 100 == 0:
-            seconds = (time.monotonic() - started) / step
+            seconds = (time.process_time() - started) / step
+            losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in mean_losses.items())
             logger.info(
-                "step %d/%d loss %.4f, %.3f s/step", step, schedule.num_steps, mean_loss, seconds
+                "step %d/%d, %.3f CPU s/step; %s", step, schedule.num_steps, seconds, losses
             )
 
 
@@ -324,12 +370,11 @@ def main(output: Path) -> None:
     """Train the tiny model and write a checkpoint that transformers and vLLM load by path."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
-    worlds = list(toyworld.WORLDS.values())
-    processor = build_processor(worlds)
+    processor = build_processor(ALL_WORLDS)
     model = build_model(processor.tokenizer)
     logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
     for schedule in SCHEDULES:
-        generator = ExampleGenerator(worlds, NUM_IMAGES_PER_LEAF, schedule.seed)
+        generator = ExampleGenerator(NUM_IMAGES_PER_LEAF, schedule.seed)
         train(model, schedule, generator, processor)
     model.eval().save_pretrained(output)
     processor.save_pretrained(output)

@@ -19,7 +19,6 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.models import prompts
 
 SUBJECT = "organism"
-NUM_OPTIONS = 4
 PATCH_SIZE, PIXEL_SHUFFLE = 14, 2
 NUM_IMAGE_TOKENS = (toyworld.IMAGE_SIZE // PATCH_SIZE // PIXEL_SHUFFLE) ** 2
 SPECIAL_TOKENS = (
@@ -57,7 +56,7 @@ def build_processor(worlds: Sequence[toyworld.World]) -> Idefics3Processor:
         taxonomy = load_taxonomy(world)
         leaf = taxonomy.path(taxonomy.leaf(world.path((0, 0, 0, 0))[-1]))[-1]
         questions = labelled_questions(
-            taxonomy, leaf, sample_id="", distractors="random", num_options=NUM_OPTIONS, seed=0
+            taxonomy, leaf, sample_id="", distractors="random", num_options=2, seed=0
         )
         texts = [
             *world.names.values(),
@@ -65,6 +64,7 @@ def build_processor(worlds: Sequence[toyworld.World]) -> Idefics3Processor:
             prompts.single_question(questions[0], [], SUBJECT),
             prompts.next_question(questions[0]),
             prompts.joint_questions(questions, taxonomy.root, SUBJECT),
+            prompts.open_question(taxonomy.ranks, SUBJECT),
             *(rank + ":." for rank in toyworld.RANKS),
             MATCHING_QUESTION,
             READING_QUESTION,

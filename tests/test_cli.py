@@ -89,15 +89,20 @@ def test_metrics_json_has_every_cell(finished: Path) -> None:
         assert set(row["level_accuracy"]) == {"1", "2", "3", "4"}
 
 
-def test_the_base_walks_better_than_it_answers_at_once(finished: Path) -> None:
+def test_the_base_keeps_to_the_form_of_a_joint_reply_but_needs_single_questions(
+    finished: Path,
+) -> None:
     rows = json.loads((finished.parents[1] / "metrics.json").read_text())["rows"]
-    hca = {
-        (row["dataset"], row["paradigm"]): row["hca"]["value"]
+    cells = {
+        (row["dataset"], row["paradigm"]): row
         for row in rows
         if (row["model"], row["control"]) == ("base", "none")
     }
     for dataset in ("seen", "unseen"):
-        assert hca[dataset, "conditioned"] > hca[dataset, "independent"] > hca[dataset, "joint"]
+        assert cells[dataset, "joint"]["parse_failure_rate"]["value"] < 10
+        for paradigm in ("conditioned", "independent"):
+            better = cells[dataset, paradigm]["hca"]["value"]
+            assert better > cells[dataset, "joint"]["hca"]["value"] + 20
 
 
 def test_predictions_hold_every_answer(finished: Path) -> None:

@@ -1,10 +1,11 @@
 """The drawn world: images of a small taxonomy, for a laptop, a demo or a test.
 
 There are two taxonomies of 3 x 3 x 3 x 3 nodes below a root, with disjoint invented names and
-disjoint attributes. The path of an image can be seen: background tint (level 1), shape (2), colour
-(3), pattern (4). A node's name depends on its whole path, so that no level can be named without the
-levels above it. :func:`write_dataset` writes a dataset in the usual layout: a folder of PNG files
-for each leaf, and a taxonomy file.
+disjoint tints, shapes and colours. The path of an image can be seen: background tint (level 1),
+shape (2), colour (3), pattern (4). A node's name depends on its whole path, so that no level can be
+named without the levels above it. :func:`write_dataset` writes a dataset in the usual layout: a
+folder of PNG files for each leaf, and a taxonomy file. A third, smaller taxonomy is only for the
+training of the tiny model, which learns there to answer about all levels at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from PIL import Image, ImageDraw, ImageFilter
 
 RANKS = ("kingdom", "order", "family", "genus", "species")
 IMAGE_SIZE = 56
-_BRANCHING = 3
 _SUPERSAMPLING = 2
 _NOISE = 10.0  # standard deviation, in grey values of 255
 
@@ -32,24 +32,29 @@ PathIndex = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class World:
-    """One drawn taxonomy: its names, and three values of each attribute."""
+    """One drawn taxonomy: its names, and the values of each attribute."""
 
     name: str
     seed: int
-    tints: tuple[Colour, Colour, Colour]
-    shapes: tuple[str, str, str]
-    colours: tuple[Colour, Colour, Colour]
-    patterns: tuple[str, str, str]
+    tints: tuple[Colour, ...]
+    shapes: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    patterns: tuple[str, ...]
     names: dict[tuple[int, ...], str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", _invent_names(self.seed))
+        object.__setattr__(self, "names", _invent_names(self.seed, self._branching))
+
+    @property
+    def _branching(self) -> tuple[int, int, int, int]:
+        """The number of children of a node of each level but the last, the root's first."""
+        return len(self.tints), len(self.shapes), len(self.colours), len(self.patterns)
 
     @property
     def leaves(self) -> Iterator[PathIndex]:
-        """The indices of the 81 leaves."""
-        indices = range(_BRANCHING)
-        return itertools.product(indices, indices, indices, indices)
+        """The indices of the leaves."""
+        tints, shapes, colours, patterns = map(range, self._branching)
+        return itertools.product(tints, shapes, colours, patterns)
 
     def path(self, leaf: PathIndex) -> list[str]:
         """Return the five names from the root to the leaf."""
@@ -60,20 +65,23 @@ class World:
         return {self.path(leaf)[-1]: self.path(leaf) for leaf in self.leaves}
 
 
-def _invent_names(seed: int) -> dict[tuple[int, ...], str]:
+_ONSETS = (("f", "h", "j", "p", "w"), ("b", "d", "g", "k", "l"), ("m", "n", "r", "s", "t"))
+
+
+def _invent_names(seed: int, branching: Sequence[int]) -> dict[tuple[int, ...], str]:
     """Return a pronounceable word for each node.
 
-    The words of a world with an odd seed begin with other letters than those of an even one.
+    The words of worlds whose seeds differ modulo 3 begin with different letters.
     """
     rng = random.Random(seed)
-    onsets = ("b", "d", "g", "k", "l") if seed % 2 else ("m", "n", "r", "s", "t")
+    onsets = _ONSETS[seed % 3]
     consonants = ("v", "z", "x", "ph", "th", *onsets)
     syllables = [consonant + vowel for consonant in consonants for vowel in "aeiou"]
     endings = ("ia", "us", "on", "or", "is")
     names: dict[tuple[int, ...], str] = {}
     used: set[str] = set()
     for depth in range(len(RANKS)):
-        for index in itertools.product(range(_BRANCHING), repeat=depth):
+        for index in itertools.product(*map(range, branching[:depth])):
             word = ""
             while not word or word in used:
                 onset = rng.choice(onsets) + rng.choice("aeiou")
@@ -89,7 +97,7 @@ SEEN = World(
     tints=((236, 206, 190), (192, 220, 240), (204, 232, 196)),
     shapes=("circle", "square", "triangle"),
     colours=((200, 40, 40), (40, 70, 190), (225, 170, 20)),
-    patterns=("plain", "horizontal", "vertical"),
+    patterns=("plain", "striped", "dotted"),
 )
 UNSEEN = World(
     name="unseen",
@@ -97,9 +105,17 @@ UNSEEN = World(
     tints=((92, 60, 58), (46, 60, 104), (50, 90, 58)),
     shapes=("ring", "cross", "star"),
     colours=((240, 140, 40), (170, 90, 210), (60, 200, 190)),
-    patterns=("plain", "horizontal", "vertical"),
+    patterns=("plain", "striped", "dotted"),
 )
 WORLDS = {world.name: world for world in (SEEN, UNSEEN)}
+PRACTICE = World(  # for the training of the tiny model alone: nothing is evaluated on it
+    name="practice",
+    seed=3,
+    tints=((150, 148, 112), (112, 138, 160)),
+    shapes=("diamond", "bar", "arrow"),
+    colours=((40, 140, 60), (200, 60, 140)),
+    patterns=("plain", "striped", "dotted"),
+)
 
 
 def draw(world: World, leaf: PathIndex, rng: random.Random) -> Image.Image:
@@ -153,6 +169,12 @@ def _shape_mask(
     elif shape == "cross":
         polygon([(-0.35, -1), (0.35, -1), (0.35, 1), (-0.35, 1)])
         polygon([(-1, -0.35), (1, -0.35), (1, 0.35), (-1, 0.35)])
+    elif shape == "diamond":
+        polygon([(0, -1.1), (0.7, 0), (0, 1.1), (-0.7, 0)])
+    elif shape == "bar":
+        polygon([(-1.05, -0.4), (1.05, -0.4), (1.05, 0.4), (-1.05, 0.4)])
+    elif shape == "arrow":
+        polygon([(-1.0, -0.3), (0, -0.3), (0, -0.9), (1.1, 0), (0, 0.9), (0, 0.3), (-1.0, 0.3)])
     elif shape == "star":
         tips = [
             (math.sin(i * math.pi / 5) * r, -math.cos(i * math.pi / 5) * r)
@@ -168,13 +190,20 @@ def _fill(colour: Colour, pattern: str, size: int, rng: random.Random) -> Image.
     tile = Image.new("RGB", (size, size), colour)
     if pattern == "plain":
         return tile
-    dark = tuple(value // 3 for value in colour)
     pen = ImageDraw.Draw(tile)
     period = round(size * rng.uniform(0.12, 0.15))
-    for start in range(-rng.randint(0, period), size, period):
-        end = start + period // 2
-        box = (0, start, size, end) if pattern == "horizontal" else (start, 0, end, size)
-        pen.rectangle(box, fill=dark)
+    starts = range(-rng.randint(0, period), size, period)
+    if pattern == "striped":
+        dark = tuple(value // 3 for value in colour)
+        for top in starts:
+            pen.rectangle((0, top, size, top + period // 2), fill=dark)
+    elif pattern == "dotted":
+        light = tuple(255 - (255 - value) // 4 for value in colour)
+        width = round(0.6 * period)
+        for top, left in itertools.product(starts, starts):
+            pen.ellipse((left, top, left + width, top + width), fill=light)
+    else:
+        raise ValueError(f"unknown pattern {pattern!r}")
     return tile
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from sekd.data.samples import Dataset
 from sekd.data.taxonomy import Taxonomy
 from sekd.data.toyworld import (
     IMAGE_SIZE,
+    PRACTICE,
     RANKS,
     SEEN,
     UNSEEN,
@@ -26,6 +28,9 @@ from sekd.data.toyworld import (
 )
 
 for_both_worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+for_all_worlds = pytest.mark.parametrize(
+    "world", [*WORLDS.values(), PRACTICE], ids=lambda world: world.name
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -64,9 +69,18 @@ def test_written_folders_load_and_are_balanced(
 
 
 def test_worlds_share_no_name_and_no_first_letter() -> None:
-    seen, unseen = set(SEEN.names.values()), set(UNSEEN.names.values())
-    assert len(seen) == len(unseen) == 1 + 3 + 9 + 27 + 81
-    assert not {name[0] for name in seen} & {name[0] for name in unseen}
+    names = [set(world.names.values()) for world in (SEEN, UNSEEN, PRACTICE)]
+    assert list(map(len, names)) == [1 + 3 + 9 + 27 + 81] * 2 + [1 + 2 + 6 + 12 + 36]
+    letters = [{name[0] for name in world_names} for world_names in names]
+    assert not any(a & b for a, b in itertools.combinations(letters, 2))
+
+
+def test_nothing_is_written_or_evaluated_of_the_world_for_practice(tmp_path: Path) -> None:
+    assert PRACTICE not in WORLDS.values()
+    write_world(tmp_path / "world", num_train=2, num_test=2, seed=0)
+    texts = [path.read_text("utf-8") for path in tmp_path.rglob("*.json")]
+    assert len(texts) == 3
+    assert not any(name in text for name in PRACTICE.names.values() for text in texts)
 
 
 @for_both_worlds
@@ -76,11 +90,11 @@ def test_taxonomy_has_three_children_everywhere(world: World) -> None:
     assert Counter(len(taxonomy.children(node)) for node in taxonomy.nodes) == {3: 40, 0: 81}
 
 
-@for_both_worlds
+@for_all_worlds
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_every_level_can_be_seen(world: World, level: int) -> None:
     images = []
-    for choice in (1, 2):
+    for choice in (0, 1):
         leaf = [1, 1, 1, 1]
         leaf[level - 1] = choice
         # The same generator gives the same jitter and noise, so only the attribute differs.
