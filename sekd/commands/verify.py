@@ -24,14 +24,12 @@ def verify_command(run: Location) -> int:
     Example:
         sekd verify runs/birds
     """
-    from sekd.pipeline.status import stage_directories
-    from sekd.pipeline.verify import verify_stage
+    from sekd.pipeline.verify import verify_run
 
     num_damaged = 0
-    for _, directory in stage_directories(run):
-        for damage in verify_stage(directory):
-            num_damaged += 1
-            click.echo(f"{damage.path}: {damage.reason}")
+    for damage in verify_run(run):
+        num_damaged += 1
+        click.echo(str(damage))
     if num_damaged:
         click.echo(f"{num_damaged} damaged; the command that made them repairs them", err=True)
         return exit_codes.FAILURES

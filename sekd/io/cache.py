@@ -35,10 +35,19 @@ def fetch(root: Location, name: str, sha256: str) -> Path:
     raise ShardError(f"{root / name}: not the file that was committed; {_REPEAT}")
 
 
+def copy_of(path: Location, sha256: str) -> Path:
+    """Return where the copy of a remote store's file is, if it was fetched."""
+    return cache_directory() / _copy_name(path, sha256)
+
+
+def _copy_name(path: Location, sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}{path.suffix}"
+
+
 def _fetch_copy(path: UPath, sha256: str) -> Path:
     """Return a copy of a remote store's file."""
     copies = cache_directory()
-    name = f"{sha256[:2]}/{sha256}{path.suffix}"
+    name = _copy_name(path, sha256)
     copy = copies / name
     if copy.is_file() and HashMemo.of(copies).hash(name) == sha256:
         return copy

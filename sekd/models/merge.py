@@ -11,16 +11,22 @@ from tempfile import TemporaryDirectory
 from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from sekd.config import ModelSpec
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, in_one_line
 from sekd.io.files import replace_atomically
-from sekd.io.hashing import digest, hash_directory
+from sekd.io.folders import publish_folder, reuse_folder
+from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
 from sekd.models import loading
-from sekd.models.adapters import adapted_spec, load_adapter, read_processor_args
+from sekd.models.adapters import (
+    adapted_spec,
+    adapter_identity,
+    load_adapter,
+    read_processor_args,
+)
 
 logger = logging.getLogger(__name__)
 
-MERGE_VERSION = 1
+MERGE_VERSION = 2
 """Part of the copy's name: raise it when the same model and adapter would give another copy."""
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx"}
@@ -38,6 +44,7 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
 
     Raises:
         ConfigError: if the base cannot be loaded, or is a checkpoint that is quantised already; or
+            the adapter does not fit it, changes nothing, or gives weights that are not finite; or
             the processor's files do not hold its arguments.
     """
     method = loading.quantisation(loading.load_model_config(spec))
@@ -50,10 +57,11 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
         "version": MERGE_VERSION,
         "peft": metadata.version("peft"),
         "model": loading.model_identity(spec),
-        "adapter": hash_directory(adapter),
+        "adapter": adapter_identity(adapter, "the student"),
     }
-    folder = cache_directory() / "merged" / digest(identity)[:16]
-    if folder.is_dir():
+    copies, name = cache_directory() / "merged", digest(identity)[:16]
+    folder = copies / name
+    if reuse_folder(copies, name) is not None:
         return folder
     logger.info("merging the adapter into a copy of the base: %s", folder)
     try:
@@ -66,12 +74,16 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
             shutil.copytree(base, temporary, ignore=_ignore_weights, dirs_exist_ok=True)
             if read_processor_args(adapter) is not None:
                 _write_processor(adapted_spec(spec, adapter), temporary)
+    except ValueError as error:
+        raise ConfigError(
+            f"{adapter}: cannot be merged: {in_one_line(error, limit=300)}"
+        ) from error
     except OSError:
         if not folder.is_dir():  # otherwise another process was faster
             raise
     finally:
         loading.free_memory()
-    return folder
+    return publish_folder(copies, copies, name)
 
 
 def _write_processor(spec: ModelSpec, folder: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sekd.data.shards import Shard
@@ -18,6 +19,7 @@ from sekd.pipeline.ledger import PROCESS_DIED, Ledger, ShardState
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.names import log_name
 from sekd.pipeline.plan import has_earlier_layout, newest_revision
+from sekd.pipeline.products import Product, find_products, runs_of
 from sekd.pipeline.stage import newest_first
 
 logger = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class ProductStatus:
-    """The status of what is made without shards: students, a sweep, rounds.
+    """The status of what is made without shards: a student, an evaluation, a sweep, rounds.
 
     Attributes:
         text: how far it is, for a person.
@@ -73,28 +75,55 @@ class ProductStatus:
 
 
 def products_of(run: Location) -> list[ProductStatus]:
-    """Return the status of the newest student, of the sweep and of the rounds, if there are any."""
-    products = []
-    students = newest_first(run / "distill")
-    if students:
-        directory, _ = students[0]
-        names = names_in(directory)
-        is_finished = "adapter" in names or "adapter.json" in names
-        steps = [name for name in names_in(directory / "checkpoints") if name[-1:].isdigit()]
-        last = max(steps, key=lambda name: int(name.rpartition("-")[2]), default="no checkpoint")
-        text = "the student is finished" if is_finished else f"in training, {last}"
-        products.append(ProductStatus("distill", f"{text}; {directory}", is_finished))
-    for name in ("sweep", "rounds"):
-        names = names_in(run / name)
-        if names:
-            is_finished = f"{name}.json" in names
-            text = "finished" if is_finished else "not finished; run the same command again"
-            products.append(ProductStatus(name, f"{text}; {run / name}", is_finished))
-    return products
+    """Return the status of what a run and its later rounds have beside stages with shards.
+
+    Of the students, those of the newest fingerprint count.
+    """
+    statuses = []
+    for prefix, one in runs_of(run):
+        students = newest_first(one / "distill")[:1]
+        products = [
+            product
+            for product in find_products(one)
+            if product.command != "distill" and product.name != "results"
+        ]
+        if students:
+            directory, _ = students[0]
+            student = Product("adapter", "distill", directory, "adapter")
+            if student.read() is None and not names_in(directory / "adapter"):
+                statuses.append(_status_of_training(prefix, directory))
+            else:
+                products.insert(0, student)
+        statuses += [_status_of_product(prefix, product) for product in products]
+    return statuses
+
+
+def _status_of_training(prefix: str, directory: Location) -> ProductStatus:
+    names = [name for name in names_in(directory / "checkpoints") if name[-1:].isdigit()]
+    last = max(names, key=lambda name: int(name.rpartition("-")[2]), default="no checkpoint")
+    return ProductStatus(f"{prefix}distill", f"in training, {last}; {directory}", False)
+
+
+def _status_of_product(prefix: str, product: Product) -> ProductStatus:
+    """Say whether a product is whole; of one on a remote store, only its record is read."""
+    is_looked_at = isinstance(product.directory, Path) or product.read() is None
+    damage = next(product.find_damages(), None) if is_looked_at else None
+    is_student = product.command == "distill"
+    text = "the student is finished" if is_student else "finished"
+    if damage is not None:
+        text = f"{damage}; run sekd {product.command} again"
+    name = "distill" if is_student else product.name
+    return ProductStatus(f"{prefix}{name}", f"{text}; {product.directory}", damage is None)
 
 
 def stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
-    """Yield name and place of every stage of a run that has shards."""
+    """Yield name and place of every stage with shards of a run and its later rounds."""
+    for prefix, one in runs_of(run):
+        for name, root in _own_stage_roots(one):
+            yield f"{prefix}{name}", root
+
+
+def _own_stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
     yield "answers", run / "answers"
     yield "states", run / "states"
     for cell in names_in(run / "predictions"):
@@ -183,7 +212,7 @@ def _describe_failure(ledger: Ledger, shard: int, state: ShardState) -> dict[str
 def read_stage_records(run: Location) -> list[StageRecord]:
     """Read the record of every stage that was started, the newest directory of a stage first."""
     records = []
-    for name, root in [*stage_roots(run), ("distill", run / "distill")]:
+    for name, root in [*_own_stage_roots(run), ("distill", run / "distill")]:
         for directory, fields in newest_first(root):
             record = StageRecord(name, directory.name, fields)
             try:

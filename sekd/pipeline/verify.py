@@ -1,6 +1,7 @@
 """Check every file on disk against the hash that was recorded when it was written.
 
 Attempts with a damaged file are revoked, and the next run does those shards again, and only those.
+What is made without shards is made again by the command that made it.
 """
 
 from __future__ import annotations
@@ -8,29 +9,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sekd.io.artefacts import Damage, artefact_names
+from sekd.io.cache import copy_of
 from sekd.io.files import names_in, read_many
-from sekd.io.hashing import digest
-from sekd.io.locations import Location
+from sekd.io.hashing import digest, hash_file
+from sekd.io.locations import Location, cache_directory, local_directory
 from sekd.io.records import DamagedFileError, read_record, unseal
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest, manifest_names
 from sekd.pipeline.names import attempt_name, parse_record_name
 from sekd.pipeline.plan import check_plan, has_earlier_layout, newest_revision, revision_name
+from sekd.pipeline.products import Product, find_products, runs_of
 from sekd.pipeline.stage import FINGERPRINT_NAME, read_fields
+from sekd.pipeline.status import stage_directories
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A file that is not what was written, and in what way."""
+def verify_run(run: Location) -> Iterator[Damage]:
+    """Find every damage in a run, its later rounds, and what the cache holds of it.
 
-    path: str
-    reason: str
+    Attempts that are damaged are revoked. Everything else is made again by the command that made
+    it, when it is next called.
+    """
+    for _, directory in stage_directories(run):
+        yield from verify_stage(directory)
+    # Of a run on a remote store, the checkpoints are on this machine.
+    for place in dict.fromkeys([run, local_directory(run)]):
+        for _, one in runs_of(place):
+            for product in find_products(one):
+                yield from _verify_product(product)
+    if names_in(run / "benchmark"):  # these have merged the student into a copy of the base
+        merged_models = cache_directory() / "merged"
+        for name in artefact_names(merged_models):
+            yield from _verify_product(Product(name, "benchmark", merged_models))
+
+
+def _verify_product(product: Product) -> Iterator[Damage]:
+    artefact = product.read()
+    if artefact is None:
+        yield from product.find_damages()
+        return
+    for path, entry in artefact.files.items():
+        location = product.directory / path
+        reason = _find_damage(location, int(entry["bytes"]), str(entry["sha256"]))
+        if reason is not None:
+            yield Damage(str(location), reason)
 
 
 def verify_stage(directory: Location) -> Iterator[Damage]:
@@ -68,8 +96,9 @@ def _verify_attempts(ledger: Ledger) -> Iterator[Damage]:
             continue
         if kind == "end" and record["status"] == "done":
             for damage in _verify_data(ledger.directory, record):
-                ledger.revoke(shard, number, f"{damage.path}: {damage.reason}")
+                ledger.revoke(shard, number, str(damage))
                 yield damage
+            yield from _verify_copies(ledger.directory, record)
 
 
 def _verify_data(directory: Location, record: Mapping[str, Any]) -> Iterator[Damage]:
@@ -79,6 +108,16 @@ def _verify_data(directory: Location, record: Mapping[str, Any]) -> Iterator[Dam
         reason = _find_damage(path, int(entry["bytes"]), str(entry["sha256"]))
         if reason is not None:
             yield Damage(str(path), reason)
+
+
+def _verify_copies(directory: Location, record: Mapping[str, Any]) -> Iterator[Damage]:
+    """Check what the cache holds of an attempt's files on a remote store."""
+    if isinstance(directory, Path):
+        return
+    for entry in record["files"]:
+        copy = copy_of(directory / str(entry["path"]), str(entry["sha256"]))
+        if copy.is_file() and hash_file(copy) != entry["sha256"]:
+            yield Damage(str(copy), "a copy in the cache that is not what was committed")
 
 
 def _verify_manifest(ledger: Ledger, name: str) -> Iterator[Damage]:

@@ -12,7 +12,7 @@ from typing import Any
 from sekd.analysis.cells import CellRows
 from sekd.analysis.rounds import RoundResult, best_round, measure_gain
 from sekd.config import BASE, STUDENT, RunConfig
-from sekd.io.files import write_atomically
+from sekd.io.artefacts import write_artefact
 from sekd.io.locations import Location
 from sekd.models.loading import free_memory
 from sekd.report.formats import format_interval, format_number
@@ -134,5 +134,5 @@ def _run_round(config: RunConfig, *, retry_failed: bool) -> Path:
 def _write_rounds(result: RoundsResult, folder: Location) -> None:
     table = rounds_table(result.rounds)
     text = f"{table.title}\n\n{to_markdown(table)}\n{result.stopped}\n"
-    write_atomically(folder / "rounds.json", json.dumps(result.to_json(), indent=1) + "\n")
-    write_atomically(folder / "rounds.md", text)
+    content = json.dumps(result.to_json(), indent=1) + "\n"
+    write_artefact(folder, "rounds", {"rounds.json": content, "rounds.md": text})

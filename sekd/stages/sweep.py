@@ -10,7 +10,7 @@ from sekd.analysis.results import Evaluation
 from sekd.analysis.sweep import SweepResult, SweepStudent, students_of
 from sekd.config import EvaluatedModel, RunConfig
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import write_atomically
+from sekd.io.artefacts import write_artefact
 from sekd.io.locations import Location
 from sekd.models.loading import free_memory
 from sekd.report.sweep_plot import sweep_plot
@@ -81,6 +81,9 @@ def _evaluate_students(
 def _write_sweep(result: SweepResult, folder: Location) -> None:
     table = sweep_table(result)
     notes = "".join(f"\n{name} failed: {reason}\n" for name, reason in result.failed.items())
-    write_atomically(folder / "table.md", f"{table.title}\n\n{to_markdown(table)}{notes}")
-    write_atomically(folder / "table.csv", to_csv(table))
-    write_atomically(folder / "plot.png", sweep_plot(result))
+    contents: dict[str, str | bytes] = {
+        "table.md": f"{table.title}\n\n{to_markdown(table)}{notes}",
+        "table.csv": to_csv(table),
+        "plot.png": sweep_plot(result),
+    }
+    write_artefact(folder, "sweep", contents)

@@ -16,6 +16,7 @@ from sekd.config import RunConfig
 from sekd.data.images import read_image
 from sekd.data.samples import Dataset, questions_of
 from sekd.engines import Prompt, Write, open_engine, write
+from sekd.io.folders import publish_folder
 from sekd.models.chat import Chat
 from sekd.models.loading import load_model, load_processor
 from sekd.pipeline.stage import open_directory
@@ -51,7 +52,7 @@ def adapter(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
             torch.nn.init.normal_(weights, std=0.02)
     directory = open_directory(config.run_dir / "distill", {"spec": distill_spec(config)})
     model.save_pretrained(str(directory / "adapter"))
-    path = Path(directory / "adapter")
+    path = publish_folder(directory, directory, "adapter")
     monkeypatch.setattr(benchmark, "finished_adapter", lambda _: path)  # nothing was elicited
     return path
 

@@ -9,6 +9,8 @@ from command_line import sekd
 from fake_stage import IDS, run_fake_stage, status_of
 from fakes import Fake
 
+from sekd.io.artefacts import write_artefact
+from sekd.io.folders import publish_folder
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.stage import Stage, open_directory
 
@@ -65,8 +67,7 @@ def test_a_summary_comes_first_and_finished_cells_are_one_line(tmp_path: Path) -
     for cell in ("birds-base-joint", "birds-base-conditioned", "birds-student-joint"):
         run_fake_stage(tmp_path, Fake(), name=f"predictions/{cell}")
     run_fake_stage(tmp_path, Fake())
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    write_artefact(tmp_path / "sweep", "sweep", {"table.md": "|"})
     result = sekd("status", tmp_path)
     first, *others = result.output.splitlines()
     assert first == (
@@ -90,6 +91,28 @@ def test_a_student_in_training_is_not_complete(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"distill: in training, checkpoint-100; {directory}" in result.output
     (directory / "adapter").mkdir()
+    weights = directory / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(b"weights")
+    assert sekd("status", tmp_path).exit_code == 1
+    publish_folder(directory, directory, "adapter")
     result = sekd("status", tmp_path)
     assert result.exit_code == 0
     assert f"distill: the student is finished; {directory}" in result.output
+    weights.write_bytes(b"Weights")
+    result = sekd("status", tmp_path)
+    assert result.exit_code == 1
+    assert f"distill: {weights}: not what was written; run sekd distill again" in result.output
+
+
+def test_later_rounds_are_stages_too(tmp_path: Path) -> None:
+    run_fake_stage(tmp_path, Fake())
+    stage = run_fake_stage(tmp_path / "rounds" / "2", Fake({1: "fail"}))
+    write_artefact(tmp_path / "rounds", "rounds", {"rounds.json": "{}"})
+    result = sekd("status", tmp_path)
+    assert result.exit_code == 3
+    assert "rounds/2/answers: 3 done" in result.output
+    assert f"rounds: finished; {tmp_path / 'rounds'}" in result.output
+    assert sekd("verify", tmp_path).exit_code == 0
+    path = next(stage.directory.glob("data/00002-*/notes.txt"))
+    path.write_text("shard 3\n")
+    assert f"{path}: not the bytes that were committed" in sekd("verify", tmp_path).output

@@ -13,9 +13,9 @@ from store import s3_store
 
 from sekd.config import ShardRuntime
 from sekd.io.files import create_exclusively, names_in, remove, sizes_below, write_atomically
+from sekd.io.folders import find_folder, publish_folder
 from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
-from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.ledger import Ledger
@@ -128,5 +128,5 @@ def test_a_folder_on_a_store_is_found_exactly_if_its_record_exists(
     found = find_folder(place, "adapter")
     assert found is not None
     assert (found / "deep" / "weights").read_bytes() == b"123"
-    remove(place / "adapter.json")
+    remove(place / "adapter.record.json")
     assert find_folder(place, "adapter") is None

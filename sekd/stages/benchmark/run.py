@@ -13,13 +13,13 @@ from typing import Any
 from sekd.analysis.benchmark import BenchmarkRow, BenchmarkScores, compare_benchmarks
 from sekd.config import BASE, STUDENT, BenchmarkSpec, RunConfig
 from sekd.errors import ConfigError, ShardError
-from sekd.io.files import write_atomically
+from sekd.io.artefacts import write_artefact
+from sekd.io.folders import publish_folder, reuse_folder
 from sekd.io.hashing import hash_directory
 from sekd.io.locations import local_directory
 from sekd.models import loading
 from sekd.models.adapters import adapted_spec
 from sekd.models.merge import merged_model
-from sekd.pipeline.folders import find_folder, publish_folder
 from sekd.pipeline.progress import show_activity
 from sekd.pipeline.stage import open_directory
 from sekd.report.benchmark import benchmark_table
@@ -99,9 +99,11 @@ def run_benchmark(config: RunConfig) -> BenchmarkResult:
         if BASE in scores:
             rows += _compare_models(task, scores[BASE], scores.get(STUDENT), spec)
     result = BenchmarkResult(rows, failed, len(spec.tasks) * len(adapters), lmms_eval.versions)
-    content = json.dumps(result.to_json(), indent=1) + "\n"
-    write_atomically(config.run_dir / "benchmark.json", content)
-    write_atomically(config.run_dir / "benchmark.md", to_markdown(benchmark_table(rows)))
+    contents = {
+        "benchmark.json": json.dumps(result.to_json(), indent=1) + "\n",
+        "benchmark.md": to_markdown(benchmark_table(rows)),
+    }
+    write_artefact(config.run_dir, "benchmark", contents)
     return result
 
 
@@ -145,7 +147,7 @@ class _Evaluator:
             self.config, task, self.identity, adapter, self.lmms_eval.versions
         )
         directory = open_directory(run_dir / str(stage), fields)
-        folder = find_folder(directory, "results")
+        folder = reuse_folder(directory, "results")
         if folder is None:
             local = local_directory(run_dir) / stage / directory.name
             self._run_lmms_eval(task, model, adapter, local / "results")

@@ -15,8 +15,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from sekd.stages.distill.checkpoints import TrainingInputs, record_checkpoint
 from sekd.stages.distill.curves import write_curves
 from sekd.stages.distill.dataset import DistillDataset
+from sekd.stages.distill.distributed import broadcast_from_main, wait_for_everyone
 from sekd.stages.distill.terms import TERMS
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,21 @@ class CheckpointCurvesCallback(TrainerCallback):
         """Write the curves of all entries so far."""
         if state.is_world_process_zero:
             write_curves(state.log_history, self._directory)
+
+
+class RecordCheckpointCallback(TrainerCallback):
+    """Completes each checkpoint with its record when all processes have written their files."""
+
+    def __init__(self, directory: Path, inputs: TrainingInputs) -> None:
+        self._directory, self._inputs = directory, inputs
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write the record."""
+        path = self._directory / f"checkpoint-{state.global_step}"
+        wait_for_everyone()
+        broadcast_from_main(lambda: record_checkpoint(path, self._inputs))
 
 
 class ProgressBarCallback(ProgressCallback):

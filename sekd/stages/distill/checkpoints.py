@@ -1,17 +1,40 @@
-"""The checkpoints of a training on disk: which is the last complete one, and its state."""
+"""The checkpoints of a training on disk: which is the last one that is whole, and its state."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from sekd.io.artefacts import Artefact, record_files
+from sekd.io.files import remove, sizes_below
+from sekd.io.records import DamagedFileError
+
+logger = logging.getLogger(__name__)
+
+_RECORD = "checkpoint"
+"""Name of a checkpoint's record, which is written into its directory when all else is there."""
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a training reads.
+
+    Attributes:
+        hashes: name -> hash; records of checkpoints and of the adapter repeat them.
+        check: raises an error if a file is no longer the one that was hashed.
+    """
+
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint.
+    """A checkpoint that is whole.
 
     Attributes:
         state: the content of its ``trainer_state.json``.
@@ -32,17 +55,42 @@ class Checkpoint:
         return entries
 
 
-def last_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the last complete checkpoint, or ``None``.
+def record_checkpoint(path: Path, inputs: TrainingInputs) -> None:
+    """Complete a checkpoint whose files are written, with a record of them.
 
-    A checkpoint is complete if its ``trainer_state.json`` can be read, because that file is written
-    last, after the files of all processes. A checkpoint that a killed process left incomplete is
-    skipped; the resumed training writes it again.
+    Raises:
+        ShardError: if a file that was trained on has changed since.
     """
-    paths = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in reversed(paths):
+    inputs.check()
+    names = [name for name in sizes_below(path) if not name.endswith(".record.json")]
+    record_files(path, path, _RECORD, sorted(names), inputs.hashes)
+
+
+def last_checkpoint(directory: Path, inputs: TrainingInputs) -> Checkpoint | None:
+    """Return the last checkpoint that is whole, or ``None``; later ones are removed.
+
+    A checkpoint is whole if every file of it is what its record says, and was made from the same
+    inputs. The record is written last, so a checkpoint that a killed process left incomplete has
+    none.
+    """
+    for path in checkpoint_paths(directory):
         try:
-            return Checkpoint(path, json.loads((path / "trainer_state.json").read_bytes()))
-        except (FileNotFoundError, ValueError):
-            continue
+            artefact = Artefact.read(path, _RECORD)
+            if artefact is not None and dict(artefact.inputs) == dict(inputs.hashes):
+                artefact.check()
+                state = json.loads((path / "trainer_state.json").read_bytes())
+                return Checkpoint(path, state)
+            reason = f"{path} is not complete"
+            if artefact is not None:
+                reason = f"{path} was made from something else than there is now"
+        except DamagedFileError as error:
+            reason = str(error)
+        logger.warning("distill: %s; the checkpoint before it counts, if there is one", reason)
+        remove(path)
     return None
+
+
+def checkpoint_paths(directory: Path) -> list[Path]:
+    """List the directories of checkpoints, the last one first."""
+    paths = [path for path in directory.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(paths, key=lambda path: int(path.name[11:]), reverse=True)

@@ -38,6 +38,11 @@ def broadcast_from_main(decide: Callable[[], T]) -> T:
     return decision  # type: ignore[return-value]
 
 
+def wait_for_everyone() -> None:
+    """Wait until every process is here. Every process must call this."""
+    PartialState().wait_for_everyone()
+
+
 def destroy_process_group() -> None:
     """Leave the process group, if there is one; no collective can run afterwards."""
     PartialState().destroy_process_group()

@@ -8,13 +8,17 @@ from sekd.config import RunConfig
 from sekd.data.samples import load_taxonomy
 from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
 from sekd.errors import ConfigError
+from sekd.io.artefacts import artefact_names
+from sekd.io.folders import find_folder, publish_folder, reuse_folder
 from sekd.io.hashing import digest
-from sekd.io.locations import local_directory
+from sekd.io.locations import Location, local_directory
+from sekd.io.records import DamagedFileError
 from sekd.models.wording import load_wording
 from sekd.pipeline.fingerprint import differences
-from sekd.pipeline.folders import find_folder, publish_folder
+from sekd.pipeline.manifest import FilesByShard
 from sekd.pipeline.stage import newest_first, open_directory
 from sekd.stages.distill import distributed
+from sekd.stages.distill.checkpoints import TrainingInputs
 from sekd.stages.distill.dataset import ShardFiles
 from sekd.stages.distill.train import distill_fields, distill_spec, train
 from sekd.stages.elicit.run import Elicited, finished_elicitation
@@ -39,7 +43,8 @@ def run_distillation(config: RunConfig) -> Path:
     def open_run() -> tuple[Elicited, str, Path | None]:
         elicited = finished_elicitation(config)
         directory = open_directory(root, distill_fields(config, elicited.states.fingerprint))
-        return elicited, directory.name, find_folder(directory, "adapter")
+        adapter = reuse_folder(directory, "adapter", elicited.fingerprints, _is_weight)
+        return elicited, directory.name, adapter
 
     elicited, name, adapter = distributed.broadcast_from_main(open_run)
     if adapter is None:
@@ -47,9 +52,10 @@ def run_distillation(config: RunConfig) -> Path:
         states = elicited.states.files_by_shard(STATES, STATE_ROWS)
         shards = [ShardFiles(*answers[one], *states[other]) for one, other in elicited.pairs()]
         local = local_directory(config.run_dir) / "distill" / name
-        train(config, taxonomy, shards, local)
+        inputs = TrainingInputs(elicited.fingerprints, lambda: _read_through(answers, states))
+        train(config, taxonomy, shards, local, inputs)
         adapter = distributed.broadcast_from_main(
-            lambda: publish_folder(local, root / name, "adapter")
+            lambda: publish_folder(local, root / name, "adapter", elicited.fingerprints)
         )
     distributed.destroy_process_group()
     return adapter
@@ -59,24 +65,25 @@ def finished_adapter(config: RunConfig) -> Path | None:
     """Return the directory of the adapter that this config and its data give, or ``None``.
 
     Raises:
-        ConfigError: if there is a finished adapter for the settings of this config alone: its data,
-            its model or what was elicited are other ones now.
+        ConfigError: if the adapter is damaged; or there is a finished adapter for the settings of
+            this config alone: its data, its model or what was elicited are other ones now.
     """
     root = config.run_dir / "distill"
     earlier = {
         directory: fields
         for directory, fields in newest_first(root)
-        if fields["spec"] == distill_spec(config) and find_folder(directory, "adapter") is not None
+        if fields["spec"] == distill_spec(config) and "adapter" in artefact_names(directory)
     }
     if not earlier:
         return None
     newest, fields = next(iter(earlier.items()))
     try:
         now = distill_fields(config, finished_elicitation(config).states.fingerprint)
-        adapter = find_folder(root / digest(now)[:16], "adapter")
-        reason = "; ".join(differences(fields, now))
     except ConfigError as error:
         adapter, reason = None, str(error)
+    else:
+        adapter = find_adapter(root / digest(now)[:16])
+        reason = "; ".join(differences(fields, now))
     if adapter is None:
         raise ConfigError(
             f"{newest}: the student was trained on something else than there is now: {reason}; "
@@ -84,3 +91,33 @@ def finished_adapter(config: RunConfig) -> Path | None:
             f"--set evaluate.models.NAME.adapter={newest / 'adapter'} and another run_dir"
         )
     return adapter
+
+
+def find_adapter(directory: Location) -> Path | None:
+    """Return the adapter of one directory of the stage, or ``None`` if it is not finished.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
+    try:
+        return find_folder(directory, "adapter", _is_weight)
+    except DamagedFileError as error:
+        raise ConfigError(
+            f"{error}; run sekd distill again, which makes it again from the last checkpoint"
+        ) from error
+
+
+def _is_weight(path: str) -> bool:
+    """Tell whether a file of an adapter changes numbers; the others are for people."""
+    return path.rpartition("/")[2].startswith("adapter_")
+
+
+def _read_through(*shards: FilesByShard) -> None:
+    """Look every file up, which checks it.
+
+    Raises:
+        ShardError: if one is not what was committed.
+    """
+    for files in shards:
+        for _ in files.values():
+            pass

@@ -19,7 +19,7 @@ from sekd.config import DistillSpec, RunConfig
 from sekd.data.images import Reading
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
-from sekd.io.files import replace_atomically
+from sekd.io.files import remove, replace_atomically
 from sekd.models import loading
 from sekd.models.adapters import adapter_identity, write_processor_args
 from sekd.models.batching import Batcher, forward_arguments
@@ -32,10 +32,11 @@ from sekd.stages.distill.callbacks import (
     CheckpointCurvesCallback,
     LogCallback,
     ProgressBarCallback,
+    RecordCheckpointCallback,
     SetEpochCallback,
 )
 from sekd.stages.distill.card import model_card
-from sekd.stages.distill.checkpoints import Checkpoint, last_checkpoint
+from sekd.stages.distill.checkpoints import Checkpoint, TrainingInputs, last_checkpoint
 from sekd.stages.distill.collate import DistillCollator
 from sekd.stages.distill.curves import write_curves
 from sekd.stages.distill.dataset import DistillDataset, ShardFiles
@@ -83,26 +84,37 @@ def distill_fields(config: RunConfig, states: str) -> dict[str, Any]:
 
 
 def train(
-    config: RunConfig, taxonomy: Taxonomy, shards: Sequence[ShardFiles], directory: Path
+    config: RunConfig,
+    taxonomy: Taxonomy,
+    shards: Sequence[ShardFiles],
+    directory: Path,
+    inputs: TrainingInputs | None = None,
 ) -> Path:
     """Train, write a standard PEFT adapter to ``directory/adapter`` and return that path.
 
-    Training resumes from the last complete checkpoint in ``directory/checkpoints``, if there is
-    one. On one device the adapter is then bit-identical to that of an uninterrupted run. Every
+    Training resumes from the last checkpoint in ``directory/checkpoints`` that is whole, if there
+    is one. On one device the adapter is then bit-identical to that of an uninterrupted run. Every
     process that torchrun or accelerate started must call this; the main process writes.
+
+    Args:
+        inputs: what the shards are, for the records of checkpoints.
 
     Raises:
         ConfigError: if a batch size, a layer or a module name does not fit.
         SampleError: if an image file has changed since the teacher saw it.
+        ShardError: if a shard's file changes while it is trained on.
         FatalError: if the loss or the gradient is not finite, or the loss explodes.
     """
+    inputs = inputs or TrainingInputs()
     adapter, checkpoints = directory / "adapter", directory / "checkpoints"
-    if distributed.broadcast_from_main(adapter.is_dir):
-        return adapter
-    checkpoint = distributed.broadcast_from_main(lambda: last_checkpoint(checkpoints))
+
+    def find_checkpoint() -> Checkpoint | None:
+        return last_checkpoint(checkpoints, inputs)
+
+    checkpoint = distributed.broadcast_from_main(find_checkpoint)
     if checkpoint is None or not checkpoint.is_final:
-        _fit(config, taxonomy, shards, directory, checkpoint)
-        checkpoint = distributed.broadcast_from_main(lambda: last_checkpoint(checkpoints))
+        _fit(config, taxonomy, shards, directory, checkpoint, inputs)
+        checkpoint = distributed.broadcast_from_main(find_checkpoint)
         assert checkpoint is not None
         assert checkpoint.is_final
     final_checkpoint = checkpoint
@@ -116,6 +128,7 @@ def _fit(
     shards: Sequence[ShardFiles],
     directory: Path,
     checkpoint: Checkpoint | None,
+    inputs: TrainingInputs,
 ) -> None:
     """Run the Trainer until its last step, from a checkpoint if there is one."""
     spec, dataset_spec = config.distill, config.dataset(config.elicit.dataset, "elicit.dataset")
@@ -156,6 +169,7 @@ def _fit(
     trainer.add_callback(LogCallback(spec.global_batch))
     trainer.add_callback(SetEpochCallback(dataset))
     trainer.add_callback(CheckpointCurvesCallback(directory))
+    trainer.add_callback(RecordCheckpointCallback(directory / "checkpoints", inputs))
     set_seed(spec.seed + args.process_index)  # dropout differs between processes
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
@@ -181,8 +195,9 @@ def _set_environment(spec: DistillSpec) -> None:
 def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> None:
     """Write the checkpoint's adapter with its model card and curves to the directory ``adapter``.
 
-    The directory appears at the end, when it is complete.
+    The directory appears at the end, when it is complete; an earlier one gives way to it.
     """
+    remove(adapter)
     with replace_atomically(adapter) as temporary:
         temporary.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):

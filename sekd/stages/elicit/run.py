@@ -37,6 +37,11 @@ class Elicited:
         return [(shard, states[key]) for shard, key in keys.items() if key in states]
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Name of the stage -> fingerprint, which follows from the content of all its files."""
+        return {"answers": self.answers.fingerprint, "states": self.states.fingerprint}
+
+    @property
     def num_samples(self) -> int:
         """Number of samples with answers and states; quarantined ones are not counted."""
         return self.states.num_samples
