@@ -60,12 +60,24 @@ class Answer:
             before any restriction to the letters.
         num_prompt_tokens: length of the prompt with the image expanded.
         num_cached_tokens: the number of those tokens that were not computed again.
+
+    Raises:
+        FloatingPointError: if a log-probability is not finite; the choice would be the first letter
+            whatever the image shows.
     """
 
     choice: int
     option_logprobs: NDArray[np.float32]
     num_prompt_tokens: int
     num_cached_tokens: int
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.option_logprobs).all():
+            values = ", ".join(f"{value:g}" for value in self.option_logprobs)
+            raise FloatingPointError(
+                f"log-probabilities of the options are not finite ({values}); weights may be "
+                "damaged, or model.dtype too narrow"
+            )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from sekd.engines.base import (
     Answer,
@@ -80,6 +82,7 @@ class TransformersEngine:
             self._supports_prefix_reuse = self._gives_the_same_with_its_cache()
         if options.adapter is not None:
             self._model = load_adapter(base, options.adapter)
+            self._check_adapted(options.adapter)
 
     def run(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
         """See :class:`~sekd.engines.base.Engine`."""
@@ -107,6 +110,17 @@ class TransformersEngine:
             difference,
         )
         return False
+
+    def _check_adapted(self, adapter: Path) -> None:
+        """Answer the plain prompt with the adapter.
+
+        Raises:
+            ConfigError: if the answers are not finite.
+        """
+        try:
+            self._run_plain()
+        except FloatingPointError as error:
+            raise ConfigError(f"{adapter}: with this adapter the {error}") from error
 
     def close(self) -> None:
         """Free the model."""
@@ -281,13 +295,17 @@ class TransformersEngine:
         )
         stop_ids = {stop_id, *self._eos_ids}
         inputs = to_device(batch.inputs, self._model)
+        watch = _FiniteLogits()
         sequences = self._model.generate(
             **inputs,
+            logits_processor=LogitsProcessorList([watch]),
             max_new_tokens=max(request.max_new_tokens for request in requests),
             do_sample=False,
             eos_token_id=sorted(stop_ids),
             pad_token_id=stop_id,
         )
+        if not watch.all_finite:
+            raise FloatingPointError("logits of its reply are not finite")
         num_padded = inputs["input_ids"].shape[1]
         replies = []
         for row, sequence in enumerate(sequences[:, num_padded:].tolist()):
@@ -295,6 +313,28 @@ class TransformersEngine:
             end = next((i for i, token in enumerate(written) if token in stop_ids), len(written))
             replies.append(Reply(tuple(written[:end]), batch.lengths[row], num_cached_tokens=0))
         return replies
+
+
+class _FiniteLogits(LogitsProcessor):
+    """Watches the logits of a text that is written, and changes none of them.
+
+    Attributes:
+        all_finite: whether no logit was NaN or infinite; minus infinity means that a token is
+            barred.
+    """
+
+    def __init__(self) -> None:
+        self._is_broken = torch.tensor(False)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Look at the logits of one more token, [N, V], without waiting for the device."""
+        is_broken = (scores.isnan() | scores.isposinf()).any()
+        self._is_broken = self._is_broken.to(scores.device) | is_broken
+        return scores
+
+    @property
+    def all_finite(self) -> bool:
+        return not bool(self._is_broken)
 
 
 def _results_of_ended(conversations: Iterable[ActiveConversation[Result]]) -> Iterator[Result]:

@@ -50,18 +50,28 @@ class _Turn(Generic[Result]):
     Attributes:
         parts: the requests as vLLM gets them, each with the index of the request that it is a part
             of.
-        responses: the responses so far, by the index of their part.
+        responses: the responses so far, by the index of their part; an error where a response is
+            no number.
     """
 
     conversation: ActiveConversation[Result]
     parts: Sequence[tuple[int, Request]]
-    responses: dict[int, Response] = field(default_factory=dict)
+    responses: dict[int, Response | SampleError] = field(default_factory=dict)
 
     def joined(self) -> list[Response]:
-        """Return one response for each request of the conversation, when all parts have one."""
+        """Return one response for each request of the conversation, when all parts have one.
+
+        Raises:
+            SampleError: if an error is among them.
+        """
+        responses: dict[int, Response] = {}
+        for part, response in self.responses.items():
+            if isinstance(response, SampleError):
+                raise response
+            responses[part] = response
         numbered = enumerate(self.parts)
         return [
-            _join([self.responses[part] for part, _ in group])
+            _join([responses[part] for part, _ in group])
             for _, group in groupby(numbered, key=lambda item: item[1][0])
         ]
 
@@ -149,10 +159,18 @@ class VllmEngine:
         for output in self._finished_outputs():
             conversation_id, index = in_flight.requests.pop(output.request_id)
             turn = in_flight.turns[conversation_id]
-            turn.responses[index] = self._response(turn.parts[index][1], output)
+            try:
+                turn.responses[index] = self._response(turn.parts[index][1], output)
+            except FloatingPointError as error:
+                turn.responses[index] = SampleError(f"the model fails on this image: {error}")
             if len(turn.responses) == len(turn.parts):
                 del in_flight.turns[conversation_id]
-                turn.conversation.answer(turn.joined())
+                try:
+                    responses = turn.joined()
+                except SampleError as error:
+                    turn.conversation.fail(error)
+                else:
+                    turn.conversation.answer(responses)
                 self._enqueue(turn.conversation, in_flight)
                 if turn.conversation.is_done:
                     yield turn.conversation.result

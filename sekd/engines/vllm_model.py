@@ -17,7 +17,7 @@ import transformers
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
-from sekd.models.adapters import read_adapter_config
+from sekd.models.adapters import check_fits, read_adapter_config
 from sekd.models.loading import load_model_config, load_processor, model_directory
 
 _MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
@@ -108,9 +108,11 @@ def check_served(spec: ModelSpec, adapter: Path) -> None:
     """Refuse an adapter that vLLM is known not to serve, before the model is loaded.
 
     Raises:
-        ConfigError: if its kind or rank, or any adapter on this model, is not served.
+        ConfigError: if its kind or rank, or any adapter on this model, is not served; or its
+            weights do not fit the model.
     """
     max_lora_rank(adapter)
+    check_fits(spec, adapter)
     support = vllm_support(spec)
     if support.architecture and not support.serves_adapters:
         raise _not_served(adapter, f"its class {support.architecture} takes none.")

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
+from sekd.io.folders import find_folder
 from sekd.io.hashing import digest, hash_directory
+from sekd.io.records import DamagedFileError
+from sekd.models.loading import meta_model
 from sekd.models.weights import check_keys
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,9 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "adapter_model.safetensors"
 _PROCESSOR = "adapter_processor.json"
 """Beside PEFT's files, in an adapter that was trained with processor arguments of its own."""
-_A, _B = ".lora_A.", ".lora_B."
+_A, _B, _MAGNITUDE = ".lora_A.", ".lora_B.", ".lora_magnitude_vector"
+_PEFT_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError)
+"""Errors that PEFT raises for an adapter that it cannot put on a model."""
 
 
 def adapter_identity(directory: Path, key: str) -> str:
@@ -37,7 +42,7 @@ def adapter_identity(directory: Path, key: str) -> str:
     """
     check_adapter(directory, key)
     files = hash_directory(directory)
-    return digest({name: files[name] for name in files if name.startswith("adapter_")})
+    return digest({name: files[name] for name in files if is_adapter_file(name)})
 
 
 def check_adapter(directory: Path, key: str) -> None:
@@ -47,8 +52,15 @@ def check_adapter(directory: Path, key: str) -> None:
         key: the config key that names the directory, for error messages.
 
     Raises:
-        ConfigError: if it holds none, a weight is not finite, or all updates are zero.
+        ConfigError: if it holds none, it is not what its record beside it says, a weight is not
+            finite, or all updates are zero.
     """
+    try:
+        find_folder(directory.parent, directory.name, is_adapter_file)
+    except DamagedFileError as error:
+        raise ConfigError(
+            f"{key}: {error}; the command that made it, with the same config, makes it again"
+        ) from error
     if not (directory / "adapter_config.json").is_file():
         raise ConfigError(
             f"{key}: {directory} is no directory of a PEFT adapter (adapter_config.json is not "
@@ -56,7 +68,9 @@ def check_adapter(directory: Path, key: str) -> None:
         )
     if not (directory / WEIGHTS).is_file():
         raise ConfigError(f"{key}: {directory} has no {WEIGHTS}; save the adapter with PEFT again")
-    read_adapter_config(directory)
+    config = read_adapter_config(directory)
+    if config.get("peft_type") == "LORA" and config.get("lora_alpha") == 0:
+        raise ConfigError(f"{key}: {directory}: the adapter changes nothing: its lora_alpha is 0")
     read_processor_args(directory)
     try:
         _check_weights(directory / WEIGHTS, key)
@@ -124,8 +138,10 @@ def load_adapter(
     """Put a saved adapter on a model; the adapter's weights are trainable only if asked for.
 
     Raises:
-        ConfigError: if a layer or a weight of it does not fit the model.
+        ConfigError: if a layer or a weight of it does not fit the model, or as
+            :func:`check_adapter`.
     """
+    check_adapter(directory, "adapter")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -138,15 +154,48 @@ def load_adapter(
                 torch_device=str(model.device),
                 key_mapping=getattr(model, "_checkpoint_conversion_mapping", None),
             )
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{directory}: the adapter does not fit {model.name_or_path}: "
-                f"{in_one_line(error, limit=300)}"
-            ) from error
+        except _PEFT_ERRORS as error:
+            raise _does_not_fit(directory, model, error) from error
     check_keys(directory, result.missing_keys, result.unexpected_keys)
     for warning in caught:
         logger.debug("warning by PEFT: %s", in_one_line(str(warning.message), limit=300))
     return adapted
+
+
+def check_fits(spec: ModelSpec, directory: Path) -> None:
+    """Check that the weights of an adapter are those of its layers in a model; nothing is loaded.
+
+    Raises:
+        ConfigError: as :func:`load_adapter`.
+    """
+    check_adapter(directory, "adapter")
+    model = meta_model(spec)
+    try:
+        adapted = get_peft_model(model, PeftConfig.from_pretrained(str(directory)))
+    except _PEFT_ERRORS as error:
+        raise _does_not_fit(directory, model, error) from error
+    expected = {
+        name: tuple(weight.shape)
+        for name, weight in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
+    }
+    with safe_open(directory / WEIGHTS, framework="pt") as weights:
+        found = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    check_keys(
+        directory,
+        expected.keys() - found.keys(),
+        found.keys() - expected.keys(),
+        [name for name in expected.keys() & found.keys() if expected[name] != found[name]],
+    )
+
+
+def is_adapter_file(path: str) -> bool:
+    """Tell whether a file of an adapter's directory changes numbers; the others are for people."""
+    return path.rpartition("/")[2].startswith("adapter_")
+
+
+def _does_not_fit(directory: Path, model: PreTrainedModel, error: Exception) -> ConfigError:
+    reason = in_one_line(error, limit=300)
+    return ConfigError(f"{directory}: the adapter does not fit {model.name_or_path}: {reason}")
 
 
 def _check_weights(file: Path, key: str) -> None:
@@ -156,7 +205,7 @@ def _check_weights(file: Path, key: str) -> None:
         for name in names:
             if not torch.isfinite(weights.get_tensor(name)).all():
                 raise ConfigError(f"{key}: {file}: a number of {name} is not finite")
-        is_plain_lora = all(_A in name or _B in name for name in names)
+        is_plain_lora = all(_A in name or _B in name or _MAGNITUDE in name for name in names)
         if is_plain_lora and not any(_updates(weights, names)):
             raise ConfigError(
                 f"{key}: {file}: the adapter changes nothing: in each of its "

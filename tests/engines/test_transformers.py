@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ import torch
 from PIL import Image
 
 from sekd.config import ModelSpec
-from sekd.engines import Answer, Ask, Conversation, EngineOptions, Prompt, ask
+from sekd.engines import Answer, Ask, Conversation, EngineOptions, Prompt, Write, ask, write
+from sekd.engines import transformers as transformers_engine
 from sekd.engines.transformers import TransformersEngine
-from sekd.errors import FatalError, SampleError
+from sekd.errors import ConfigError, FatalError, SampleError
+from sekd.models.adapters import load_adapter
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
+from sekd.models.plain import plain_prompt
 
 NUM_CONVERSATIONS = 8
 
@@ -123,3 +127,46 @@ def test_a_batch_holds_prompts_of_similar_length(
     list(engine.run(single(number) for number in (1, 9, 2, 8, 3, 7)))
     short, long = lengths
     assert max(short) < min(long)
+
+
+def overflow(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+    """What an adapter that is finite itself may do in a narrow dtype."""
+    return output * float("inf") - output * float("inf")
+
+
+def test_an_adapter_with_which_nothing_is_finite_is_refused(
+    spec: ModelSpec, chat: Chat, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(base: Any, directory: Path) -> Any:
+        adapted = load_adapter(base, directory)
+        base.get_output_embeddings().register_forward_hook(overflow)
+        return adapted
+
+    monkeypatch.setattr(transformers_engine, "load_adapter", load)
+    with pytest.raises(ConfigError, match=r"with this adapter the log-probabilities .* not finite"):
+        TransformersEngine(EngineOptions(model=spec, chat=chat, adapter=adapter))
+
+
+def test_one_image_without_finite_answers_is_set_aside_alone(
+    spec: ModelSpec, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=4))
+    expected = run(engine, chat)
+    third = expected[2][0].option_logprobs
+
+    def answer(choice: int, logprobs: Any, *counts: int) -> Answer:
+        is_third = np.allclose(logprobs, third, atol=1e-4)
+        return Answer(choice, logprobs * np.nan if is_third else logprobs, *counts)
+
+    monkeypatch.setattr(transformers_engine, "Answer", answer)
+    outcomes = run(engine, chat)
+    assert "log-probabilities of the options are not finite (nan" in outcomes.pop(2)
+    assert not [each for each in outcomes.values() if isinstance(each, str)]
+
+
+def test_a_reply_without_finite_logits_stops_the_run(spec: ModelSpec, chat: Chat) -> None:
+    engine = TransformersEngine(EngineOptions(model=spec, chat=chat, batch_size=4))
+    engine._base.get_output_embeddings().register_forward_hook(overflow)
+    prompt = Prompt(*plain_prompt(chat))
+    with pytest.raises(FatalError, match="on a plain picture, too: FloatingPointError"):
+        list(engine.run(iter([write(Write(prompt, 5, chat.end_ids[0]))])))

@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sekd.config import ModelSpec
+from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ConfigError
-from sekd.models.adapters import WEIGHTS, check_adapter, load_adapter
+from sekd.io.folders import publish_folder
+from sekd.models.adapters import WEIGHTS, check_adapter, check_fits, load_adapter
 from sekd.models.loading import load_model
+from sekd.stages.distill.adapter import add_adapter
 
 Change = Callable[[dict[str, torch.Tensor]], object]
 
@@ -81,6 +83,33 @@ def test_a_directory_without_weights_is_refused(copy: Path) -> None:
         check_adapter(copy, "elicit.adapter")
 
 
+def test_an_adapter_that_is_not_what_its_record_says_is_refused(copy: Path) -> None:
+    publish_folder(copy.parent, copy.parent, copy.name)
+    check_adapter(copy, "elicit.adapter")
+    (copy / "README.md").write_text("a note")
+    check_adapter(copy, "elicit.adapter")
+    change_weights(copy, lambda weights: next(iter(weights.values())).add_(0.1))
+    with pytest.raises(ConfigError, match=rf"^elicit\.adapter: .*{WEIGHTS}: not what was written"):
+        check_adapter(copy, "elicit.adapter")
+
+
+def test_an_adapter_whose_scale_is_zero_is_refused(copy: Path) -> None:
+    file = copy / "adapter_config.json"
+    settings = json.loads(file.read_text("utf-8")) | {"lora_alpha": 0}
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ConfigError, match="the adapter changes nothing: its lora_alpha is 0"):
+        check_adapter(copy, "elicit.adapter")
+
+
+def test_what_is_inert_or_not_finite_is_not_loaded_anywhere(
+    base: torch.nn.Module, copy: Path
+) -> None:
+    """The engines, the state pass, the training and the merging load through this function."""
+    change_weights(copy, zero("lora_B"))
+    with pytest.raises(ConfigError, match="the adapter changes nothing"):
+        load_adapter(base, copy)
+
+
 def rename_all(weights: dict[str, torch.Tensor]) -> None:
     for name in list(weights):
         weights[name.replace("text_model", "language_model")] = weights.pop(name)
@@ -96,16 +125,38 @@ def rename_all(weights: dict[str, torch.Tensor]) -> None:
     ids=["another model's names", "missing", "another shape"],
 )
 def test_an_adapter_that_does_not_fit_its_base_is_refused(
-    base: torch.nn.Module, copy: Path, change: Change, message: str
+    base: torch.nn.Module, tiny_model: Path, copy: Path, change: Change, message: str
 ) -> None:
     change_weights(copy, change)
     with pytest.raises(ConfigError, match=message):
         load_adapter(base, copy)
+    # Without weights, for an engine that loads adapters itself.
+    message = message.replace("does not fit .*RuntimeError", "1 of another shape")
+    with pytest.raises(ConfigError, match=message):
+        check_fits(ModelSpec(path=str(tiny_model), dtype="float32"), copy)
 
 
-def test_layers_that_the_base_has_not_are_refused(base: torch.nn.Module, copy: Path) -> None:
+def test_layers_that_the_base_has_not_are_refused(
+    base: torch.nn.Module, tiny_model: Path, copy: Path
+) -> None:
     file = copy / "adapter_config.json"
     settings = json.loads(file.read_text("utf-8")) | {"target_modules": ["w1", "w2"]}
     file.write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"does not fit .*tiny_model: NoMatching.*: Target modu"):
         load_adapter(base, copy)
+    with pytest.raises(ConfigError, match="does not fit .*NoMatching"):
+        check_fits(ModelSpec(path=str(tiny_model), dtype="float32"), copy)
+
+
+@pytest.mark.parametrize("kind", [{}, {"rslora": True}, {"dora": True}])
+def test_the_weights_of_a_sound_adapter_fit(
+    tiny_model: Path, tmp_path: Path, kind: dict[str, bool]
+) -> None:
+    spec = ModelSpec(path=str(tiny_model), dtype="float32")
+    lora = LoraSpec(rank=4, alpha=8, dropout=0.0, **kind)
+    model = add_adapter(load_model(spec), DistillSpec(lora=lora))
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError, match="the adapter changes nothing"):  # it was not trained
+        check_fits(spec, tmp_path)
+    change_weights(tmp_path, lambda weights: [w.add_(0.1) for w in weights.values()])
+    check_fits(spec, tmp_path)

@@ -13,6 +13,7 @@ from sekd.io.folders import find_folder, publish_folder, reuse_folder
 from sekd.io.hashing import digest
 from sekd.io.locations import Location, local_directory
 from sekd.io.records import DamagedFileError
+from sekd.models.adapters import is_adapter_file
 from sekd.models.wording import load_wording
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.manifest import FilesByShard
@@ -43,7 +44,7 @@ def run_distillation(config: RunConfig) -> Path:
     def open_run() -> tuple[Elicited, str, Path | None]:
         elicited = finished_elicitation(config)
         directory = open_directory(root, distill_fields(config, elicited.states.fingerprint))
-        adapter = reuse_folder(directory, "adapter", elicited.fingerprints, _is_weight)
+        adapter = reuse_folder(directory, "adapter", elicited.fingerprints, is_adapter_file)
         return elicited, directory.name, adapter
 
     elicited, name, adapter = distributed.broadcast_from_main(open_run)
@@ -100,16 +101,11 @@ def find_adapter(directory: Location) -> Path | None:
         ConfigError: if it is damaged.
     """
     try:
-        return find_folder(directory, "adapter", _is_weight)
+        return find_folder(directory, "adapter", is_adapter_file)
     except DamagedFileError as error:
         raise ConfigError(
             f"{error}; run sekd distill again, which makes it again from the last checkpoint"
         ) from error
-
-
-def _is_weight(path: str) -> bool:
-    """Tell whether a file of an adapter changes numbers; the others are for people."""
-    return path.rpartition("/")[2].startswith("adapter_")
 
 
 def _read_through(*shards: FilesByShard) -> None:

@@ -49,6 +49,7 @@ def candidates_of(config: RunConfig, student: Path | None) -> list[Candidate]:
     """
     candidates = [Candidate(BASE, config.model)]
     if student is not None:
+        check_adapter(student, STUDENT)
         spec = adapted_spec(config.model, student)
         if spec != config.model:
             logger.info("the student sees images as it was trained: %s", spec.processor_args)

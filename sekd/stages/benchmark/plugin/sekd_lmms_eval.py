@@ -46,12 +46,16 @@ class Transformers(lmms):
     ) -> None:
         super().__init__()
         self._batch_size = int(batch_size)
-        self._model = AutoModelForImageTextToText.from_pretrained(
+        from_pretrained: Any = AutoModelForImageTextToText.from_pretrained
+        model, info = from_pretrained(
             pretrained,
             dtype=getattr(torch, dtype),
             device_map="auto" if torch.cuda.is_available() else None,
             trust_remote_code=trust_remote_code,
-        ).eval()
+            output_loading_info=True,
+        )
+        _check_weights(pretrained, model, info)
+        self._model = model.eval()
         self._processor = AutoProcessor.from_pretrained(
             pretrained, trust_remote_code=trust_remote_code, **json.loads(processor_args)
         )
@@ -102,6 +106,26 @@ class Transformers(lmms):
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not supported, as in lmms-eval's other chat models."""
         raise NotImplementedError("tasks by log-likelihood need another benchmark.model")
+
+
+def _check_weights(directory: str, model: torch.nn.Module, info: dict[str, Any]) -> None:
+    """Refuse weights that are missing, left over or not finite, before anything is asked.
+
+    transformers fills missing weights with random numbers, and only a report says so.
+    """
+    problems = {
+        "missing": info["missing_keys"],
+        "not part of the model": info["unexpected_keys"],
+        "of another shape": info["mismatched_keys"],
+        "not finite": [
+            name
+            for name, weight in model.named_parameters()
+            if weight.is_floating_point() and not bool(weight.isfinite().all())
+        ],
+    }
+    found = [f"{len(names)} {kind}" for kind, names in problems.items() if names]
+    if found:
+        raise ValueError(f"{directory}: weights do not fit the model: {', '.join(found)}")
 
 
 def _generation(settings: dict[str, Any]) -> dict[str, Any]:
