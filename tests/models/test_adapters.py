@@ -144,7 +144,7 @@ def test_layers_that_the_base_has_not_are_refused(
     file.write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"does not fit .*tiny_model: NoMatching.*: Target modu"):
         load_adapter(base, copy)
-    with pytest.raises(ConfigError, match="does not fit .*NoMatching"):
+    with pytest.raises(ConfigError, match=r"does not fit .*NoMatching"):
         check_fits(ModelSpec(path=str(tiny_model), dtype="float32"), copy)
 
 
