@@ -24,10 +24,12 @@ from sekd.analysis.comparison import PairedComparison
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.intervals import adjust_by_holm
 from sekd.config import RunConfig, load_config
-from sekd.data.predictions import NO_CONTROL
+from sekd.data.predictions import EVALUATION, NO_CONTROL
 from sekd.data.stage_record import StageRecord
 from sekd.errors import ConfigError
+from sekd.io.artefacts import Artefact
 from sekd.io.locations import Location
+from sekd.io.records import DamagedFileError
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +103,9 @@ class Evaluation:
         A report can do without the last two.
 
         Raises:
-            ConfigError: if there are no metrics, or a file is damaged.
+            ConfigError: if there are no metrics, or a file is damaged or of another evaluation.
         """
+        _check_record(run)
         path = run / "metrics.json"
         try:
             content = json.loads(path.read_bytes())
@@ -259,6 +262,24 @@ def _read_predictions(path: Location) -> pa.Table | None:
     table = table.filter(pc.equal(table["control"], NO_CONTROL))
     correct = pc.fill_null(pc.equal(table["prediction"], table["truth"]), False)
     return table.select(_COLUMNS).append_column("correct", correct)
+
+
+def _check_record(run: Location) -> None:
+    """Check the files of an evaluation against their record; one of an early version has none.
+
+    Raises:
+        ConfigError: if a file is not what the evaluation wrote.
+    """
+    try:
+        artefact = Artefact.read(run, EVALUATION)
+        if artefact is None:
+            logger.warning("%s: the evaluation has no record of its files to check them", run)
+        else:
+            artefact.check()
+    except DamagedFileError as error:
+        raise ConfigError(
+            f"{error}; run sekd evaluate again, which asks no model again what is stored"
+        ) from error
 
 
 def _read_config(path: Location) -> RunConfig | None:

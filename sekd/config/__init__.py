@@ -19,7 +19,7 @@ from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec, SimilarSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
-from sekd.config.load import load_config, load_model_spec, write_resolved
+from sekd.config.load import dump_resolved, load_config, load_model_spec, write_resolved
 from sekd.config.model import ModelSpec
 from sekd.config.runtime import ShardRuntime
 from sekd.config.schema import RunConfig
@@ -54,6 +54,7 @@ __all__ = [
     "SimilarSpec",
     "StateDType",
     "SweepSpec",
+    "dump_resolved",
     "load_config",
     "load_model_spec",
     "write_resolved",

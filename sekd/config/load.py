@@ -81,11 +81,15 @@ def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:
         raise ConfigError("; ".join(explain(error, ModelSpec, ("model",)))) from error
 
 
+def dump_resolved(config: RunConfig) -> str:
+    """Return the config with every default filled in, as YAML."""
+    content = config.model_dump(mode="json")
+    return str(yaml.dump(content, Dumper=YamlDumper, sort_keys=False, allow_unicode=True))
+
+
 def write_resolved(config: RunConfig, path: Location) -> None:
     """Write the config with every default filled in, as YAML."""
-    content = config.model_dump(mode="json")
-    text = yaml.dump(content, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
-    write_atomically(path, text)
+    write_atomically(path, dump_resolved(config))
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:

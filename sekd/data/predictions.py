@@ -20,6 +20,9 @@ NO_CONTROL = "none"
 PREDICTIONS = "predictions"
 """Role of the file in a shard."""
 
+EVALUATION = "evaluation"
+"""Name of the record of an evaluation's metrics, predictions and config."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:

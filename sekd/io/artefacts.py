@@ -93,6 +93,18 @@ class Artefact:
         return hashlib.sha256((self.directory / path).read_bytes()).hexdigest()
 
 
+def check_recorded(path: Path) -> None:
+    """Check a file that is read by itself, if a record beside it names it.
+
+    Raises:
+        DamagedFileError: if it is not what was written.
+    """
+    for name in artefact_names(path.parent):
+        artefact = Artefact.read(path.parent, name)
+        if artefact is not None:
+            artefact.check(lambda recorded: recorded == path.name)
+
+
 def artefact_names(directory: Location) -> list[str]:
     """List the names of the artefacts of which a record stands in this directory."""
     names = names_in(directory)

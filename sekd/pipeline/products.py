@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sekd.data.predictions import EVALUATION
 from sekd.io.artefacts import Artefact, Damage
 from sekd.io.files import names_in
 from sekd.io.locations import Location
@@ -31,8 +32,8 @@ class ProductKind:
 PRODUCT_KINDS = (
     ProductKind("distill", "distill/*", "adapter", "adapter"),
     ProductKind("distill", "distill/*/checkpoints/*", "checkpoint", ""),
-    ProductKind("evaluate", "", "evaluation", "metrics.json"),
-    ProductKind("sweep", "sweep", "evaluation", "metrics.json"),
+    ProductKind("evaluate", "", EVALUATION, "metrics.json"),
+    ProductKind("sweep", "sweep", EVALUATION, "metrics.json"),
     ProductKind("sweep", "sweep", "sweep", "table.md"),
     ProductKind("rounds", "rounds", "rounds", "rounds.json"),
     ProductKind("benchmark", "benchmark/*/*", "results", "results"),

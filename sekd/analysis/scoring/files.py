@@ -28,7 +28,9 @@ from sekd.analysis.scoring.truths import truth_source
 from sekd.data.predictions import PREDICTION_SCHEMA, scored_rows
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
+from sekd.io.artefacts import check_recorded
 from sekd.io.formats import Cells, TableFile
+from sekd.io.records import DamagedFileError
 from sekd.io.tables import TABLE_SUFFIXES, column_names, is_text, read_columns, row_units
 
 CELL_COLUMNS = ("model", "dataset", "paradigm", "control")
@@ -82,8 +84,15 @@ def read_prediction_table(path: Path, taxonomy: Taxonomy, options: FileOptions) 
     """Read the columns of a file of predictions that count.
 
     Raises:
-        ConfigError: if the file is missing, empty or malformed, or a column is missing.
+        ConfigError: if the file is missing, empty or malformed, a column is missing, or it is of
+            an evaluation and not what was written.
     """
+    try:
+        check_recorded(path)
+    except DamagedFileError as error:
+        raise ConfigError(
+            f"{error}; run the command that made it again, or score a copy"
+        ) from error
     file = TableFile.open(path, encoding=options.encoding, delimiter=options.delimiter)
     is_plain = file.delimiter in (None, ",") and file.encoding in (None, "utf-8", "utf-8-sig")
     if is_plain and file.compression is None and path.suffix in TABLE_SUFFIXES:

@@ -17,13 +17,13 @@ from sekd.analysis.cells import CellRows
 from sekd.analysis.cost import COST_KEYS, MeanCost, mean_cost
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
-from sekd.config import RunConfig, write_resolved
+from sekd.config import RunConfig, dump_resolved
 from sekd.data.image_hashes import ImageHashes
-from sekd.data.predictions import PREDICTIONS, read_predictions
+from sekd.data.predictions import EVALUATION, PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset, load_taxonomy
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
-from sekd.io.files import names_in, remove, write_atomically
+from sekd.io.artefacts import write_artefact
 from sekd.io.locations import Location
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.manifest import Manifest
@@ -172,18 +172,15 @@ def _load_distilled_taxonomy(config: RunConfig) -> Taxonomy:
 def _write_evaluation(
     config: RunConfig, evaluation: Evaluation, cells: Sequence[CellRows], folder: Location
 ) -> None:
-    """Write the results and the config that they were made with.
-
-    ``metrics.json`` is removed first and written last, so that it never stands beside what belongs
-    to another evaluation; without it there is no evaluation to report.
-    """
-    if "metrics.json" in names_in(folder):
-        remove(folder / "metrics.json")
-    write_resolved(config, folder / "evaluate.config.yaml")
+    """Write the results with the config that they were made with, and then their record."""
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables([cell.rows for cell in cells]), buffer)
-    write_atomically(folder / "predictions.parquet", buffer.getvalue().to_pybytes())
     tables = [cells_table(evaluation), controls_table(evaluation)]
     texts = [to_markdown(table) for table in tables if table.has_figures]
-    write_atomically(folder / "metrics.md", "\n".join(texts))
-    write_atomically(folder / "metrics.json", json.dumps(evaluation.to_json(), indent=1) + "\n")
+    contents: dict[str, str | bytes] = {
+        "evaluate.config.yaml": dump_resolved(config),
+        "predictions.parquet": buffer.getvalue().to_pybytes(),
+        "metrics.md": "\n".join(texts),
+        "metrics.json": json.dumps(evaluation.to_json(), indent=1) + "\n",
+    }
+    write_artefact(folder, EVALUATION, contents)
