@@ -273,7 +273,7 @@ def _check_record(run: Location) -> None:
     try:
         artefact = Artefact.read(run, EVALUATION)
         if artefact is None:
-            logger.warning("%s: the evaluation has no record of its files to check them", run)
+            logger.info("%s: the evaluation has no record of its files to check them", run)
         else:
             artefact.check()
     except DamagedFileError as error:
