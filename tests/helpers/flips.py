@@ -12,7 +12,6 @@ exit code is 1 if a command was misled.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -29,35 +28,12 @@ from typing import Any, Literal
 from unittest import mock
 
 import pyarrow.parquet as pq
-import yaml
-from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
+from whole_run import COMMANDS, figures, sekd, write_config
 
-from sekd.cli import main as sekd_main
-from sekd.data.toyworld import write_world
 from sekd.stages.distill import run as distill_run
 from sekd.stages.distill import train as distill_train
 
-_FAKE_LMMS_EVAL = Path(__file__).parents[1] / "benchmark" / "fake_lmms_eval.py"
-_SETTINGS: dict[str, Any] = {
-    "distill": {
-        "epochs": 1.0,
-        "global_batch": 4,
-        "learning_rate": 0.005,
-        "lora": {"rank": 2, "alpha": 4, "dropout": 0.0},
-        "runtime": {"batch_size": 4, "logging_steps": 1, "save_steps": 1},
-    },
-    "evaluate": {
-        "datasets": ["seen"],
-        "paradigms": ["joint", "conditioned"],
-        "controls": [],
-        "limit": 2,
-        "num_bootstrap": 2,
-    },
-    "sweep": {"variants": {"soft-only": {"losses": {"hard": 0.0}}}},
-    "benchmark": {"tasks": ["vqa"], "num_bootstrap": 2},
-}
-_ROUNDS = ("--set", "rounds=2", "--set", "evaluate.datasets=[]")
 _SAID = re.compile(
     r"not what was written|not the file|made again|doing their shards again|does not count|gone"
     r"|not the bytes|not complete|starts anew|damaged|the checkpoint before it counts|not there"
@@ -66,11 +42,6 @@ _SAID = re.compile(
 """What a command says of damage that it found."""
 
 Outcome = Literal["refused", "mended", "harmless", "misled"]
-
-
-def sekd(*arguments: object) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(sekd_main, [str(argument) for argument in arguments])
 
 
 @dataclass(frozen=True)
@@ -90,22 +61,8 @@ class FinishedRun:
     @classmethod
     def build(cls, folder: Path) -> FinishedRun:
         """Run every command once in a small drawn world."""
-        write_world(folder / "world", num_train=8, num_test=2, seed=0)
-        config = folder / "world" / "config.yaml"
-        python = folder / "python"
-        python.write_text(f"#!{sys.executable}\n{_FAKE_LMMS_EVAL.read_text('utf-8')}")
-        python.chmod(0o755)
-        content = yaml.safe_load(config.read_text("utf-8")) | _SETTINGS
-        content["run_dir"] = str(folder / "run")
-        content["elicit"]["runtime"] = {"batch_size": 4, "shard_size": 4}
-        content["benchmark"]["python"] = str(python)
-        config.write_text(yaml.safe_dump(content), encoding="utf-8")
-        run = folder / "run"
-        for arguments in (
-            *(["elicit"], ["distill"], ["evaluate"], ["sweep"]),
-            *(["rounds", *_ROUNDS], ["benchmark"]),
-        ):
-            name, *options = arguments
+        config, run = write_config(folder), folder / "run"
+        for name, options in COMMANDS.items():
             result = sekd(name, config, *options)
             if result.exit_code:
                 raise RuntimeError(f"sekd {name}: {result.output}")
@@ -203,23 +160,12 @@ def _student(finished: FinishedRun) -> Reading:
 
 def _evaluation(finished: FinishedRun) -> Reading:
     result = sekd("evaluate", finished.config)
-    return result.exit_code, _figures(finished.run / "metrics.json"), result.output
+    return result.exit_code, figures(finished.run / "metrics.json"), result.output
 
 
 def _sweep(finished: FinishedRun) -> Reading:
     result = sekd("sweep", finished.config)
-    return result.exit_code, _figures(finished.run / "sweep" / "metrics.json"), result.output
-
-
-def _figures(path: Path) -> Any:
-    """Return the content of a ``metrics.json`` without what was measured by a clock."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    return [{k: v for k, v in row.items() if k != "cost"} for row in content["rows"]]
+    return result.exit_code, figures(finished.run / "sweep" / "metrics.json"), result.output
 
 
 def _report(finished: FinishedRun) -> Reading:
@@ -229,7 +175,7 @@ def _report(finished: FinishedRun) -> Reading:
 
 
 def _rounds(finished: FinishedRun) -> Reading:
-    result = sekd("rounds", finished.config, *_ROUNDS)
+    result = sekd("rounds", finished.config, *COMMANDS["rounds"])
     adapters = sorted(finished.run.glob("rounds/2/distill/*/adapter/adapter_model.safetensors"))
     return result.exit_code, [path.read_bytes() for path in adapters], result.output
 
