@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.folders import find_folder
+from sekd.io.artefacts import Artefact
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.records import DamagedFileError
 from sekd.models.loading import meta_model
@@ -28,6 +29,7 @@ WEIGHTS = "adapter_model.safetensors"
 _PROCESSOR = "adapter_processor.json"
 """Beside PEFT's files, in an adapter that was trained with processor arguments of its own."""
 _A, _B, _MAGNITUDE = ".lora_A.", ".lora_B.", ".lora_magnitude_vector"
+_PREFIX = "base_model.model."
 _PEFT_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError)
 """Errors that PEFT raises for an adapter that it cannot put on a model."""
 
@@ -56,7 +58,9 @@ def check_adapter(directory: Path, key: str) -> None:
             finite, or all updates are zero.
     """
     try:
-        find_folder(directory.parent, directory.name, is_adapter_file)
+        artefact = Artefact.read(directory.parent, directory.name)  # sekd's own have a record
+        if artefact is not None:
+            artefact.check(is_adapter_file)
     except DamagedFileError as error:
         raise ConfigError(
             f"{key}: {error}; the command that made it, with the same config, makes it again"
@@ -178,14 +182,28 @@ def check_fits(spec: ModelSpec, directory: Path) -> None:
         name: tuple(weight.shape)
         for name, weight in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
     }
+    renamed = getattr(model, "_checkpoint_conversion_mapping", None) or {}
     with safe_open(directory / WEIGHTS, framework="pt") as weights:
-        found = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        found = {
+            _name_now(name, renamed): tuple(weights.get_slice(name).get_shape())
+            for name in weights.keys()  # noqa: SIM118
+        }
     check_keys(
         directory,
         expected.keys() - found.keys(),
         found.keys() - expected.keys(),
         [name for name in expected.keys() & found.keys() if expected[name] != found[name]],
     )
+
+
+def _name_now(name: str, renamed: Mapping[str, str]) -> str:
+    """Return what a weight that an earlier version of transformers named is called now."""
+    path = name.removeprefix(_PREFIX)
+    for pattern, replacement in renamed.items():
+        path, num_replaced = re.subn(pattern, replacement, path)
+        if num_replaced:
+            break
+    return f"{_PREFIX}{path}"
 
 
 def is_adapter_file(path: str) -> bool:
