@@ -19,9 +19,10 @@ from sekd.cli import main
 KILLED_AT = (
     "checkpoints/checkpoint-2/adapter_model.safetensors",  # no checkpoint is complete
     "checkpoints/checkpoint-4/optimizer.pt",
-    "checkpoints/checkpoint-6/trainer_state.json",  # between two epochs
+    "checkpoints/checkpoint-6/checkpoint.record.json",  # between two epochs
+    "checkpoints/checkpoint-8/trainer_state.json",  # all is there but its record
     "checkpoints/checkpoint-10/scheduler.pt",
-    "checkpoints/checkpoint-12/trainer_state.json",  # trained, but without an adapter directory
+    "checkpoints/checkpoint-12/checkpoint.record.json",  # trained, but without an adapter directory
 )
 """Files of the run. The process is killed as soon as it has started to write them."""
 
