@@ -4,7 +4,7 @@
 
 The commands are elicit, distill, evaluate, sweep, rounds and benchmark, with a stand-in for
 lmms-eval. Each is killed (SIGKILL) at random moments of its work, and started again until it ends.
-Its results must then be those of the run that nothing hurt, ``sekd verify`` must find nothing, and
+The dataset grows between two runs of elicit. The results must be those of the run that nothing hurt, ``sekd verify`` must find nothing, and
 no process may be left behind. The last line has the counts; the exit code is 1 on any difference.
 """
 
@@ -29,6 +29,8 @@ import psutil
 from whole_run import COMMANDS, results, sekd, write_config
 
 _GIVE_UP_AFTER = 300.0
+_NUM_LATE = 3
+"""The number of images that the dataset gets after it was elicited once."""
 
 
 def _run_module(arguments: Sequence[str]) -> None:
@@ -110,12 +112,32 @@ def torture_run(
 ) -> list[str]:
     """Kill every command of one run; count the kills; return what went wrong."""
     config, losses = write_config(folder, run), []
-    for name in COMMANDS:
+
+    def hurt(name: str) -> None:
         num_kills, loss = torture_command(name, config, rng, 3, took[name])
         kills[name] += num_kills
         if loss:
             losses.append(loss)
+
+    with without_last_images(folder):
+        hurt("elicit")
+    for name in COMMANDS:
+        hurt(name)
     return losses + list(differences_of(folder, run))
+
+
+@contextlib.contextmanager
+def without_last_images(folder: Path) -> Iterator[None]:
+    """Take the last images of the dataset away, so that it grows when they are back."""
+    images = sorted((folder / "world" / "train" / "images").rglob("*.png"))[-_NUM_LATE:]
+    away = folder / "away"
+    away.mkdir()
+    for number, image in enumerate(images):
+        image.rename(away / f"{number}.png")
+    yield
+    for number, image in enumerate(images):
+        (away / f"{number}.png").rename(image)
+    away.rmdir()
 
 
 def main() -> None:
