@@ -3,9 +3,10 @@
     python tests/helpers/torture_commands.py --kills 60
 
 The commands are elicit, distill, evaluate, sweep, rounds and benchmark, with a stand-in for
-lmms-eval. Each is killed (SIGKILL) at random moments of its work, and started again until it ends.
-The dataset grows between two runs of elicit. The results must be those of the run that nothing hurt, ``sekd verify`` must find nothing, and
-no process may be left behind. The last line has the counts; the exit code is 1 on any difference.
+lmms-eval. Each is killed (SIGKILL) at random moments of its work, and started again until it ends;
+between two runs of elicit the dataset grows. The results must be those of the run that nothing
+hurt, ``sekd verify`` must find nothing, and no process may be left behind. The last line has the
+counts; the exit code is 1 on any difference.
 """
 
 from __future__ import annotations
