@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sekd.pipeline.status import StageStatus
     from sekd.report import ReportFiles
     from sekd.stages.benchmark.run import BenchmarkResult
+    from sekd.stages.elicit.descents import Labelled
     from sekd.stages.elicit.estimate import ElicitationPlan
     from sekd.stages.elicit.run import Elicited
     from sekd.stages.inspect import TeacherAnswers
@@ -55,6 +56,7 @@ __all__ = [
     "elicit",
     "evaluate",
     "inspect",
+    "label",
     "load_config",
     "match_classes",
     "plan",
@@ -128,19 +130,10 @@ def convert_taxonomy(
     Raises:
         ConfigError: if the taxonomy is malformed, or cannot be written in that format.
     """
-    from sekd.data.taxonomies import TaxonomyOptions, read_leaf_paths
-    from sekd.data.taxonomy import Taxonomy
-    from sekd.data.taxonomy_writer import write_leaves
-    from sekd.io.text import read_lines
+    from sekd.data.taxonomy_writer import convert
 
-    names = None if only is None else frozenset(line.strip() for _, line in read_lines(Path(only)))
-    options = TaxonomyOptions(
-        level_names=tuple(level_names), several_parents=several_parents, only=names
-    )
-    leaves = read_leaf_paths(Path(source), options)
-    Taxonomy.from_leaves(leaves, str(source))  # refuses what could not be read again
-    write_leaves(leaves, Path(target))
-    return len(leaves)
+    kept = Path(only) if only else None
+    return convert(Path(source), Path(target), tuple(level_names), several_parents, kept)
 
 
 def match_classes(config: RunConfig | str | Path, dataset: str) -> MatchReport:
@@ -208,6 +201,19 @@ def elicit(config: RunConfig | str | Path, *, retry_failed: bool = False) -> Eli
     from sekd.stages.elicit.run import run_elicitation
 
     return run_elicitation(_prepare(config, "elicit"), retry_failed=retry_failed)
+
+
+def label(
+    config: RunConfig | str | Path, dataset: str | None = None, *, retry_failed: bool = False
+) -> Labelled:
+    """Label the images of a dataset by descent, whatever labels they have, and write a table.
+
+    >>> api.label("my.yaml", "train").num_confident(0.8)  # elicit.dataset, if none is given
+    """
+    from sekd.stages.elicit.descents import run_descents
+
+    config = _prepare(config, "label")
+    return run_descents(config, dataset or config.elicit.dataset, retry_failed=retry_failed)
 
 
 def inspect(run: str | Location) -> TeacherAnswers:

@@ -17,6 +17,7 @@ from sekd.commands.elicit import elicit_command
 from sekd.commands.evaluate import evaluate_command
 from sekd.commands.gc import gc_command
 from sekd.commands.inspect import inspect_command
+from sekd.commands.label import label_command
 from sekd.commands.models import models_group
 from sekd.commands.plan import plan_command
 from sekd.commands.report import report_command
@@ -54,6 +55,7 @@ for _command in (
     models_group,
     plan_command,
     elicit_command,
+    label_command,
     inspect_command,
     distill_command,
     evaluate_command,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from fakes import Fake
 
-from sekd.data import predictions, signals
+from sekd.data import labels, predictions, signals
 from sekd.errors import ShardError
 from sekd.io.records import unseal
 from sekd.pipeline.inputs import SampleInputs
@@ -18,6 +18,7 @@ from sekd.pipeline.stage import Stage
 
 TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
 SCHEMAS = [
+    ("labels-….parquet", labels.LABEL_SCHEMA),
     ("transcripts.parquet", signals.TRANSCRIPT_SCHEMA),
     ("answers.parquet", signals.ANSWER_SCHEMA),
     ("rows.parquet", signals.STATE_ROW_SCHEMA),
@@ -35,6 +36,8 @@ def documented(file: str) -> list[tuple[str, str, bool]]:
 @pytest.mark.parametrize(("file", "schema"), SCHEMAS, ids=[file for file, _ in SCHEMAS])
 def test_every_column_is_documented(file: str, schema: pa.Schema) -> None:
     def shown(kind: pa.DataType) -> str:
+        if isinstance(kind, pa.StructType):
+            return "struct"  # its fields have a table of their own
         if isinstance(kind, pa.ListType):
             return f"list<{shown(kind.value_type)}>"
         return "float32" if kind == pa.float32() else str(kind)

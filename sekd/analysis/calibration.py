@@ -85,9 +85,11 @@ class CellCalibration:
 def calibrate(rows: pa.Table) -> CellCalibration | None:
     """Compare the probability of each predicted option with how often it is right.
 
-    A prediction's confidence is its probability among the options shown. Left out are answers
+    A prediction's confidence is its probability among the options shown; where the paradigm gives
+    whole paths, it is the probability of the path down to the prediction. Left out are answers
     without log-probabilities (joint replies without a letter that could be found), answers without
-    a prediction, and answers whose log-probabilities are no numbers.
+    a prediction, answers whose log-probabilities are no numbers, and levels with one option, which
+    nobody can get wrong.
 
     Args:
         rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`, of one cell.
@@ -95,11 +97,12 @@ def calibrate(rows: pa.Table) -> CellCalibration | None:
     Returns:
         ``None`` where no answer is left.
     """
-    rows = rows.filter(pc.field("option_logprobs").is_valid() & pc.field("prediction").is_valid())
+    rows = rows.filter(pc.field("prediction").is_valid())
     if not len(rows):
         return None
-    confidence = _confidences(rows)
-    is_known = ~np.isnan(confidence)
+    confidence = confidences(rows)
+    num_options = pc.list_value_length(rows["options"]).to_numpy()
+    is_known = ~np.isnan(confidence) & (num_options != 1)
     if not is_known.any():
         return None
     confidence = confidence[is_known]
@@ -114,7 +117,28 @@ def calibrate(rows: pa.Table) -> CellCalibration | None:
     )
 
 
-def _confidences(rows: pa.Table) -> FloatArray:
+def confidences(rows: pa.Table) -> FloatArray:
+    """float64[R]: the probability that the model gave each prediction; NaN where it is not known.
+
+    That is the probability of the path down to the prediction where the paradigm gives whole paths,
+    else that of the prediction among the options.
+
+    Args:
+        rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`, of one cell.
+
+    Raises:
+        ValueError: if a question has other numbers of options and of log-probabilities.
+    """
+    confidence = np.full(len(rows), np.nan)
+    has_logprobs = pc.is_valid(rows["option_logprobs"]).to_numpy()
+    confidence[has_logprobs] = _shares(rows.filter(pa.array(has_logprobs)))
+    if "path_logprob" in rows.column_names:
+        path_logprobs = rows["path_logprob"].to_numpy().astype(np.float64)
+        confidence = np.where(np.isnan(path_logprobs), confidence, np.exp(path_logprobs))
+    return confidence
+
+
+def _shares(rows: pa.Table) -> FloatArray:
     """float64[R]: probability of the prediction among the options; NaN where it is not known."""
     lengths = pc.list_value_length(rows["option_logprobs"]).to_numpy().astype(np.int64)
     num_options = pc.list_value_length(rows["options"]).to_numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from sekd.analysis.breakdown import NodeName, count_confusions
 from sekd.analysis.calibration import CellCalibration, calibrate
 from sekd.analysis.paths import NOT_PARSED, Paths
+from sekd.analysis.selective import SelectiveCurve, selective_curves
 
 NO_ERROR = -1
 """Stands for "the whole path is right" among the levels of first errors."""
@@ -66,6 +67,7 @@ class Diagnosis:
         subtrees: samples by their node of level 1 and the answered one, right answers included.
         most_confused: the 20 most frequent pairs of a right and a wrong node, at any level.
         calibration: ``None`` where no answer has log-probabilities.
+        selective: level -> accuracy against coverage, where answers have log-probabilities.
     """
 
     num_samples: int
@@ -73,6 +75,7 @@ class Diagnosis:
     subtrees: Sequence[SubtreeCount]
     most_confused: Sequence[ConfusedPair]
     calibration: CellCalibration | None
+    selective: Mapping[int, SelectiveCurve] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return ``diagnosis`` of a row of ``metrics.json``."""
@@ -85,7 +88,11 @@ class Diagnosis:
             "subtrees": [asdict(subtree) for subtree in self.subtrees],
             "most_confused": [asdict(pair) for pair in self.most_confused],
             "calibration": None if self.calibration is None else self.calibration.to_json(),
+            **({"selective": self._selective_to_json()} if self.selective else {}),
         }
+
+    def _selective_to_json(self) -> dict[str, Any]:
+        return {str(level): curve.to_json() for level, curve in self.selective.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Diagnosis:
@@ -100,6 +107,10 @@ class Diagnosis:
             subtrees=[SubtreeCount(**subtree) for subtree in content["subtrees"]],
             most_confused=[ConfusedPair(**pair) for pair in content["most_confused"]],
             calibration=None if calibration is None else CellCalibration.from_json(calibration),
+            selective={
+                int(level): SelectiveCurve.from_json(points)
+                for level, points in content.get("selective", {}).items()
+            },
         )
 
 
@@ -118,6 +129,7 @@ def diagnose(paths: Paths, rows: pa.Table) -> Diagnosis:
         subtrees=_count_subtrees(paths),
         most_confused=_most_confused_pairs(paths),
         calibration=calibrate(rows),
+        selective=selective_curves(rows),
     )
 
 

@@ -94,10 +94,12 @@ class Paths:
         """bool[N]: an answer is not a child of the answer above it.
 
         An answer that the taxonomy does not have is a child of no other answer and the parent of
-        none. Next to a level that could not be parsed there is no edge to judge.
+        none. Next to a level that could not be parsed there is no edge to judge, and none below the
+        end of a path, where its last node comes again.
         """
         above, below = self.prediction[:, :-1], self.prediction[:, 1:]
         has_edge = self.scored[:, 1:] & (above != NOT_PARSED) & (below != NOT_PARSED)
+        has_edge &= (below != above) | (below < 0)
         is_edge = (below >= 0) & (self.nodes.parents[below] == above)
         return np.asarray((has_edge & ~is_edge).any(axis=1))
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from sekd.analysis.question_shares import QuestionShares
 from sekd.analysis.solver import Solution
-from sekd.data.questions import LETTERS, Question, walk_question
+from sekd.data.branching import Branches
+from sekd.data.questions import LETTERS, Question
 from sekd.data.samples import Dataset, Sample, questions_of
 from sekd.errors import SampleError
 
@@ -100,7 +101,6 @@ class _Tally:
         """Count some samples; return the options and the right nodes of their questions."""
         options: list[list[str]] = []
         truths: list[str] = []
-        is_walk = dataset.spec.distractors == "walk" and dataset.samples.choices is None
         for sample in samples:
             try:
                 questions = _questions_about(dataset, sample)
@@ -109,10 +109,12 @@ class _Tally:
                 self.first_unusable = self.first_unusable or f"{sample.id}: {error}"
                 continue
             by_chance = math.prod(1 / len(question.options) for question in questions)
-            solution = Solution([question.options for question in questions])
-            # The options of a walk follow from the answers, so they rule nothing out.
-            self.blind.append(by_chance if is_walk else 1 / solution.num_paths)
             self.chance.append(by_chance)
+            if dataset.spec.options == "children":
+                # The options of a descent follow from the answers, so they rule nothing out.
+                self.blind.append(by_chance)
+                continue
+            self.blind.append(1 / Solution([question.options for question in questions]).num_paths)
             for question in questions:
                 assert question.truth is not None
                 num_options = len(question.options)
@@ -135,7 +137,7 @@ class _Tally:
 
 
 def _questions_about(dataset: Dataset, sample: Sample) -> list[Question]:
-    """Return a sample's questions; those of a walk are the ones on the right path.
+    """Return a sample's questions; those of a descent are the ones on the right path.
 
     Raises:
         SampleError: if the sample has no label or its questions cannot be made.
@@ -145,13 +147,9 @@ def _questions_about(dataset: Dataset, sample: Sample) -> list[Question]:
     questions = questions_of(dataset, sample)
     if questions is not None:
         return questions
-    path = [dataset.taxonomy.root, *dataset.taxonomy.path(sample.leaf)]
+    path = [dataset.taxonomy.root, *dataset.taxonomy.path(sample.leaf), sample.leaf]
     return [
-        question
+        Question(parent.depth + 1, branches.nodes, truth)
         for parent, truth in pairwise(path)
-        if (
-            question := walk_question(
-                dataset.taxonomy, parent, sample_id=sample.id, seed=dataset.spec.seed, truth=truth
-            )
-        )
+        if (branches := Branches.below(dataset.taxonomy, parent)) is not None
     ]

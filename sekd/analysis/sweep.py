@@ -73,8 +73,8 @@ def _why_truth_is_unknown(config: RunConfig) -> str:
     num_unlabelled = dataset.samples.leaves.null_count
     if num_unlabelled:
         return f"{num_unlabelled:,} of {len(dataset.samples):,} samples of {name} have no label"
-    if dataset.spec.distractors == "walk":
-        return f"data.{name}.distractors: walk does not always show the true node"
+    if dataset.spec.options == "children":
+        return f"data.{name}.options: children takes the teacher's own labels"
     return ""
 
 

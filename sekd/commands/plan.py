@@ -13,6 +13,7 @@ from sekd.commands.config_command import config_command
 if TYPE_CHECKING:
     from sekd.config import RunConfig
     from sekd.stages.elicit.estimate import AdapterPlan, ElicitationPlan
+    from sekd.stages.elicit.estimate_descents import DescentCost
 
 _WIDTH = 80
 
@@ -54,6 +55,7 @@ def _print_plan(planned: ElicitationPlan) -> None:
     duration = _format_duration(planned.hours * 3600)
     lines = {
         "samples": f"{cost.num_samples:,}{unusable}; {cost.num_probed} were rehearsed",
+        **({} if planned.descents is None else {"descents": describe_descents(planned.descents)}),
         "shards": f"{planned.num_shards:,}",
         "answers": f"{cost.num_answers:,}",
         "tokens": f"{cost.num_tokens:,} computed of {cost.num_prompt_tokens:,} in prompts, and "
@@ -66,6 +68,19 @@ def _print_plan(planned: ElicitationPlan) -> None:
         click.echo(fill(f"{title:8} {text}", _WIDTH, subsequent_indent=" " * 9))
     for sample in cost.unusable:
         click.echo(f"unusable {sample}")
+
+
+def describe_descents(descents: DescentCost) -> str:
+    """Say what the descents cost that give the labels, and what they cannot tell apart."""
+    over = "every leaf equally often" if descents.is_over_leaves else "the labels of the images"
+    text = (
+        f"{descents.num_questions:,} questions, {descents.num_tokens:,} tokens computed of "
+        f"{descents.num_prompt_tokens:,} in prompts, for right answers and {over}; every leaf can "
+        f"be reached, the widest node is {descents.widest} with {descents.num_children:,} children"
+    )
+    if descents.num_lookalikes:
+        text += f"; {descents.num_lookalikes:,} nodes read like a sibling and share its probability"
+    return text
 
 
 def describe_adapter(adapter: AdapterPlan) -> dict[str, str]:

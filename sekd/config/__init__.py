@@ -5,6 +5,7 @@ from sekd.config.base import (
     SOLVER,
     STANDARD_WORDING,
     STUDENT,
+    WITHOUT_QUIZ,
     AnswerForm,
     Control,
     Distance,
@@ -16,6 +17,7 @@ from sekd.config.base import (
 )
 from sekd.config.benchmark import BenchmarkSpec
 from sekd.config.dataset import PIXEL_LIMIT, DatasetSpec, SimilarSpec
+from sekd.config.descent import DescentSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
@@ -31,11 +33,13 @@ __all__ = [
     "SOLVER",
     "STANDARD_WORDING",
     "STUDENT",
+    "WITHOUT_QUIZ",
     "AnswerForm",
     "BenchmarkSpec",
     "Control",
     "DType",
     "DatasetSpec",
+    "DescentSpec",
     "Distance",
     "DistillRuntime",
     "DistillSpec",

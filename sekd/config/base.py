@@ -38,14 +38,17 @@ Divergence = Literal["forward", "reverse", "jsd"]
 Distance = Literal["cosine", "mse"]
 """Distance of two states: 1 - cosine similarity, or the squared difference relative to the
 teacher's squared length."""
-Paradigm = Literal["joint", "joint_forced", "independent", "conditioned"]
+Paradigm = Literal["joint", "joint_forced", "independent", "conditioned", "descent"]
 """How a model is asked about the levels of a taxonomy.
 
 - ``joint`` asks about all of them in one prompt and lets the model write freely.
 - ``joint_forced`` asks the same, but the model chooses the letters alone: everything around them is
   written for it, so no reply can be unparsed.
 - ``independent`` asks one question per prompt.
-- ``conditioned`` asks one question after another, with the earlier answers as context."""
+- ``conditioned`` asks one question after another, with the earlier answers as context.
+- ``descent`` asks about the children of each answer, so that it needs no options around a label."""
+WITHOUT_QUIZ: tuple[Paradigm, ...] = ("descent",)
+"""Paradigms that need no options around a label, so that they work with ``options: children``."""
 Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 """An ablation: each cell of the evaluation is repeated with one thing changed.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from sekd.config.base import STANDARD_WORDING, LeafNames, Positive, Section
+from sekd.config.base import STANDARD_WORDING, Fraction, LeafNames, Positive, Section
 
 PIXEL_LIMIT = 89_478_485
 """Default of ``pixel_limit``: what pillow warns of, a quarter of a gigabyte in 8-bit RGB."""
@@ -88,10 +88,22 @@ class DatasetSpec(Section):
     pixel_limit: Positive = Field(default=PIXEL_LIMIT, exclude_if=lambda n: n == PIXEL_LIMIT)
     """Number of pixels above which an image is set aside: a small file may unpack to gigabytes.
     Raise it for images that are meant to be so large."""
-    distractors: Literal["random", "siblings", "similar", "given", "walk"] = "random"
+    labels: Path | None = Field(default=None, exclude_if=_is_none)
+    """A table of labels in place of those that the files give: what ``sekd label`` wrote, or any
+    table with the columns ``sample_id`` and ``label``. Images without a row are left out."""
+    min_confidence: Fraction = Field(default=0.0, exclude_if=lambda floor: floor == 0.0)
+    """Probability that a model's label must have, with its whole path, 0 to 1. Images with less are
+    left out and counted. It applies to ``labels`` and to ``options: children``."""
+    options: Literal["drawn", "children"] = Field(
+        default="drawn", exclude_if=lambda options: options == "drawn"
+    )
+    """Where the options of a question come from: ``drawn`` takes the right node and wrong ones as
+    ``distractors`` says; ``children`` needs no label. The model then descends among the children of
+    its own answers (section ``descent``). For an elicitation that gives the labels around which the
+    questions are drawn; an evaluation scores the descent itself."""
+    distractors: Literal["random", "siblings", "similar", "given"] = "random"
     """Wrong options: any of the level (``random``), children of the same parent first
-    (``siblings``), the most similar ones of the level (``similar``), or, without need of a label,
-    all children of the node that was answered one level up (``walk``). A benchmark row that brings
+    (``siblings``), or the most similar ones of the level (``similar``). A benchmark row that brings
     its own options is asked with those; ``given`` sets rows without options aside."""
     similar: SimilarSpec | None = Field(default=None, exclude_if=lambda spec: spec is None)
     """The model that ranks the wrong options of ``distractors: similar``."""
@@ -115,6 +127,13 @@ class DatasetSpec(Section):
             if not self.level_names:
                 raise ValueError("give taxonomy: a file, or the table's columns as level_names")
         return self
+
+    @field_validator("distractors", mode="before")
+    @classmethod
+    def _walk_has_another_name(cls, value: object) -> object:
+        if value == "walk":
+            raise ValueError("walk is now a setting of its own: options: children")
+        return value
 
     @model_validator(mode="after")
     def _similar_has_model(self) -> Self:

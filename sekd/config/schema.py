@@ -13,6 +13,7 @@ from typing import Any
 from sekd.config.base import DatasetName, Positive, RunDir, Section
 from sekd.config.benchmark import BenchmarkSpec
 from sekd.config.dataset import DatasetSpec
+from sekd.config.descent import DescentSpec
 from sekd.config.distill import DistillSpec
 from sekd.config.elicit import ElicitSpec
 from sekd.config.evaluate import EvaluateSpec
@@ -34,6 +35,8 @@ class RunConfig(Section):
     """Datasets by name; the stages refer to them by these names."""
     elicit: ElicitSpec = ElicitSpec()
     """Stage one: what the teacher is asked, and how."""
+    descent: DescentSpec = DescentSpec()
+    """How a model descends a taxonomy where no label is known."""
     distill: DistillSpec = DistillSpec()
     """Stage two: how the student is trained."""
     evaluate: EvaluateSpec = EvaluateSpec()

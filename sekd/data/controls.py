@@ -62,6 +62,7 @@ class Blind(ControlCondition):
     name = "blind"
     meaning = "the same questions without the image: what words and options give away"
     shows_image = False
+    paradigms = (*ControlCondition.paradigms, "descent")
 
 
 class Shuffled(ControlCondition):

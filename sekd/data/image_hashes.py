@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,12 @@ import pyarrow.parquet as pq
 
 from sekd.data.image_refs import ImageRef, existing_path
 from sekd.data.images import image_sha256
-from sekd.data.samples import Samples
 from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
+
+if TYPE_CHECKING:  # samples take labels by the hashes of their images
+    from sekd.data.samples import Samples
 
 _STAMP = ("bytes", "mtime_ns", "ctime_ns", "inode")
 """A file whose stamp is unchanged is taken for the one that was hashed, as in git's index."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,10 @@ EVALUATION = "evaluation"
 """Name of the record of an evaluation's metrics, predictions and config."""
 
 
+PATH = pa.struct([("node", pa.string()), ("probability", pa.float32())])
+"""Type of one of several paths: its last node, and its probability."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """One row of :data:`PREDICTION_SCHEMA`.
@@ -36,6 +41,11 @@ class Prediction:
         prediction: node id; ``None`` if the reply could not be parsed.
         option_logprobs: of the letters, in the order shown; ``None`` where they are not known.
         reply: the joint paradigm's whole reply.
+        path_logprob: log-probability of the predicted path down to here, of a paradigm that gives
+            the probability of a path. Where the path ends above this level, ``prediction`` is its
+            last node, and ``options`` are none.
+        paths: of the first level under a beam: the most probable paths, ``node`` and
+            ``probability``, best first.
     """
 
     model: str = column(pa.string())
@@ -53,6 +63,8 @@ class Prediction:
         pa.list_(pa.float32()), nullable=True, default=None
     )
     reply: str | None = column(pa.string(), nullable=True, default=None)
+    path_logprob: float | None = column(pa.float32(), nullable=True, default=None)
+    paths: Sequence[dict[str, Any]] | None = column(pa.list_(PATH), nullable=True, default=None)
 
 
 PREDICTION_SCHEMA = schema_of(Prediction)

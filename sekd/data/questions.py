@@ -1,13 +1,15 @@
 """Multiple-choice questions down a taxonomy, seeded per sample.
 
-Five ways to choose the options of a level:
+Four ways to choose the options of a level:
 
 - ``random``: the right node and others of its level (the published benchmark's first mode);
 - ``siblings``: the right node and other children of its parent, filled up from its level, so that
   knowing the taxonomy without seeing the image does not give the answer away;
 - ``similar``: the right node and the most similar others of its level;
-- ``walk``: all children of the node that was answered one level up, which needs no label;
 - ``given``: the options that a benchmark row brings along.
+
+The questions of a descent, which needs no label, follow from its answers:
+:mod:`sekd.data.branching`.
 """
 
 from __future__ import annotations
@@ -38,16 +40,20 @@ class Question:
         level: 1 for the first level below the root.
         options: nodes in the order shown; option i has the letter ``LETTERS[i]``.
         truth: the right node where the sample is labelled, else ``None``. It is not among the
-            options where a walk has left the right path.
+            options where a descent has left the right path.
+        asked_rank: the rank that the question asks for, where the options do not decide it.
     """
 
     level: int
     options: tuple[Node, ...]
     truth: Node | None
+    asked_rank: str | None = None
 
     @property
     def rank(self) -> str:
         """The rank that the question asks for, e.g. "phylum"."""
+        if self.asked_rank is not None:
+            return self.asked_rank
         if self.truth is not None and self.truth in self.options:
             return self.truth.rank
         return self.options[0].rank
@@ -58,6 +64,11 @@ class Question:
         if self.truth is None or self.truth not in self.options:
             return None
         return self.options.index(self.truth)
+
+    @property
+    def is_given(self) -> bool:
+        """There is one option, which is known without asking anybody."""
+        return len(self.options) == 1
 
     @property
     def letters(self) -> str:
@@ -206,28 +217,6 @@ def _refuse_lookalikes(options: Sequence[Node], level: int) -> None:
                 "alike; rename one of them in the taxonomy",
                 level=level,
             )
-
-
-def walk_question(
-    taxonomy: Taxonomy, node: Node, *, sample_id: str, seed: int, truth: Node | None = None
-) -> Question | None:
-    """Make the question below ``node`` with all its children, shuffled; ``None`` at a leaf.
-
-    Raises:
-        SampleError: if there are more children than letters, or two of them read alike.
-    """
-    children = taxonomy.children(node)
-    if not children:
-        return None
-    if len(children) > len(LETTERS):
-        raise SampleError(
-            f"{node.id or 'the root'!r} has {len(children)} children, more than the "
-            f"{len(LETTERS)} letters of a question; label the samples or split the node",
-            level=node.depth + 1,
-        )
-    _refuse_lookalikes(children, node.depth + 1)
-    random.Random(f"{seed}:{sample_id}:{node.depth + 1}").shuffle(children)
-    return Question(node.depth + 1, tuple(children), truth)
 
 
 def given_questions(

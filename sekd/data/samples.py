@@ -21,6 +21,7 @@ from sekd.config import DatasetSpec
 from sekd.config.dataset import FOLDERS
 from sekd.data.classes import Choices, MatchedClasses, MatchedRows
 from sekd.data.image_refs import ImageRef
+from sekd.data.labels import LabelTable
 from sekd.data.questions import Question, given_questions, labelled_questions
 from sekd.data.similar import SimilarNodes
 from sekd.data.sources import files_of, source_of
@@ -137,6 +138,12 @@ class Samples(Sequence[Sample]):
             choices=None if self.choices is None else [self.choices[row] for row in rows.tolist()],
         )
 
+    def without_labels(self) -> Samples:
+        """Return the same samples without labels and options of their own."""
+        kind = pa.dictionary(pa.int32(), pa.string())
+        leaves = pa.chunked_array([pa.nulls(len(self), pa.string()).cast(kind)], kind)
+        return replace(self, leaves=leaves, choices=None)
+
     def leaf_numbers(self) -> NDArray[np.int64]:
         """Return the position of each sample's leaf among the taxonomy's nodes; -1 for none."""
         codes, leaves = encode_column(self.leaves)
@@ -173,6 +180,7 @@ class Dataset:
 
     Attributes:
         similar: the ranks of ``distractors: similar``, which a stage computes with a model.
+        has_model_labels: the labels are those of a descent of this run, and no truth is known.
     """
 
     name: str
@@ -180,16 +188,36 @@ class Dataset:
     taxonomy: Taxonomy
     samples: Samples
     similar: SimilarNodes | None = None
+    has_model_labels: bool = False
 
     @classmethod
     def load(cls, name: str, spec: DatasetSpec) -> Dataset:
-        """Read taxonomy and samples; images are not opened.
+        """Read taxonomy, samples, and labels of a table of their own.
+
+        Images are not opened, except to compare their content with that of such a table.
 
         Raises:
             ConfigError: naming the file and the place of what is wrong.
         """
         taxonomy = load_taxonomy(spec)
-        return cls(name, spec, taxonomy, load_samples(spec, taxonomy))
+        samples = load_samples(spec, taxonomy)
+        if spec.labels is not None:
+            samples = LabelTable.read(spec.labels).apply(samples, name, spec.min_confidence)
+        return cls(name, spec, taxonomy, samples)
+
+    def without_quiz(self) -> Dataset:
+        """Return the dataset with ``options: children``, so that no questions are made."""
+        spec = self.spec.model_copy(update={"options": "children"})
+        return replace(self, spec=spec, has_model_labels=False)
+
+    def with_model_labels(self, labels: LabelTable) -> Dataset:
+        """Return the samples that a descent gave a label, with this label.
+
+        Raises:
+            ConfigError: if no sample is left.
+        """
+        samples = labels.apply(self.samples, self.name, self.spec.min_confidence)
+        return replace(self, samples=samples, has_model_labels=True)
 
     def draw(self, num_samples: int, seed: int) -> Dataset:
         """Return the same dataset with some of its samples, drawn evenly from all leaves.
@@ -267,23 +295,23 @@ def _refuse_repeated_ids(source: Source, spec: DatasetSpec) -> None:
 
 
 def questions_of(dataset: Dataset, sample: Sample) -> list[Question] | None:
-    """Return a sample's questions, level by level; ``None`` where they follow from the answers.
+    """Return a sample's questions, level by level; ``None`` where they follow from a descent.
 
     Raises:
         SampleError: if options are to be drawn around a label that the sample does not have, or its
             own options do not fit the taxonomy.
     """
     spec = dataset.spec
+    if spec.options == "children" and not dataset.has_model_labels:
+        return None
     if sample.choices is not None and sample.leaf is not None:
         return given_questions(dataset.taxonomy, sample.leaf, sample.choices)
-    if spec.distractors == "walk":
-        return None
     if spec.distractors == "given":
         raise SampleError(f"{sample.id} lacks a label or options, which `distractors: given` needs")
     if sample.leaf is None:
         raise SampleError(
             f"{sample.id} has no label to draw {spec.distractors} options around; "
-            "`distractors: walk` needs none"
+            "`options: children` needs none"
         )
     similar = dataset.similar if spec.distractors == "similar" else None
     return labelled_questions(

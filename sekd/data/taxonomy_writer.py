@@ -11,12 +11,38 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
-from sekd.data.taxonomies import LeafPath
+from sekd.data.taxonomies import LeafPath, TaxonomyOptions, read_leaf_paths
+from sekd.data.taxonomies.base import ParentRule
+from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import write_atomically
+from sekd.io.text import read_lines
 
 COMMON_NAME = "common_name"
 """The column of common names in a CSV, as :mod:`sekd.data.taxonomies.tables` reads it."""
+
+
+def convert(
+    source: Path,
+    target: Path,
+    level_names: Sequence[str],
+    several_parents: ParentRule,
+    only: Path | None,
+) -> int:
+    """Read a taxonomy of any format, and write it; return the number of its leaves.
+
+    Args:
+        only: a text with one name or id of a leaf in each line; others are left out.
+
+    Raises:
+        ConfigError: if the taxonomy is malformed, or cannot be written in that format.
+    """
+    names = None if only is None else frozenset(line.strip() for _, line in read_lines(only))
+    options = TaxonomyOptions(level_names=level_names, several_parents=several_parents, only=names)
+    leaves = read_leaf_paths(source, options)
+    Taxonomy.from_leaves(leaves, str(source))  # refuses what could not be read again
+    write_leaves(leaves, target)
+    return len(leaves)
 
 
 def write_leaves(leaves: Sequence[LeafPath], path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Generic
 
 from sekd.engines.base import Answer, Ask, Conversation, Prompt, Request, Response, Result, ask
@@ -53,6 +53,16 @@ class ActiveConversation(Generic[Result]):
             self.requests = ()
             self.is_done = True
             self.result = end.value
+
+
+def in_step(conversations: Iterable[Conversation[Result]]) -> Conversation[list[Result]]:
+    """Hold several conversations about one image as one: their requests go out together."""
+    active = [ActiveConversation(conversation) for conversation in conversations]
+    while waiting := [each for each in active if not each.is_done]:
+        responses = iter((yield [request for each in waiting for request in each.requests]))
+        for each in waiting:
+            each.answer(list(islice(responses, len(each.requests))))
+    return [each.result for each in active]
 
 
 def plain_conversation(chat: Chat) -> Conversation[list[Answer]]:

@@ -124,6 +124,8 @@ def stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
 
 
 def _own_stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
+    for dataset in names_in(run / "descents"):
+        yield f"descents/{dataset}", run / "descents" / dataset
     yield "answers", run / "answers"
     yield "states", run / "states"
     for cell in names_in(run / "predictions"):

@@ -48,14 +48,14 @@ class Charts:
 def draw_charts(evaluation: Evaluation) -> Charts:
     """Draw every chart that the run has figures for."""
     level_styles = {
-        heading: _level_style(level) for level, heading in evaluation.level_headings().items()
+        heading: level_style(level) for level, heading in evaluation.level_headings().items()
     }
     return Charts(
         hca=hca_charts(evaluation),
         depth=depth_charts(evaluation),
         parents=parent_charts(evaluation),
         first_error=first_error_charts(evaluation),
-        first_error_legend={**level_styles, "no error": _level_style(NO_ERROR)},
+        first_error_legend={**level_styles, "no error": level_style(NO_ERROR)},
         agreement=agreement_charts(evaluation),
         agreement_legend=_AGREEMENT_STYLES,
         reliability=reliability_charts(evaluation),
@@ -191,13 +191,14 @@ def _first_error_segments(evaluation: Evaluation, cell: CellResult) -> list[Segm
     shares = {level: share.share for level, share in cell.diagnosis.first_error.items()}
     no_error = shares.pop(NO_ERROR)
     segments = [
-        Segment(share, evaluation.rank(cell.key.dataset, level), _level_style(level))
+        Segment(share, evaluation.rank(cell.key.dataset, level), level_style(level))
         for level, share in sorted(shares.items())
     ]
-    return [*segments, Segment(no_error, "no error", _level_style(NO_ERROR))]
+    return [*segments, Segment(no_error, "no error", level_style(NO_ERROR))]
 
 
-def _level_style(level: int) -> str:
+def level_style(level: int) -> str:
+    """Return the CSS class of a level's colour."""
     return "none" if level == NO_ERROR else f"step-{min(max(level, 1), 7)}"
 
 

@@ -21,6 +21,7 @@ from sekd.data.controls import CONTROLS
 from sekd.report import paper
 from sekd.report.cases import choose_cases
 from sekd.report.charts import draw_charts
+from sekd.report.coverage import coverage_charts
 from sekd.report.drawings.dots import draw_strip
 from sekd.report.formats import format_value, format_value_interval
 from sekd.report.headline import make_headline
@@ -52,6 +53,7 @@ def render_page(evaluation: Evaluation, tables: Mapping[ReportTable, Table]) -> 
         tables={table.name: table for table in tables.values()},
         folded_tables=_folded_tables(tables),
         charts=draw_charts(evaluation),
+        coverage=coverage_charts(evaluation),
         controls=_control_meanings(evaluation),
         gallery=gallery,
         thumbnails=make_thumbnails(gallery.cases, evaluation.config) if gallery else {},

@@ -55,8 +55,10 @@ def labels_used(config: RunConfig | None) -> str:
     spec = config.data.get(config.elicit.dataset)
     if config.distill.labels == "truth":
         return "labels were the student's targets"
-    if spec is not None and spec.distractors == "walk":
+    if spec is not None and spec.options == "children":
         return "no label was used"
+    if spec is not None and spec.labels is not None:
+        return f"the labels of {spec.labels} chose the options of its questions"
     return "labels chose the options of its questions, and no label was a target"
 
 

@@ -17,6 +17,7 @@ from sekd.analysis.diagnosis import NO_ERROR
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
 from sekd.config import SOLVER
+from sekd.report.coverage import coverage_table
 from sekd.report.table import Column, Table, Value, count_groups
 
 OPTIONS_ALONE = "options alone"
@@ -293,6 +294,7 @@ REPORT_TABLES: Sequence[ReportTable] = (
     ReportTable(levels_table, section="depth", summary="By-level figures"),
     ReportTable(first_error_table, section="first-error", summary="Figures"),
     ReportTable(calibration_table),
+    ReportTable(coverage_table, section="confidence", summary="Accuracy at a confidence"),
     ReportTable(confusions_table, section="agreement", summary="Which node is taken for which"),
     ReportTable(cost_table),
     ReportTable(controls_table),

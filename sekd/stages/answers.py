@@ -7,7 +7,7 @@ Elicitation and all paradigms of evaluation give a :class:`SampleAnswers` for ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ class LevelAnswer:
         reply: the whole text of a free reply.
         letter: position of the letter in a free reply; ``None`` where none of its tokens is an
             option's letter.
+        path_logprob: log-probability of the whole path of answers down to here, where the paradigm
+            gives one.
+        ended: the last node of a path that ends above this level, which has no options then.
     """
 
     question: Question
@@ -57,10 +60,14 @@ class LevelAnswer:
     num_cached_tokens: int = 0
     reply: str | None = None
     letter: LetterPosition | None = None
+    path_logprob: float | None = None
+    ended: Node | None = None
 
     @property
     def node(self) -> Node | None:
         """The chosen node; ``None`` where the reply could not be parsed."""
+        if self.ended is not None:
+            return self.ended
         return None if self.choice is None else self.question.options[self.choice]
 
 
@@ -69,13 +76,28 @@ class SampleAnswers:
     """A model's answers about one sample.
 
     Attributes:
-        levels: one answer per level, from the first level below the root.
+        levels: one answer per level that was asked about, from the first level below the root.
         transcripts: of a walk: one of the whole dialogue, or in the ``facts`` style one per level.
+        paths: of a beam: the most probable paths, by their last nodes, with their probabilities.
     """
 
     sample_id: str
     levels: tuple[LevelAnswer, ...]
     transcripts: tuple[Transcript, ...] = ()
+    paths: tuple[tuple[Node, float], ...] = ()
+
+
+def with_given(answers: SampleAnswers, questions: Sequence[Question]) -> SampleAnswers:
+    """Add the levels whose questions have one option: their answer is known without asking."""
+    asked = {answer.question.level: answer for answer in answers.levels}
+    certain = np.zeros(1, dtype=np.float32)
+    levels = [
+        LevelAnswer(question, 0, option_logprobs=certain, mean_logprobs=certain)
+        if question.is_given
+        else asked[question.level]
+        for question in questions
+    ]
+    return replace(answers, levels=tuple(levels))
 
 
 def average_orders(turns: Sequence[DialogueTurn], responses: Sequence[Answer]) -> LevelAnswer:
@@ -129,3 +151,37 @@ class PathStep:
     rank: str
     children: tuple[Node, ...]
     logprobs: NDArray[np.floating]
+
+
+def score_path(
+    sample_id: str,
+    steps: Sequence[PathStep],
+    truth: Sequence[Node],
+    paths: Sequence[tuple[Node, float]] = (),
+) -> SampleAnswers:
+    """Make one answer for each level of the right path from the steps of a path of the taxonomy.
+
+    Steps below the right leaf are left out, as in ``sekd score``. Where the path ends above a
+    level, its last node stands for it, which is wrong there and no fault of the form.
+
+    Args:
+        steps: from the first level below the root.
+        truth: the right nodes, from the first level below the root.
+        paths: the most probable paths, by their last nodes.
+    """
+    levels: list[LevelAnswer] = []
+    path_logprob = 0.0
+    for index, right in enumerate(truth):
+        level = index + 1
+        if index < len(steps):
+            step = steps[index]
+            choice = step.children.index(step.node)
+            path_logprob += float(step.logprobs[choice])
+            question = Question(level, step.children, right, step.rank)
+            logprobs = step.logprobs.astype(np.float32)
+            answer = LevelAnswer(question, choice, mean_logprobs=logprobs)
+        else:
+            ended = steps[-1].node
+            answer = LevelAnswer(Question(level, (), right, right.rank), None, ended=ended)
+        levels.append(replace(answer, path_logprob=path_logprob))
+    return SampleAnswers(sample_id, tuple(levels), paths=tuple(paths))

@@ -55,6 +55,19 @@ def dataset_settings(spec: DatasetSpec) -> dict[str, Any]:
     return settings
 
 
+_OF_QUIZZES = ("distractors", "num_options", "similar")
+
+
+def settings_without_quiz(spec: DatasetSpec) -> dict[str, Any]:
+    """Dump the settings of a dataset without those that only quizzes depend on.
+
+    Raises:
+        ConfigError: as :func:`dataset_settings`.
+    """
+    settings = dataset_settings(spec)
+    return {key: value for key, value in settings.items() if key not in _OF_QUIZZES}
+
+
 def dataset_fields(dataset: Dataset) -> dict[str, Any]:
     """Identify what the questions about all samples of a dataset depend on.
 
@@ -66,6 +79,8 @@ def dataset_fields(dataset: Dataset) -> dict[str, Any]:
         fields["similar"] = dataset.similar.digest()
     if has_lookalikes(dataset.taxonomy):
         fields["lookalikes"] = "one of each in a question"
+    if dataset.has_model_labels:
+        fields["truth"] = "not known"
     return fields
 
 

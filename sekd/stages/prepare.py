@@ -35,8 +35,8 @@ class PreparedSample:
     Attributes:
         image: ``None`` where prompts show no image.
         image_key: SHA-256 of the image file; empty where prompts show no image.
-        questions: one per level below the root; ``None`` where each question follows from the
-            answer before it (``distractors: walk``).
+        questions: one per level below the root; ``None`` where they follow from the answers of a
+            descent (``options: children``).
     """
 
     sample: Sample

@@ -21,6 +21,7 @@ from sekd.report.writers import to_markdown
 from sekd.stages.distill.run import run_distillation
 from sekd.stages.elicit.run import run_elicitation
 from sekd.stages.evaluate.run import check_evaluation, run_evaluation
+from sekd.stages.readiness import check_later_stages
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> RoundsResult
         ConfigError: if joint answers are not to be evaluated, and as the stages do.
         IncompleteError: shards of a stage are left.
     """
+    check_later_stages(config)
     if config.evaluate.datasets:
         check_evaluation(config)
     finished: list[RoundResult] = []

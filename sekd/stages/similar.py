@@ -91,10 +91,10 @@ def _rank_for_images(dataset: Dataset, spec: SimilarSpec, embedder: Embedder) ->
     keys: list[str] = []
     places = [np.empty((0, num_nodes), np.int32)]
     labelled = (sample for sample in dataset.samples if sample.leaf is not None)
-    # A walk makes no questions beforehand, which would need the ranks.
-    walked = replace(dataset, spec=dataset.spec.model_copy(update={"distractors": "walk"}))
+    # Without questions, which would need the ranks.
+    unasked = dataset.without_quiz()
     with show_progress(f"embedding the images of {dataset.name}", len(dataset.samples)) as progress:
-        prepared = prepare_samples(walked, labelled)
+        prepared = prepare_samples(unasked, labelled)
         while batch := list(islice(prepared, _IMAGES_AT_ONCE)):
             read = [(each.sample, each.image) for each in batch if isinstance(each, PreparedSample)]
             images = [image for _, image in read if image is not None]

@@ -1,6 +1,7 @@
-"""Walk a sample down the taxonomy, one question per level, each below the answer before it.
+"""Walk through the questions of a sample, level by level, each after the answers before it.
 
-The teacher's elicitation and the conditioned paradigm of evaluation are this same walk.
+The teacher's elicitation and the conditioned paradigm of evaluation are this same walk. A descent
+(:mod:`sekd.stages.descent`) asks its questions as a walk does.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
+from typing import TypeAlias
 
 from sekd.config import ElicitSpec, PlainSpec
-from sekd.data.questions import Question, walk_question
-from sekd.data.samples import Dataset, Sample
-from sekd.data.taxonomy import Node, Taxonomy
+from sekd.data.questions import Question
+from sekd.data.samples import Dataset
+from sekd.data.taxonomy import Node
 from sekd.engines import Answer, Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat, DialogueTurn, Transcript
 from sekd.stages.answers import LevelAnswer, SampleAnswers, average_orders
 from sekd.stages.prepare import PreparedSample
+
+AnsweredTurn: TypeAlias = tuple[DialogueTurn, int]
+"""The last turn of a growing dialogue, and the index of the option that was its answer."""
 
 
 def walk(
@@ -26,37 +31,63 @@ def walk(
 ) -> Conversation[SampleAnswers]:
     """Ask about every level of a sample, from the first level below the root.
 
+    A level with one option is not asked about: its node is known, and is a fact of later questions.
+
     Raises:
-        SampleError: if there is no level to ask about, or a question cannot be asked.
+        SampleError: if there is no level to ask about.
     """
     answers: list[LevelAnswer] = []
-    path: list[Node] = []
+    known = known_root(dataset)
     transcripts: list[Transcript] = []
-    root = dataset.taxonomy.root
-    facts = [root] if root.name else []
-    last: tuple[DialogueTurn, int] | None = None  # of a growing dialogue, and its answer
-    while (question := _next_question(dataset, prepared, path)) is not None:
-        turns = [
-            chat.first_turn(order, [*facts, *path])
-            if last is None
-            else chat.next_turn(*last, order)
-            for order in _rotations(question, spec.permutations)
-        ]
-        responses = yield from ask_letters(chat, prepared, turns)
-        answer = average_orders(turns, responses)
-        choice = answer.choice
-        assert choice is not None  # only a free reply can lack a choice
+    last: AnsweredTurn | None = None
+    for question in prepared.questions or ():
+        if question.is_given:
+            known.append(question.options[0])
+            continue
+        turn, answer = yield from ask_next(chat, prepared, question, known, last, spec.permutations)
+        assert answer.node is not None and answer.choice is not None  # noqa: PT018
         answers.append(answer)
-        path.append(question.options[choice])
+        known.append(answer.node)
         if spec.style == "facts":
-            transcripts.append(chat.close(turns[0], choice))
+            transcripts.append(chat.close(turn, answer.choice))
         else:
-            last = turns[0], choice
+            last = turn, answer.choice
     if not answers:
         raise SampleError("there is no level below the root to ask about")
     if last is not None:
         transcripts.append(chat.close(*last))
     return SampleAnswers(prepared.sample.id, tuple(answers), tuple(transcripts))
+
+
+def known_root(dataset: Dataset) -> list[Node]:
+    """Return what is known before the first question: the root, if it has a name."""
+    root = dataset.taxonomy.root
+    return [root] if root.name else []
+
+
+def ask_next(
+    chat: Chat,
+    prepared: PreparedSample,
+    question: Question,
+    known: Sequence[Node],
+    last: AnsweredTurn | None,
+    permutations: int,
+) -> Conversation[tuple[DialogueTurn, LevelAnswer]]:
+    """Ask one question, in one or several orders of its options.
+
+    Args:
+        known: the facts that a first question states.
+        last: the turn that the question continues; ``None`` makes it a first question.
+
+    Returns:
+        The turn with the options in the question's own order, and the answer.
+    """
+    turns = [
+        chat.first_turn(order, known) if last is None else chat.next_turn(*last, order)
+        for order in _rotations(question, permutations)
+    ]
+    responses = yield from ask_letters(chat, prepared, turns)
+    return turns[0], average_orders(turns, responses)
 
 
 def ask_letters(
@@ -106,27 +137,3 @@ def _rotations(question: Question, num_orders: int) -> list[Question]:
     num_orders = min(num_orders, len(options))
     shifts = [index * len(options) // num_orders for index in range(num_orders)]
     return [replace(question, options=(*options[shift:], *options[:shift])) for shift in shifts]
-
-
-def _next_question(
-    dataset: Dataset, prepared: PreparedSample, path: Sequence[Node]
-) -> Question | None:
-    """Return the question below the answers ``path``, or ``None`` behind the last level."""
-    num_answered = len(path)
-    if prepared.questions is not None:
-        questions = prepared.questions
-        return questions[num_answered] if num_answered < len(questions) else None
-    taxonomy, sample = dataset.taxonomy, prepared.sample
-    return walk_question(
-        taxonomy,
-        path[-1] if path else taxonomy.root,
-        sample_id=sample.id,
-        seed=dataset.spec.seed,
-        truth=_true_node(taxonomy, sample, level=num_answered + 1),
-    )
-
-
-def _true_node(taxonomy: Taxonomy, sample: Sample, level: int) -> Node | None:
-    """Return the right node of a level, or ``None`` without a label that reaches this level."""
-    path = taxonomy.path(sample.leaf) if sample.leaf else []
-    return path[level - 1] if level <= len(path) else None

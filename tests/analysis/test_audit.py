@@ -52,7 +52,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "run_dir: run\nmodel: {path: none}\ndata:\n"
         "  train: {taxonomy: t.json, images: train}\n"
         "  test: {taxonomy: t.json, images: test, distractors: siblings}\n"
-        "  walked: {taxonomy: t.json, images: train/gull, distractors: walk}\n"
+        "  walked: {taxonomy: t.json, images: train/gull, options: children}\n"
     )
     return Path("my.yaml")
 
@@ -144,8 +144,8 @@ def test_a_single_option_and_samples_without_label_are_counted(config: Path) -> 
     assert unlabelled.first_unusable == "1.png: it has no label"
 
 
-def test_a_walk_is_audited_on_the_right_path(config: Path) -> None:
-    spec = DatasetSpec(taxonomy=Path("t.json"), images=Path("train"), distractors="walk")
+def test_a_descent_is_audited_on_the_right_path(config: Path) -> None:
+    spec = DatasetSpec(taxonomy=Path("t.json"), images=Path("train"), options="children")
     (walked,) = audit([Dataset.load("walked", spec)], lambda _: None).questions
     # Two children of the root; two of bird; two of waders, one of owls.
     assert walked.blind_hca == walked.chance_hca == pytest.approx(100 * (6 / 8 + 3 / 4) / 9)

@@ -45,11 +45,11 @@ def test_the_truth_is_left_out_where_it_is_not_known(
     table = tmp_path / "train.csv"
     table.write_text("\n".join(["image,label", *lines]), encoding="utf-8")
     unlabelled: DatasetSpec = train.model_copy(update={"images": None, "table": table})
-    walk: DatasetSpec = train.model_copy(update={"distractors": "walk"})
+    children: DatasetSpec = train.model_copy(update={"options": "children"})
     expected = {
         "": train,
         "sweep: truth is left out: 1 of 30 samples of train have no label": unlabelled,
-        "sweep: truth is left out: data.train.distractors: walk does not": walk,
+        "sweep: truth is left out: data.train.options: children takes": children,
     }
     logging.getLogger("sekd").propagate = True
     for notice, dataset in expected.items():

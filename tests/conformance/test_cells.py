@@ -32,6 +32,8 @@ CELLS: list[tuple[Paradigm, Control | None]] = [
     ("conditioned", None),
     ("conditioned", "blind"),
     ("conditioned", "circular"),
+    ("descent", None),
+    ("descent", "blind"),
 ]
 
 
@@ -39,7 +41,8 @@ class CellRunner:
     """Runs cells of the small world on one engine that stays open."""
 
     def __init__(self, world: Path, engine: str, folder: Path) -> None:
-        overrides = [f"evaluate.engine={engine}"]
+        # Three children are two groups and a final, and two paths are followed at once.
+        overrides = [f"evaluate.engine={engine}", "descent.max_options=2", "descent.beam=2"]
         if engine == "vllm":
             overrides.append("evaluate.engine_args={max_model_len: 1024}")
         config = load_config(world / "config.yaml", overrides)
@@ -86,6 +89,17 @@ def sorted_rows(result: ShardResult) -> pa.Table:
     )
 
 
+def assert_same_paths(rows: pa.Table, expected: pa.Table) -> None:
+    """Compare the probabilities of paths, which only a descent has."""
+    for got, want in zip(rows["path_logprob"], expected["path_logprob"], strict=True):
+        assert got.is_valid == want.is_valid
+        assert not got.is_valid or got.as_py() == pytest.approx(want.as_py(), abs=1e-3)
+    for got, want in zip(rows["paths"].to_pylist(), expected["paths"].to_pylist(), strict=True):
+        assert [each["node"] for each in got or ()] == [each["node"] for each in want or ()]
+        for path, other in zip(got or (), want or (), strict=True):
+            assert path["probability"] == pytest.approx(other["probability"], abs=1e-3)
+
+
 def counts_of(result: ShardResult) -> dict[str, int]:
     times = ("seconds", "latency")
     return {name: value for name, value in result.stats.items() if name not in times}
@@ -102,8 +116,10 @@ def test_engines_give_the_same_rows_and_begin_with_nothing_cached(
     first, again = runner.run(paradigm, control), runner.run(paradigm, control)
     expected = reference.run(paradigm, control)
     rows, expected_rows = sorted_rows(first), sorted_rows(expected)
-    columns = [name for name in rows.column_names if name != "option_logprobs"]
+    measured = {"option_logprobs", "path_logprob", "paths"}
+    columns = [name for name in rows.column_names if name not in measured]
     assert rows.select(columns) == expected_rows.select(columns)
+    assert_same_paths(rows, expected_rows)
     for got, want in zip(rows["option_logprobs"], expected_rows["option_logprobs"], strict=True):
         assert got.is_valid == want.is_valid
         if got.is_valid:

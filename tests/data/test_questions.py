@@ -1,9 +1,8 @@
-"""Questions: drawn options, the walk, and options that a row brings along."""
+"""Questions: drawn options, and options that a row brings along."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -17,7 +16,6 @@ from sekd.data.questions import (
     labelled_questions,
     option_key,
     shown_text,
-    walk_question,
 )
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import SampleError
@@ -140,13 +138,8 @@ def test_a_name_is_shown_in_one_line(name: str) -> None:
     assert shown_text(name) == name or not name.isprintable()
 
 
-def test_a_walk_and_given_options_are_refused_where_two_read_alike() -> None:
+def test_given_options_are_refused_where_two_read_alike() -> None:
     taxonomy = Taxonomy.from_paths({"a": ["x", "Red"], "b": ["x", "red"], "c": ["y", "blue"]})
-    with pytest.raises(
-        SampleError, match=r"'Red' \(x/Red\) and 'red' \(x/red\) read alike"
-    ) as raised:
-        walk_question(taxonomy, taxonomy["x"], sample_id="s", seed=0)
-    assert raised.value.level == 2
     eclairs = [["Red ", "blue"], ["E\u0301CLAIR", "\u00e9clair"]]
     with pytest.raises(SampleError, match="read alike"):
         given_questions(LOOKALIKES, LOOKALIKES.leaf("berry"), eclairs)
@@ -186,44 +179,17 @@ def test_drawn_options_are_those_of_earlier_versions() -> None:
     assert [node.name for node in second.options] == ["leaf u6", "leaf u1", "leaf u3", "leaf u5"]
 
 
-def test_walk_asks_for_all_children_until_a_leaf() -> None:
-    taxonomy = Taxonomy.from_paths({"a": ["x", "a"], "b": ["x", "b"], "y": ["y"]})
-    x = taxonomy["x"]
-    question = walk_question(taxonomy, taxonomy.root, sample_id="s", seed=0, truth=x)
-    assert question is not None
-    assert (question.level, question.truth) == (1, x)
-    assert {node.name for node in question.options} == {"x", "y"}
-    orders = {
-        walk_question(taxonomy, x, sample_id=str(number), seed=0).options  # type: ignore[union-attr]
-        for number in range(20)
-    }
-    assert len(orders) == 2
-    assert walk_question(taxonomy, taxonomy.leaf("y"), sample_id="s", seed=0) is None
+def test_a_level_whose_nodes_all_read_alike_is_given() -> None:
+    one = Taxonomy.from_paths({"a": ["r", "x", "a"], "b": ["r", "x", "b"]})
+    assert [question.is_given for question in ask(one, "a", "random")] == [True, False]
+    alike = Taxonomy.from_paths({"a": ["x", "Red", "a"], "b": ["y", "red", "b"]})
+    assert [question.is_given for question in ask(alike, "a", "random")] == [False, True, False]
 
 
-def test_walk_that_left_the_right_path_asks_for_the_rank_of_its_options(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("order,family,genus\nx,a,\ny,,b\n")
-    taxonomy = Taxonomy.load(tmp_path / "t.csv")
-    right = taxonomy.leaf("b")
-    for node, rank in {"x": "family", "y": "genus"}.items():
-        question = walk_question(taxonomy, taxonomy[node], sample_id="s", seed=0, truth=right)
-        assert question is not None
-        assert question.rank == rank
-        assert (question.truth in question.options) == (node == "y")
-
-
-@pytest.mark.parametrize("num_children", [26, 27])
-def test_walk_has_as_many_options_as_letters(num_children: int) -> None:
-    taxonomy = Taxonomy.from_paths({str(n): ["x", "y", str(n)] for n in range(num_children)})
-    node = taxonomy["x/y"]
-    if num_children == 26:
-        question = walk_question(taxonomy, node, sample_id="s", seed=0)
-        assert question is not None
-        assert question.letters[-1] == "Z"
-        return
-    with pytest.raises(SampleError, match="'x/y' has 27 children") as raised:
-        walk_question(taxonomy, node, sample_id="s", seed=0)
-    assert raised.value.level == 2
+def test_a_question_asks_for_the_rank_that_it_is_told() -> None:
+    nodes = tuple(WIDE.children(WIDE.root))
+    assert Question(1, nodes, None).rank == nodes[0].rank
+    assert Question(1, nodes, nodes[1], "order").rank == "order"
 
 
 NAMESAKES = Taxonomy.from_paths(

@@ -337,7 +337,7 @@ def make_dataset(tmp_path: Path, row: dict[str, Any], **settings: Any) -> Datase
     return Dataset.load("train", spec)
 
 
-@pytest.mark.parametrize("distractors", ["random", "siblings", "given", "walk"])
+@pytest.mark.parametrize("distractors", ["random", "siblings", "given"])
 def test_the_options_of_a_row_are_asked_whatever_the_distractors(
     tmp_path: Path, distractors: str
 ) -> None:
@@ -373,12 +373,12 @@ def test_questions_follow_the_spec(tmp_path: Path) -> None:
     assert six != reseeded
 
 
-def test_samples_without_label_need_the_walk(tmp_path: Path) -> None:
+def test_samples_without_label_need_a_descent(tmp_path: Path) -> None:
     row = {"image": "a", "label": ""}
-    walked = make_dataset(tmp_path, row, distractors="walk")
-    assert questions_of(walked, walked.samples[0]) is None
+    descended = make_dataset(tmp_path, row, options="children")
+    assert questions_of(descended, descended.samples[0]) is None
     drawn = make_dataset(tmp_path, row)
-    with pytest.raises(SampleError, match=r"a has no label .*`distractors: walk` needs none"):
+    with pytest.raises(SampleError, match=r"a has no label .*`options: children` needs none"):
         questions_of(drawn, drawn.samples[0])
 
 

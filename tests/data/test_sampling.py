@@ -71,7 +71,7 @@ def test_a_draw_of_all_or_more_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_without_a_label_are_drawn_too(tmp_path: Path) -> None:
-    dataset = labelled_dataset(tmp_path, {"aa": 2, "": 2}, distractors="walk")
+    dataset = labelled_dataset(tmp_path, {"aa": 2, "": 2}, options="children")
     counts = Counter(sample.leaf is None for sample in dataset.draw(2, 0).samples)
     assert counts == {True: 1, False: 1}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sekd.config import RunConfig
+from sekd.config import DescentSpec, RunConfig
 from sekd.data.samples import Dataset
 from sekd.engines.rehearsal import RehearsalEngine
 from sekd.models.chat import load_chat
 from sekd.stages.answers import SampleAnswers
+from sekd.stages.descent import Descent, descend
 from sekd.stages.prepare import prepare_samples, run_conversations
 from sekd.stages.walk import walk
 
@@ -29,10 +30,17 @@ def test_labelled_samples_are_answered_right(config: RunConfig) -> None:
             assert answer.choice == answer.question.right
 
 
-def test_a_walk_of_labelled_samples_comes_to_the_leaf(config: RunConfig) -> None:
-    spec = config.data["train"].model_copy(update={"distractors": "walk"})
-    answered = answers_of(config, Dataset.load("train", spec))
-    for sample in answered:
-        last = sample.levels[-1]
-        assert last.choice is not None
-        assert last.question.truth == last.question.options[last.choice]
+def test_a_descent_of_labelled_samples_comes_to_the_leaf(config: RunConfig) -> None:
+    dataset = Dataset.load("train", config.data["train"]).without_quiz()
+    chat = load_chat(config.model, subject="organism")
+    samples = prepare_samples(dataset, list(dataset.samples)[:6])
+    spec = DescentSpec(max_options=2)
+    descents = run_conversations(
+        RehearsalEngine(chat),
+        samples,
+        lambda one: descend(chat, dataset, one, spec, config.elicit),
+    )
+    for descent in descents:
+        assert isinstance(descent, Descent)
+        (sample,) = dataset.samples.named([descent.sample_id])
+        assert descent.paths[0].leaf == sample.leaf

@@ -200,7 +200,7 @@ def test_the_page_says_how_many_images_were_walked(tmp_path: Path) -> None:
     ) in page
     assert "without a human label" not in page
     assert results.config is not None
-    data = {name: spec.model_copy(update={"distractors": "walk"})
+    data = {name: spec.model_copy(update={"options": "children"})
             for name, spec in results.config.data.items()}  # fmt: skip
     config = results.config.model_copy(update={"data": data})
     assert "no label was used" in build_report(replace(results, config=config))[PAGE]

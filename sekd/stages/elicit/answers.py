@@ -76,6 +76,7 @@ class AnswersWorker:
         model = adapted_spec(config.model, spec.adapter)
         self._spec = spec
         self._dataset = dataset
+        self._knows_truth = not dataset.has_model_labels
         self._chat = load_chat(
             model,
             subject=dataset.spec.subject,
@@ -178,5 +179,6 @@ class AnswersWorker:
             mean_logprobs=answer.mean_logprobs,
             num_prompt_tokens=answer.num_prompt_tokens,
             num_cached_tokens=answer.num_cached_tokens,
-            truth=question.truth.id if question.truth else None,
+            # Questions drawn around a label that a model gave have no known truth.
+            truth=question.truth.id if question.truth and self._knows_truth else None,
         )

@@ -24,13 +24,19 @@ from sekd.engines.rehearsal import RehearsalEngine
 from sekd.errors import ConfigError
 from sekd.models import loading
 from sekd.models.adapters import adapted_spec
-from sekd.models.chat import load_chat
+from sekd.models.chat import Chat, load_chat
 from sekd.models.lora_targets import check_experts, find_targets
 from sekd.models.probe import supports_prefix_reuse
 from sekd.pipeline.status import run_status
 from sekd.stages.distill.images import StudentImages, compare_images
 from sekd.stages.elicit.answers import AnswersWorker
+from sekd.stages.elicit.estimate_descents import (
+    DescentCost,
+    estimate_descents,
+    with_assumed_labels,
+)
 from sekd.stages.elicit.states import longest_first
+from sekd.stages.readiness import check_later_stages
 from sekd.stages.similar import with_similar
 
 NUM_PROBED = 32
@@ -100,6 +106,7 @@ class ElicitationPlan:
     Attributes:
         hours: of all workers together, divided by their number.
         hours_basis: what the hours follow from, as words that go after them.
+        descents: the cost of the descents that give the labels; ``None`` if the dataset has some.
     """
 
     cost: CostEstimate
@@ -108,6 +115,7 @@ class ElicitationPlan:
     hours: float
     hours_basis: str
     adapter: AdapterPlan
+    descents: DescentCost | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``sekd plan --json`` prints."""
@@ -118,6 +126,7 @@ class ElicitationPlan:
             "hours": self.hours,
             "hours_basis": self.hours_basis,
             "adapter": asdict(self.adapter),
+            "descents": None if self.descents is None else asdict(self.descents),
         }
 
 
@@ -133,14 +142,23 @@ def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
         ConfigError: as :func:`estimate_cost`.
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
+    check_later_stages(config)
     dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    stages, descents = ["answers", "states"], None
+    if dataset.spec.options == "children":
+        stages.append(f"descents/{name}")
+        descents = _estimate_descents(config, dataset)
+        dataset = with_assumed_labels(dataset)
     cost = estimate_cost(config, with_similar(dataset))
+    if descents is not None:
+        per_token = 2.0 * loading.meta_model(config.model).num_parameters()
+        cost = replace(cost, flops=cost.flops + per_token * descents.num_tokens)
     rates = {
         stage.name: stage.rate
         for stage in run_status(config.run_dir)
-        if stage.name in ("answers", "states") and stage.rate
+        if stage.name in stages and stage.rate
     }
-    if len(rates) == 2:
+    if len(rates) == len(stages):
         seconds = sum(cost.num_samples / rate for rate in rates.values())
         basis = "at the rate of the shards that are done"
     else:
@@ -153,7 +171,28 @@ def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
         hours=seconds / 3600 / num_workers,
         hours_basis=basis,
         adapter=plan_adapter(config),
+        descents=descents,
     )
+
+
+def _estimate_descents(config: RunConfig, dataset: Dataset) -> DescentCost:
+    chat = load_chat(
+        adapted_spec(config.model, config.elicit.adapter),
+        subject=dataset.spec.subject,
+        wording=dataset.spec.wording,
+        answer=config.elicit.answer,
+    )
+    cost = estimate_descents(
+        config, with_assumed_labels(dataset), _rehearsal_engine(config, chat), NUM_PROBED
+    )
+    return replace(cost, is_over_leaves=dataset.samples.leaves.null_count > 0)
+
+
+def _rehearsal_engine(config: RunConfig, chat: Chat) -> RehearsalEngine:
+    # vLLM has caches for other layers, too; where it cannot use one, the plan is too low.
+    model = loading.meta_model(config.model)
+    reuses = config.elicit.engine == "vllm" or supports_prefix_reuse(model.config)
+    return RehearsalEngine(chat, supports_prefix_reuse=reuses)
 
 
 def plan_adapter(config: RunConfig) -> AdapterPlan:
@@ -199,11 +238,7 @@ def estimate_cost(config: RunConfig, dataset: Dataset) -> CostEstimate:
     )
     probe_config = config.model_copy(update={"elicit": spec})
     model = loading.meta_model(config.model)
-    engine = RehearsalEngine(
-        chat,
-        # vLLM has caches for other layers, too; where it cannot use one, the plan is too low.
-        supports_prefix_reuse=spec.engine == "vllm" or supports_prefix_reuse(model.config),
-    )
+    engine = _rehearsal_engine(config, chat)
     worker = AnswersWorker(probe_config, probe, engine=engine)
     shard = Shard(0, tuple(sample.id for sample in probe.samples))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,8 @@
-"""Elicitation: run the answers stage, then the states stage."""
+"""Elicitation: the descents stage where labels are missing, the answers stage, the states stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,17 +19,25 @@ from sekd.pipeline.runner import IncompleteError, run_settings, run_stage
 from sekd.pipeline.stage import Stage, find_finished
 from sekd.stages.distill.images import compare_images
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields
+from sekd.stages.elicit.descents import Labelled, finished_descents, run_descents
 from sekd.stages.elicit.states import StatesWorker, states_fields
 from sekd.stages.fingerprints import hash_images
+from sekd.stages.readiness import check_later_stages
 from sekd.stages.similar import with_similar
 
 
 @dataclass(frozen=True)
 class Elicited:
-    """The two finished stages of an elicitation."""
+    """The finished stages of an elicitation.
+
+    Attributes:
+        labelled: the descents whose labels the questions were drawn around; ``None`` if the dataset
+            has labels of its own.
+    """
 
     answers: Manifest
     states: Manifest
+    labelled: Labelled | None = None
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the index of each shard of answers with that of its states, in order."""
@@ -73,16 +82,17 @@ class Elicited:
 
 
 def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicited:
-    """Run both stages of the teacher; shards that are done are not run again.
+    """Run all stages of the teacher; shards that are done are not run again.
 
     Raises:
         IncompleteError: if shards are left.
         ConfigError, FatalError: as the stages raise them.
     """
+    check_later_stages(config)
     check_serves(config.elicit.engine, config.model, config.elicit.adapter)
     compare_images(config)  # what the student's processor does not take is said before the teacher
     settings = run_settings(config.elicit.runtime, retry_failed=retry_failed)
-    dataset = elicited_dataset(config)
+    dataset, labelled = _labelled_dataset(config, partial(run_descents, retry_failed=retry_failed))
     answers_stage = Stage.open(
         config.run_dir / "answers",
         answers_fields(config, dataset),
@@ -104,17 +114,26 @@ def run_elicitation(config: RunConfig, *, retry_failed: bool = False) -> Elicite
     states = run_stage(stage, partial(StatesWorker, config, files), **settings)
     if states.manifest is None:
         raise IncompleteError([states])
-    return Elicited(manifest, states.manifest)
+    return Elicited(manifest, states.manifest, labelled)
 
 
-def elicited_dataset(config: RunConfig) -> Dataset:
-    """Load the dataset that the teacher answers about.
+def _labelled_dataset(
+    config: RunConfig, label: Callable[[RunConfig, str], Labelled]
+) -> tuple[Dataset, Labelled | None]:
+    """Load the dataset that the teacher answers about, with labels by descents if it has none.
+
+    Args:
+        label: runs the stage of descents, or finds it finished.
 
     Raises:
         ConfigError: naming the file and the place of what is wrong.
     """
     name = config.elicit.dataset
-    return with_similar(Dataset.load(name, config.dataset(name, "elicit.dataset")))
+    dataset, labelled = Dataset.load(name, config.dataset(name, "elicit.dataset")), None
+    if dataset.spec.options == "children":
+        labelled = label(config, name)
+        dataset = dataset.with_model_labels(labelled.labels)
+    return with_similar(dataset), labelled
 
 
 def _answers_inputs(config: RunConfig, dataset: Dataset) -> SampleInputs:
@@ -138,7 +157,7 @@ def finished_elicitation(config: RunConfig) -> Elicited:
     Raises:
         ConfigError: if one is not finished; the message says what differs from what is there.
     """
-    dataset = elicited_dataset(config)
+    dataset, labelled = _labelled_dataset(config, finished_descents)
     fields = answers_fields(config, dataset)
     try:
         root = config.run_dir / "answers"
@@ -151,4 +170,4 @@ def finished_elicitation(config: RunConfig) -> Elicited:
             f"{root}: no finished {root.name} for this config and its data: {error}; run sekd "
             "elicit first"
         ) from error
-    return Elicited(answers, states)
+    return Elicited(answers, states, labelled)

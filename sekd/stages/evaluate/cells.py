@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sekd.config import Control, EvaluateSpec, Paradigm, RunConfig
+from sekd.config import WITHOUT_QUIZ, Control, DatasetSpec, EvaluateSpec, Paradigm, RunConfig
 from sekd.data.controls import CONTROLS, ControlCondition
 from sekd.data.predictions import (
     NO_CONTROL,
@@ -27,14 +27,19 @@ from sekd.data.shards import Quarantined, Shard, ShardResult
 from sekd.engines import Conversation, engine_version
 from sekd.engines.base import Result
 from sekd.engines.metering import Cost, metered
-from sekd.errors import ConfigError, ShardError
+from sekd.errors import ConfigError, SampleError, ShardError
 from sekd.models.chat import Chat
 from sekd.models.wording import load_wording
-from sekd.stages.answers import LevelAnswer, SampleAnswers
+from sekd.stages.answers import LevelAnswer, SampleAnswers, with_given
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
-from sekd.stages.evaluate.paradigms import measure_letters, reason_against, run_paradigm
-from sekd.stages.fingerprints import dataset_fields, dataset_settings
+from sekd.stages.evaluate.paradigms import (
+    descend_to_score,
+    measure_letters,
+    reason_against,
+    run_paradigm,
+)
+from sekd.stages.fingerprints import dataset_fields, dataset_settings, settings_without_quiz
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
@@ -88,9 +93,11 @@ def cells_of(
     """List all cells that ask a model; those of one candidate follow each other.
 
     Raises:
-        ConfigError: if a dataset has no fixed questions.
+        ConfigError: if a dataset has no quiz for a paradigm.
     """
     spec = config.evaluate
+    for dataset in datasets:
+        refuse_missing_quiz(spec, dataset.name, dataset.spec)
     controlled = {dataset.name: _under_controls(spec, dataset) for dataset in datasets}
     paradigms = {dataset.name: _paradigms_of(spec, dataset) for dataset in datasets}
     return [
@@ -101,6 +108,24 @@ def cells_of(
         for control, controlled_dataset in controlled[dataset.name].items()
         if control is None or paradigm in CONTROLS[control].paradigms
     ]
+
+
+def refuse_missing_quiz(spec: EvaluateSpec, name: str, dataset: DatasetSpec) -> None:
+    """Refuse a paradigm that needs a quiz for a dataset without one.
+
+    Args:
+        name: of the dataset.
+
+    Raises:
+        ConfigError: naming the dataset, the paradigms and the way out.
+    """
+    paradigms = [each for each in spec.paradigms if each not in WITHOUT_QUIZ]
+    if dataset.options == "children" and paradigms:
+        raise ConfigError(
+            f"evaluate.paradigms: data.{name}.options: children gives no quiz for "
+            f"{', '.join(paradigms)}; evaluate {' or '.join(WITHOUT_QUIZ)} alone, or set "
+            f"data.{name}.options: drawn for labelled images"
+        )
 
 
 def _paradigms_of(spec: EvaluateSpec, dataset: Dataset) -> list[Paradigm]:
@@ -117,11 +142,6 @@ def _paradigms_of(spec: EvaluateSpec, dataset: Dataset) -> list[Paradigm]:
 
 def _under_controls(spec: EvaluateSpec, dataset: Dataset) -> dict[Control | None, Dataset]:
     """Map ``None`` and each control that makes sense to the dataset that is asked about."""
-    if dataset.spec.distractors == "walk":
-        raise ConfigError(
-            f"data.{dataset.name}.distractors: walk has no fixed questions to score; "
-            "take random or siblings"
-        )
     controlled: dict[Control | None, Dataset] = {None: dataset}
     limited = dataset.draw(spec.control_limit, spec.seed) if spec.control_limit else dataset
     for control in spec.controls:
@@ -141,13 +161,17 @@ def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
     evaluate: dict[str, Any] = {"engine": spec.engine, "engine_args": spec.engine_args}
     if cell.condition.is_seeded:
         evaluate["seed"] = spec.seed
+    has_quiz = cell.paradigm not in WITHOUT_QUIZ
+    as_settings = dataset_settings if has_quiz else settings_without_quiz
     settings = {
         "cell": cell.names,
         "model": cell.candidate.spec.model_dump(mode="json"),
-        "data": dataset_settings(cell.dataset.spec),
+        "data": as_settings(cell.dataset.spec),
         "evaluate": evaluate,
     }
-    if cell.paradigm == "conditioned":
+    if cell.paradigm == "descent":
+        settings["descent"] = config.descent.model_dump(mode="json")
+    if cell.paradigm in ("conditioned", "descent"):
         walk_settings = {"style", "answer", "permutations"}
         settings["elicit"] = config.elicit.model_dump(mode="json", include=walk_settings)
     return {
@@ -171,7 +195,8 @@ class CellWorker:
     def __init__(
         self, config: RunConfig, cell: EvaluationCell, engines: EngineCache | None = None
     ) -> None:
-        self._spec, self._teacher, self._cell = config.evaluate, config.elicit, cell
+        self._spec, self._cell = config.evaluate, cell
+        self._teacher, self._descent = config.elicit, config.descent
         self._engines = EngineCache() if engines is None else engines
         self._owns_engine = engines is None
         self._has_measured = False
@@ -220,7 +245,7 @@ class CellWorker:
         if self._cell.paradigm == "joint":
             answers |= self._measure_replies(answers)
         rows = [
-            self._prediction(sample_id, rotation, answer)
+            self._prediction(variant, rotation, answer)
             for sample_id in shard.sample_ids
             for rotation, variant in enumerate(answers.get(sample_id, ()))
             for answer in variant.levels
@@ -247,6 +272,8 @@ class CellWorker:
         converse: Callable[[PreparedSample], Conversation[Result]],
     ) -> Iterator[Result | Quarantined]:
         dataset = self._cell.dataset
+        if self._cell.paradigm in WITHOUT_QUIZ:
+            dataset = dataset.without_quiz()
         samples = dataset.samples.named(sample_ids)
         prepared_samples = prepare_samples(dataset, samples, self._chat.used_pixels)
         return run_conversations(self._engine, prepared_samples, converse)
@@ -261,8 +288,19 @@ class CellWorker:
         paradigm, dataset = self._cell.paradigm, self._cell.dataset
         answers = []
         for variant in self._variants(prepared):
+            if paradigm == "descent":
+                conversation = descend_to_score(
+                    self._chat, dataset, variant, self._descent, self._teacher
+                )
+                answers.append((yield from conversation))
+                continue
+            questions = variant.questions or ()
+            asked = [question for question in questions if not question.is_given]
+            if not asked:
+                raise SampleError("no level has two options to ask about")
+            variant = replace(variant, questions=asked)
             conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
-            answers.append((yield from conversation))
+            answers.append(with_given((yield from conversation), questions))
         return answers
 
     def _measure_replies(
@@ -296,12 +334,12 @@ class CellWorker:
                 measured[outcome[0].sample_id] = outcome
         return measured
 
-    def _prediction(self, sample_id: str, rotation: int, answer: LevelAnswer) -> Prediction:
+    def _prediction(self, sample: SampleAnswers, rotation: int, answer: LevelAnswer) -> Prediction:
         question, logprobs = answer.question, answer.mean_logprobs
         assert question.truth is not None
         return Prediction(
             **self._cell.names,
-            sample_id=sample_id,
+            sample_id=sample.sample_id,
             level=question.level,
             rank=question.rank,
             options=tuple(node.id for node in question.options),
@@ -310,4 +348,8 @@ class CellWorker:
             option_logprobs=None if logprobs is None else logprobs.tolist(),
             reply=answer.reply,
             rotation=rotation,
+            path_logprob=answer.path_logprob,
+            paths=[{"node": node.id, "probability": share} for node, share in sample.paths]
+            if sample.paths and answer is sample.levels[0]
+            else None,
         )

@@ -7,6 +7,7 @@ joint         1              all levels' questions; one free generation
 joint_forced  L              all levels' questions and the lines already answered
 independent   L              one level's question, nothing else
 conditioned   L              one level's question and the answers already given
+descent       L or more      the children of the last answer, and the answers so far
 ============  =============  ====================================================
 
 The calls of ``joint_forced`` share the prompt, so each of them computes one line of the reply.
@@ -18,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sekd.config import ElicitSpec, Paradigm
+from sekd.config import DescentSpec, ElicitSpec, Paradigm
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, Write, ask, write
@@ -26,7 +27,15 @@ from sekd.errors import SampleError
 from sekd.models.chat import Chat, TokenIds
 from sekd.models.prompts import ParsedAnswer, find_joint_answers
 from sekd.models.wording import load_wording
-from sekd.stages.answers import LetterPosition, LevelAnswer, SampleAnswers, average_orders
+from sekd.stages.answers import (
+    LetterPosition,
+    LevelAnswer,
+    PathStep,
+    SampleAnswers,
+    average_orders,
+    score_path,
+)
+from sekd.stages.descent import descend
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import ask_letters, walk
 
@@ -53,6 +62,26 @@ def reason_against(paradigm: Paradigm, dataset: Dataset) -> str | None:
     if paradigm == "joint_forced" and not load_wording(dataset.spec.wording).has_letters:
         return "replies of its wording hold no letters to choose"
     return None
+
+
+def descend_to_score(
+    chat: Chat, dataset: Dataset, prepared: PreparedSample, spec: DescentSpec, teacher: ElicitSpec
+) -> Conversation[SampleAnswers]:
+    """Descend with a labelled sample; no model is told its label.
+
+    Raises:
+        SampleError: if the sample has no label to score with.
+    """
+    sample = prepared.sample
+    if sample.leaf is None:
+        raise SampleError("it has no label to score with")
+    descent = yield from descend(chat, dataset, prepared, spec, teacher)
+    steps = [
+        PathStep(level.node, level.rank, level.children, level.logprobs)
+        for level in descent.paths[0].levels
+    ]
+    paths = [(path.leaf, path.probability) for path in descent.paths] if spec.beam > 1 else []
+    return score_path(sample.id, steps, dataset.taxonomy.path(sample.leaf), paths)
 
 
 def _ask_jointly(

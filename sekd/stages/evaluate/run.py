@@ -34,6 +34,7 @@ from sekd.report.writers import to_markdown
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 from sekd.stages.fingerprints import hash_images
+from sekd.stages.readiness import refuse_unlabelled
 from sekd.stages.similar import with_similar
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def run_evaluation(
     """
     spec = config.evaluate
     datasets = evaluated_datasets(config)
+    for dataset in datasets:
+        refuse_unlabelled(dataset)
     cells = cells_of(config, candidates_of(config, student), datasets)
     engines = EngineCache() if spec.runtime.executor == "inline" else None
     settings = run_settings(spec.runtime, retry_failed=retry_failed)
@@ -75,7 +78,8 @@ def run_evaluation(
     manifests = [outcome.manifest for outcome in outcomes if outcome.manifest]
     finished = _read_cells(cells, manifests)
     if "taxonomy" in spec.controls:
-        finished += [solve_options(dataset, spec.seed) for dataset in datasets]
+        with_options = [dataset for dataset in datasets if dataset.spec.options == "drawn"]
+        finished += [solve_options(dataset, spec.seed) for dataset in with_options]
     finished.sort(key=lambda cell: spec.datasets.index(cell.key.dataset))
     trained_on = {} if student is None else _count_trained_on(config, datasets)
     evaluation = summarize(finished, spec, _load_distilled_taxonomy(config), trained_on)

@@ -205,10 +205,19 @@ def test_a_control_that_makes_no_sense_is_left_out_and_logged(
     assert "seen is not evaluated under siblings" in caplog.text
 
 
-def test_walked_datasets_have_no_questions_to_score(config: RunConfig, seen: Dataset) -> None:
-    walked = replace(seen, spec=seen.spec.model_copy(update={"distractors": "walk"}))
-    with pytest.raises(ConfigError, match="walk has no fixed questions to score"):
-        cells_of(config, [Candidate("base", config.model)], [walked])
+def test_a_dataset_without_a_quiz_is_scored_by_descent_alone(
+    config: RunConfig, seen: Dataset
+) -> None:
+    base = [Candidate("base", config.model)]
+    unasked = seen.without_quiz()
+    config = spec_of(config, controls=("blind", "circular"), paradigms=("joint", "descent"))
+    with pytest.raises(ConfigError, match="children gives no quiz for joint; evaluate descent"):
+        cells_of(config, base, [unasked])
+    cells = cells_of(spec_of(config, paradigms=("descent",)), base, [unasked])
+    assert [(cell.paradigm, cell.control) for cell in cells] == [
+        ("descent", None),
+        ("descent", "blind"),
+    ]
 
 
 Change = Callable[[RunConfig], RunConfig]
