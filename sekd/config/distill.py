@@ -106,6 +106,12 @@ class DistillSpec(Section):
     labels: Literal["teacher", "truth"] = "teacher"
     """Whose answers are learned: the teacher's, or the labels of the images. ``truth`` is the
     baseline of plain fine-tuning on labelled images; it allows no soft and no feature term."""
+    formats: tuple[Literal["quiz", "open"], ...] = Field(
+        default=("quiz",), exclude_if=lambda formats: formats == ("quiz",)
+    )
+    """What the student learns to answer: ``quiz`` is the joint prompt with its options, ``open``
+    names the path without options, and ``[quiz, open]`` mixes both, each sample once in each. Not
+    given by the paper. A sample is named only where its answers are a path to a leaf."""
     losses: LossWeights = LossWeights()
     """Weights of the loss terms."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -155,6 +161,12 @@ class DistillSpec(Section):
     options, and the choice of replayed samples. Change it to measure the spread between runs."""
     runtime: DistillRuntime = DistillRuntime()
     """How training is carried out."""
+
+    @model_validator(mode="after")
+    def _has_formats(self) -> Self:
+        if not self.formats or len(set(self.formats)) < len(self.formats):
+            raise ValueError("formats: give quiz, open, or both of them")
+        return self
 
     @model_validator(mode="after")
     def _has_signals_of_its_labels(self) -> Self:

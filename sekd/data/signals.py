@@ -257,6 +257,14 @@ class TeacherShard(Sequence[TeacherSample]):
         """Return the confidence of each sample's least confident answer, by sample id."""
         return _per_sample(self._answers, "confidence", "min")
 
+    def nodes(self, column: Literal["answer", "truth"]) -> dict[str, tuple[str | None, ...]]:
+        """Return the answered, or the true, node of each level by sample id."""
+        levels, nodes = self._answers["level"].to_pylist(), self._answers[column].to_pylist()
+        return {
+            sample_id: tuple(nodes[row] for row in sorted(rows, key=levels.__getitem__))
+            for sample_id, rows in self._answer_rows.items()
+        }
+
     def num_prompt_tokens(self) -> list[int]:
         """Return the length of each sample's longest prompt, images expanded, in stored order."""
         longest = _per_sample(self._answers, "num_prompt_tokens", "max")

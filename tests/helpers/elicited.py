@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sekd.config import RunConfig, load_config
+import torch
+from peft import PeftModel
+
+from sekd.config import DistillSpec, RunConfig, load_config
 from sekd.data import signals
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
@@ -14,6 +17,7 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.models import loading
 from sekd.models.batching import Batcher
 from sekd.models.chat import Chat
+from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.distill.collate import DistillCollator, MicroBatch
 from sekd.stages.distill.dataset import DistillDataset, Example, ShardFiles
 from sekd.stages.elicit.answers import AnswersWorker
@@ -70,3 +74,13 @@ def elicit(world: Path, folder: Path, *overrides: str) -> Elicited:
     files = ShardFiles(*pair, states[signals.STATES], states[signals.STATE_ROWS])
     chat = Chat(loading.load_processor(config.model), subject="organism")
     return Elicited(config, files, dataset.taxonomy, chat)
+
+
+def student_of(elicited: Elicited, spec: DistillSpec, scale: float = 0.05) -> PeftModel:
+    """Return a student whose adapter changes the outputs, unlike a fresh adapter."""
+    model = add_adapter(loading.load_model(elicited.config.model), spec)
+    generator = torch.Generator().manual_seed(0)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            weights.data.normal_(0, scale, generator=generator)
+    return model.eval()

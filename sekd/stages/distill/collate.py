@@ -13,6 +13,7 @@ from sekd.data.images import Reading, read_unchanged
 from sekd.errors import FatalError
 from sekd.models.batching import Batch, Batcher
 from sekd.stages.distill.dataset import Example, JointExample, ReplayExample
+from sekd.stages.distill.open_examples import OpenExample, OpenSignals, collate_open_signals
 
 # Shapes: N target tokens of the batch, M answer letters among them, K top-k entries, L options
 # (a row with fewer options repeats its first one), D hidden size.
@@ -27,9 +28,13 @@ class TargetTokens:
         positions_N: int64, the position of the state that predicts the token, one before it.
         token_ids_N: int64.
         is_letter_N: bool, whether the token is an answer's letter; M of them are.
+        is_branch_N: bool, whether the token is one of open naming at which the taxonomy leaves a
+            choice.
         weights_N: float32. The letters of a sequence share a weight of 1, and so do its other
             tokens; both are divided by the number of sequences in the micro-batch, so that a
-            weighted sum is a mean over sequences.
+            weighted sum is a mean over sequences. In open naming the levels with a choice share a
+            weight of 1, and each branching token has that of its level: their sum is the loss of a
+            name.
         text_weights_N: float32. All tokens of a sequence share a weight of 1 equally, which is
             divided by the same number.
     """
@@ -38,6 +43,7 @@ class TargetTokens:
     positions_N: Tensor
     token_ids_N: Tensor
     is_letter_N: Tensor
+    is_branch_N: Tensor
     weights_N: Tensor
     text_weights_N: Tensor
 
@@ -95,27 +101,35 @@ class Signals:
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """The sequences of one kind in a micro-batch: joint prompts, or replayed sequences.
+    """The sequences of one kind in a micro-batch: prompts to learn from, or replayed sequences.
 
     Attributes:
         inputs: arguments of the model's ``forward``.
-        signals: ``None`` for replayed sequences.
+        signals: those at letters; ``None`` where there is no joint prompt.
+        open_signals: those of open naming; ``None`` where there is none.
     """
 
     inputs: dict[str, Tensor]
     targets: TargetTokens
     signals: Signals | None
     num_sequences: int
+    open_signals: OpenSignals | None = None
 
     def to(self, device: torch.device) -> SequenceBatch:
         """Move targets and signals to a device; the inputs stay where they are."""
         signals = self.signals.to(device) if self.signals is not None else None
-        return replace(self, targets=self.targets.to(device), signals=signals)
+        named = self.open_signals.to(device) if self.open_signals is not None else None
+        targets = self.targets.to(device)
+        return replace(self, targets=targets, signals=signals, open_signals=named)
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The sequences of one forward and backward pass; ``None`` for a kind without a sequence."""
+    """The sequences of one forward and backward pass; ``None`` for a kind without a sequence.
+
+    Attributes:
+        joint: joint prompts, and prompts of open naming.
+    """
 
     joint: SequenceBatch | None
     replay: SequenceBatch | None
@@ -148,19 +162,19 @@ class DistillCollator:
             SampleError: if an image file has changed since the teacher saw it.
             FatalError: if a target token is not at its position; the message names the sample.
         """
-        joint = [example for example in examples if isinstance(example, JointExample)]
+        taught = [example for example in examples if not isinstance(example, ReplayExample)]
         replay = [example for example in examples if isinstance(example, ReplayExample)]
         num_sequences = len(examples)
         return MicroBatch(
-            joint=self._collate(joint, _collate_signals(joint), num_sequences) if joint else None,
-            replay=self._collate(replay, None, num_sequences) if replay else None,
+            joint=self._collate(taught, num_sequences) if taught else None,
+            replay=self._collate(replay, num_sequences) if replay else None,
             sample_ids=tuple(example.sample.sample_id for example in examples),
         )
 
-    def _collate(
-        self, examples: Sequence[Example], signals: Signals | None, num_sequences: int
-    ) -> SequenceBatch:
+    def _collate(self, examples: Sequence[Example], num_sequences: int) -> SequenceBatch:
         """Collate examples of one kind; ``num_sequences`` counts those of both kinds."""
+        joint = [example for example in examples if isinstance(example, JointExample)]
+        signals = _collate_signals(joint) if joint else None
         samples = [example.sample for example in examples]
         batch = self._batcher(
             [example.transcript.token_ids for example in examples],
@@ -178,7 +192,12 @@ class DistillCollator:
             ]
         )
         _check_alignment(examples, batch, targets, signals)
-        return SequenceBatch(batch.inputs, targets, signals, len(examples))
+        rows = [(row, each) for row, each in enumerate(examples) if isinstance(each, OpenExample)]
+        named = None
+        if rows:
+            shares = [_shares(example.levels, self._level_weights) for _, example in rows]
+            named = collate_open_signals(rows, batch.shifts, shares, num_sequences)
+        return SequenceBatch(batch.inputs, targets, signals, len(examples), named)
 
     def _targets(
         self, example: Example, row: int, shift: int, num_sequences: int
@@ -189,25 +208,35 @@ class DistillCollator:
             shift: the number of tokens that the image takes beyond its one placeholder.
         """
         transcript = example.transcript
-        level_weights = self._level_weights if isinstance(example, JointExample) else ()
-        shares = _letter_shares(len(transcript.positions), level_weights)
-        letter_shares = dict(zip(transcript.positions, shares, strict=True))
+        is_open = isinstance(example, OpenExample)
+        chosen_shares = self._chosen_shares(example)
         num_targets = sum(transcript.is_target)
-        num_others = num_targets - len(letter_shares)
+        num_others = num_targets - len(chosen_shares)
         tokens = zip(transcript.token_ids, transcript.is_target, strict=True)
         for position, (token_id, is_target) in enumerate(tokens):
             if not is_target:
                 continue
-            is_letter = position in letter_shares
-            share = letter_shares[position] if is_letter else 1 / num_others
+            is_chosen = position in chosen_shares
+            share = chosen_shares[position] if is_chosen else 1 / num_others
             yield _Target(
                 row=row,
                 position=position + shift - 1,
                 token_id=token_id,
-                is_letter=is_letter,
+                is_letter=is_chosen and not is_open,
+                is_branch=is_chosen and is_open,
                 weight=share / num_sequences,
                 text_weight=1 / num_targets / num_sequences,
             )
+
+    def _chosen_shares(self, example: Example) -> dict[int, float]:
+        """Map the position of each letter, or branching token, to its share of the mean."""
+        if isinstance(example, OpenExample):
+            levels = sorted({branch.level for branch in example.branches})
+            shares = dict(zip(levels, _shares(levels, self._level_weights), strict=True))
+            return {branch.position: shares[branch.level] for branch in example.branches}
+        positions = example.transcript.positions
+        level_weights = self._level_weights if isinstance(example, JointExample) else ()
+        return dict(zip(positions, _shares(range(len(positions)), level_weights), strict=True))
 
 
 @dataclass(frozen=True)
@@ -218,6 +247,7 @@ class _Target:
     position: int
     token_id: int
     is_letter: bool
+    is_branch: bool
     weight: float
     text_weight: float
 
@@ -228,18 +258,19 @@ def _stack_targets(targets: Sequence[_Target]) -> TargetTokens:
         positions_N=torch.tensor([target.position for target in targets]),
         token_ids_N=torch.tensor([target.token_id for target in targets]),
         is_letter_N=torch.tensor([target.is_letter for target in targets]),
+        is_branch_N=torch.tensor([target.is_branch for target in targets]),
         weights_N=torch.tensor([target.weight for target in targets]),
         text_weights_N=torch.tensor([target.text_weight for target in targets]),
     )
 
 
-def _letter_shares(num_letters: int, level_weights: Sequence[float]) -> list[float]:
-    """Return each letter's share of the mean over its sequence's letters; they add up to 1.
+def _shares(levels: Sequence[int], level_weights: Sequence[float]) -> list[float]:
+    """Return each level's share of the mean over these levels; they add up to 1.
 
     If all weights are 0, so are all shares.
     """
-    given = level_weights[:num_letters]
-    weights = [*given, *[1.0] * (num_letters - len(given))]
+    num_given = len(level_weights)
+    weights = [level_weights[level] if level < num_given else 1.0 for level in levels]
     total = sum(weights) or 1.0
     return [weight / total for weight in weights]
 

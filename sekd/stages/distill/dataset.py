@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,7 +21,9 @@ from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample, TeacherSha
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, FatalError
 from sekd.models.chat import Chat, Transcript
+from sekd.models.open_naming import OpenAnswers
 from sekd.models.states import StateFile
+from sekd.stages.distill.open_examples import OpenExample, open_example
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class ReplayExample:
     transcript: Transcript
 
 
-Example = JointExample | ReplayExample
+Example = JointExample | OpenExample | ReplayExample
 ReplayKind = Literal["dialogue", "single", "plain"]
 """What is replayed: the teacher's dialogue, one of its questions alone, or its reply to a plain
 prompt."""
@@ -76,17 +79,19 @@ class _Item:
     Attributes:
         shard: index of the shard.
         index: index of the sample within its shard.
-        replay_kind: ``None`` for the joint prompt.
+        replay_kind: ``None`` for a prompt to learn from.
+        leaf: whose path is named without options; ``None`` for the joint prompt.
     """
 
     shard: int
     index: int
     replay_kind: ReplayKind | None = None
+    leaf: Node | None = None
 
 
 class DistillDataset(Dataset[Example]):
-    """One joint example for each usable sample, and enough replay examples to make up
-    ``distill.replay``.
+    """One example of each of ``distill.formats`` for each usable sample, and enough replay examples
+    to make up ``distill.replay``.
 
     There are no replay examples if the replay term has weight 0, since nothing would be learned
     from them. The choice of samples to replay and the order of options follow ``distill.seed``.
@@ -105,10 +110,14 @@ class DistillDataset(Dataset[Example]):
         self._shards = [TeacherShard(shard.transcripts, shard.answers) for shard in shards]
         self._state_rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
+        self._open_answers = OpenAnswers(chat, taxonomy) if "open" in spec.formats else None
         joint_items = self._joint_items(spec.min_confidence)
+        taught = list(joint_items) if "quiz" in spec.formats else []
+        if "open" in spec.formats:
+            taught += self._open_items(joint_items)
         share = spec.replay if spec.losses.replay else 0.0
-        num_replayed = round(len(joint_items) * share / (1 - share))
-        self._items = [*joint_items, *self._replay_items(joint_items, num_replayed)]
+        num_replayed = round(len(taught) * share / (1 - share))
+        self._items = [*taught, *self._replay_items(joint_items, num_replayed)]
 
     def _joint_items(self, min_confidence: float) -> list[_Item]:
         """List the samples that have stored states and a confident teacher."""
@@ -131,6 +140,49 @@ class DistillDataset(Dataset[Example]):
             num_samples = sum(len(shard) for shard in self._shards)
             logger.info("the teacher is confident of %d of %d samples", len(items), num_samples)
         return items
+
+    def _open_items(self, joint_items: Sequence[_Item]) -> list[_Item]:
+        """List the samples whose answers lie on the path to a leaf.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        column: Literal["answer", "truth"] = "truth" if self._uses_truth else "answer"
+        nodes = [shard.nodes(column) for shard in self._shards]
+        items = []
+        for item in joint_items:
+            sample_id = self._shards[item.shard].sample_ids[item.index]
+            leaf = self._leaf_of(nodes[item.shard][sample_id])
+            if leaf is not None:
+                items.append(replace(item, leaf=leaf))
+        if not items:
+            raise ConfigError(
+                "distill.formats: open: no sample's answers are a path of the taxonomy to a leaf, "
+                "so there is nothing to name; leave open out"
+            )
+        if len(items) < len(joint_items):
+            logger.info(
+                "the answers of %d of %d samples are no path to a leaf, and are not named",
+                len(joint_items) - len(items),
+                len(joint_items),
+            )
+        return items
+
+    def _leaf_of(self, node_ids: Sequence[str | None]) -> Node | None:
+        """Return the leaf whose path has all of these nodes, of which the last is the deepest.
+
+        Levels with a single node are not asked about, so some nodes of the path may be missing.
+        """
+        if None in node_ids:
+            return None
+        leaf = self._taxonomy[str(node_ids[-1])]
+        while leaf.id not in self._taxonomy.leaf_ids:
+            children = self._taxonomy.children(leaf)
+            if len(children) > 1:
+                return None
+            (leaf,) = children
+        path = {node.id for node in self._taxonomy.path(leaf)}
+        return leaf if path.issuperset(node_ids) else None
 
     def _replay_items(self, joint_items: Sequence[_Item], num_replayed: int) -> list[_Item]:
         """Draw samples to replay, equally many for each kind of replay."""
@@ -187,6 +239,15 @@ class DistillDataset(Dataset[Example]):
             layer: torch.stack([file.row(layer, state_row.row) for state_row in state_rows])
             for layer in file.layers
         }
+        if item.leaf is not None:
+            assert self._open_answers is not None
+            probabilities = {
+                answer.level - 1: dict(
+                    zip(answer.options, np.exp(answer.mean_logprobs).tolist(), strict=True)
+                )
+                for answer in sample.answers
+            }
+            return open_example(self._open_answers, sample, item.leaf, probabilities, states)
         transcript, letter_ids = self._joint_transcript(sample, rng)
         return JointExample(sample, transcript, letter_ids, state_rows, states)
 

@@ -114,6 +114,31 @@ def feature_loss(states_ND: Tensor, teacher_states_ND: Tensor, kind: Distance = 
     return (student_ND - teacher_ND).square().sum(-1) / teacher_ND.square().sum(-1)
 
 
+def branch_loss(
+    logits_NV: Tensor,
+    token_ids_NK: Tensor,
+    teacher_NK: Tensor,
+    *,
+    temperature: float = 1.0,
+    kind: Divergence = "forward",
+) -> Tensor:
+    """L_soft over those tokens that the teacher gives a probability, ``-inf`` for all others.
+
+    Both distributions are renormalised over these tokens, ``T^2 D(softmax(t / T), softmax(s / T))``
+    as in :func:`soft_loss`. A row with one token, or none, has loss 0. Returns float32 [N].
+    """
+    is_known_NK = teacher_NK > -torch.inf
+
+    def renormalised(values_NK: Tensor) -> Tensor:
+        # A finite number that is 0 as a probability: the gradient of -inf is not a number.
+        return (values_NK.float() / temperature).masked_fill(~is_known_NK, -1e4).log_softmax(-1)
+
+    student_NK = renormalised(logits_NV.gather(-1, token_ids_NK))
+    divergence_N = divergence_of(kind, student_NK, renormalised(teacher_NK))
+    has_choice_N = is_known_NK.sum(-1) > 1
+    return torch.where(has_choice_N, divergence_N, 0.0) * temperature**2
+
+
 def rename_letters(logits_NV: Tensor, old_NL: Tensor, new_NL: Tensor) -> Tensor:
     """Exchange columns, so that option l moves from column ``old[l]`` to column ``new[l]``.
 

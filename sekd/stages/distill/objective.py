@@ -115,36 +115,46 @@ class Objective:
         return torch.stack([getattr(self._spec.losses, name) * terms[name] for name in terms]).sum()
 
     def _joint_outputs(self, model: nn.Module, batch: SequenceBatch) -> JointOutputs:
-        targets, signals = batch.targets, batch.signals
-        assert signals is not None
-        letters, others = targets.select(targets.is_letter_N), targets.select(~targets.is_letter_N)
-        sizes = [len(others), len(letters)]
+        targets, signals, named = batch.targets, batch.signals, batch.open_signals
+        letters, branches = targets.select(targets.is_letter_N), targets.select(targets.is_branch_N)
+        others = targets.select(~(targets.is_letter_N | targets.is_branch_N))
+        # Each kind is one contiguous slice of the logits, so that its gradient is allocated once.
+        kinds = [others, letters, branches]
+        sizes = list(map(len, kinds))
         teacher_states_MD = None
-        if self._reads_teacher_logits and FINAL_NORM in signals.states:
-            teacher_states_MD = signals.states[FINAL_NORM]
+        if self._reads_teacher_logits and signals is not None:
+            teacher_states_MD = signals.states.get(FINAL_NORM)
+        if teacher_states_MD is not None:
             sizes.append(len(letters))
+        rows, positions = letters.rows_N, letters.positions_N
+        if named is not None:
+            rows = torch.cat([rows, named.rows_P])
+            positions = torch.cat([positions, named.positions_P])
         with (
-            capture_states(self._blocks, letters.rows_N, letters.positions_N) as states,
+            capture_states(self._blocks, rows, positions) as states,
             logits_at(
                 self._lm_head,
-                # Each kind is one contiguous slice of the logits, so that its gradient is
-                # allocated once.
-                torch.cat([others.rows_N, letters.rows_N]),
-                torch.cat([others.positions_N, letters.positions_N]),
+                torch.cat([kind.rows_N for kind in kinds]),
+                torch.cat([kind.positions_N for kind in kinds]),
                 teacher_states_MD,
             ) as final_states,
         ):
             logits = model(**batch.inputs, use_cache=False).logits
-        states[FINAL_NORM] = final_states[0][len(others) :]
+        at_letters = {layer: found[: len(letters)] for layer, found in states.items()}
+        at_letters[FINAL_NORM] = final_states[0][len(others) : len(others) + len(letters)]
         slices = logits.split(sizes)
         return JointOutputs(
             letters=letters,
             others=others,
+            branches=branches,
             other_logits_TV=slices[0],
             letter_logits_MV=slices[1],
-            teacher_logits_MV=slices[2].detach() if teacher_states_MD is not None else None,
-            states={layer: states[layer] for layer in self._layers},
+            branch_logits_BV=slices[2],
+            teacher_logits_MV=slices[3].detach() if teacher_states_MD is not None else None,
+            states={layer: at_letters[layer] for layer in self._layers},
+            name_states={layer: states[layer][len(letters) :] for layer in self._blocks},
             signals=signals,
+            open_signals=named,
         )
 
     def _replay_outputs(self, model: nn.Module, batch: SequenceBatch) -> ReplayOutputs:

@@ -18,12 +18,14 @@ from sekd.config import DistillSpec
 from sekd.models.hooks import FINAL_NORM
 from sekd.stages.distill.collate import MicroBatch, SequenceBatch, Signals, TargetTokens
 from sekd.stages.distill.losses import (
+    branch_loss,
     feature_loss,
     hard_loss,
     rename_letters,
     soft_loss,
     top_k_soft_loss,
 )
+from sekd.stages.distill.open_examples import OpenSignals
 
 # Shapes: N target tokens, M answer letters among them, T other target tokens, V vocabulary,
 # D hidden size.
@@ -31,30 +33,42 @@ from sekd.stages.distill.losses import (
 
 @dataclass(frozen=True)
 class JointOutputs:
-    """The student's outputs for the joint prompts of a micro-batch.
+    """The student's outputs for the joint prompts, and those of open naming, of a micro-batch.
 
     Attributes:
-        letters, others: the M target tokens that are answer letters, and the T others.
-        letter_logits_MV, other_logits_TV: the student's logits at them.
+        letters, branches, others: the M target tokens that are answer letters, the B ones of open
+            naming at which the taxonomy leaves a choice, and the T others.
+        letter_logits_MV, branch_logits_BV, other_logits_TV: the student's logits at them.
         states: layer name -> the student's states [M, D] at the letters, for the layers of the
             feature term; empty if no term reads states.
         teacher_logits_MV: the teacher's logits at the letters, computed from its final states;
             ``None`` if those are not stored, or if no term reads the logits.
-        signals: the teacher's signals at the letters.
+        name_states: layer name -> the student's states [P, D] at the names of open naming.
+        signals: the teacher's signals at the letters; ``None`` where there is no letter.
+        open_signals: those of open naming; ``None`` where there is none.
     """
 
     letters: TargetTokens
     others: TargetTokens
+    branches: TargetTokens
     letter_logits_MV: Tensor
     other_logits_TV: Tensor
+    branch_logits_BV: Tensor
     states: Mapping[str, Tensor]
+    name_states: Mapping[str, Tensor]
     teacher_logits_MV: Tensor | None
-    signals: Signals
+    signals: Signals | None
+    open_signals: OpenSignals | None
 
     @cached_property
     def letter_losses_M(self) -> Tensor:
         """Cross-entropy at each letter."""
         return hard_loss(self.letter_logits_MV, self.letters.token_ids_N)
+
+    @cached_property
+    def branch_losses_B(self) -> Tensor:
+        """Cross-entropy at each branching token, over the whole vocabulary."""
+        return hard_loss(self.branch_logits_BV, self.branches.token_ids_N)
 
     @cached_property
     def other_losses_T(self) -> Tensor:
@@ -124,8 +138,9 @@ class ReplayTerm(Term):
 
 
 def hard_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
-    """Cross-entropy at the answer letters."""
-    return (outputs.letter_losses_M * outputs.letters.weights_N).sum()
+    """Cross-entropy at the answer letters, and at the branching tokens of open naming."""
+    at_letters = (outputs.letter_losses_M * outputs.letters.weights_N).sum()
+    return at_letters + (outputs.branch_losses_B * outputs.branches.weights_N).sum()
 
 
 def format_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
@@ -135,8 +150,9 @@ def format_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
 
 def text_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
     """Cross-entropy at all target tokens, with equal weights within a sequence."""
-    losses_N = torch.cat([outputs.other_losses_T, outputs.letter_losses_M])
-    weights_N = torch.cat([outputs.others.text_weights_N, outputs.letters.text_weights_N])
+    losses_N = torch.cat([outputs.other_losses_T, outputs.letter_losses_M, outputs.branch_losses_B])
+    kinds = (outputs.others, outputs.letters, outputs.branches)
+    weights_N = torch.cat([kind.text_weights_N for kind in kinds])
     return (losses_N * weights_N).sum()
 
 
@@ -146,18 +162,32 @@ def soft_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
     It is exact if the teacher's final states are stored, and over the top k and a tail otherwise.
     The probabilities of the letters themselves are the engine's, averaged over all orders of the
     options.
+
+    At a branching token of open naming the teacher's distribution is that of the children, summed
+    by the token that each goes on with, and the student's is over the same tokens.
     """
+    loss = outputs.branch_logits_BV.new_zeros((), dtype=torch.float32)
+    if outputs.open_signals is not None:
+        losses_B = branch_loss(
+            outputs.branch_logits_BV,
+            outputs.open_signals.token_ids_BK,
+            outputs.open_signals.logprobs_BK,
+            temperature=spec.temperature,
+            kind=spec.divergence,
+        )
+        loss = loss + (losses_B * outputs.branches.weights_N).sum()
+    if outputs.signals is None:
+        return loss
     if outputs.teacher_logits_MV is None:
-        losses_M = _top_k_soft_losses(outputs, spec)
+        losses_M = _top_k_soft_losses(outputs, outputs.signals, spec)
     else:
-        losses_M = _exact_soft_losses(outputs, outputs.teacher_logits_MV, spec)
-    return (losses_M * outputs.letters.weights_N).sum()
+        losses_M = _exact_soft_losses(outputs, outputs.signals, outputs.teacher_logits_MV, spec)
+    return loss + (losses_M * outputs.letters.weights_N).sum()
 
 
 def _exact_soft_losses(
-    outputs: JointOutputs, teacher_logits_MV: Tensor, spec: DistillSpec
+    outputs: JointOutputs, signals: Signals, teacher_logits_MV: Tensor, spec: DistillSpec
 ) -> Tensor:
-    signals = outputs.signals
     teacher_MV = teacher_logits_MV.float().log_softmax(-1)
     teacher_MV = teacher_MV.scatter(-1, signals.teacher_letters_ML, signals.logprobs_ML)
     teacher_MV = rename_letters(teacher_MV, signals.teacher_letters_ML, signals.student_letters_ML)
@@ -166,8 +196,7 @@ def _exact_soft_losses(
     )
 
 
-def _top_k_soft_losses(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
-    signals = outputs.signals
+def _top_k_soft_losses(outputs: JointOutputs, signals: Signals, spec: DistillSpec) -> Tensor:
     # The student's columns are renamed to the teacher's letters, because the top-k ids are those of
     # the teacher's vocabulary columns.
     student_MV = rename_letters(
@@ -189,13 +218,24 @@ def feature_term(outputs: JointOutputs, spec: DistillSpec) -> Tensor:
     The final state *is* the distribution of the next token. If the student has to write another
     token for the same node, the teacher's final state would lead it astray, and its distance
     counts as 0.
+
+    In open naming, the teacher's state at its letter is compared with the student's at the first
+    token of the name. Both write other tokens, so the final state has no distance there.
     """
+    loss = outputs.letter_logits_MV.new_zeros((), dtype=torch.float32)
+    named = outputs.open_signals
+    if named is not None:
+        for layer, states_PD in outputs.name_states.items():
+            distance_P = feature_loss(states_PD, named.states[layer], spec.distance)
+            loss = loss + (distance_P * named.weights_P).sum() / len(outputs.states)
+    if outputs.signals is None:
+        return loss
     is_same_M = outputs.letters.token_ids_N == outputs.signals.chosen_letters_M
     distances = []
     for layer, states_MD in outputs.states.items():
         distance_M = feature_loss(states_MD, outputs.signals.states[layer], spec.distance)
         distances.append(distance_M * is_same_M if layer == FINAL_NORM else distance_M)
-    return (torch.stack(distances).mean(0) * outputs.letters.weights_N).sum()
+    return loss + (torch.stack(distances).mean(0) * outputs.letters.weights_N).sum()
 
 
 def replay_term(outputs: ReplayOutputs, spec: DistillSpec) -> Tensor:

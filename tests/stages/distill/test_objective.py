@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from elicited import Elicited, elicit
+from elicited import Elicited, elicit, student_of
 from peft import PeftModel
 from torch import Tensor
 
@@ -22,16 +22,6 @@ from sekd.stages.distill.terms import TERMS
 
 LAYERS = ["block_1", "final_norm"]
 ALL = {"text": 0.5, "hard": 1.0, "format": 1.0, "soft": 2.0, "feature": 1.0, "replay": 1.0}
-
-
-def student_of(elicited: Elicited, spec: DistillSpec, scale: float = 0.05) -> PeftModel:
-    """Return a student whose adapter changes the outputs, unlike a fresh adapter."""
-    model = add_adapter(loading.load_model(elicited.config.model), spec)
-    generator = torch.Generator().manual_seed(0)
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            weights.data.normal_(0, scale, generator=generator)
-    return model.eval()
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
