@@ -24,6 +24,7 @@ from sekd.data.row_schema import column, schema_of, table_of
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.columns import encode_column
+from sekd.io.table_chunk import ABSENT
 from sekd.io.tables import column_names, read_chunks, read_columns
 
 if TYPE_CHECKING:  # samples read their labels here
@@ -240,7 +241,7 @@ def _read_texts(path: Path, names: Sequence[str]) -> pa.Table:
 
 
 def _to_probability(cell: object, place: str) -> float | None:
-    if cell is None or cell == "":
+    if cell is None or cell is ABSENT or cell == "":
         return None
     try:
         return float(cell)  # type: ignore[arg-type]
