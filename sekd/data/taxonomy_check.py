@@ -11,7 +11,7 @@ from sekd.data.names import NAME_STEPS
 from sekd.data.taxonomy import Node, Taxonomy
 
 MAX_OPTIONS = 26
-"""A question has one letter for each option; a node with more children cannot be walked."""
+"""A question has one letter for each option; a descent asks about more children in groups."""
 
 
 @dataclass(frozen=True)
