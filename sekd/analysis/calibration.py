@@ -131,14 +131,14 @@ def confidences(rows: pa.Table) -> FloatArray:
     """
     confidence = np.full(len(rows), np.nan)
     has_logprobs = pc.is_valid(rows["option_logprobs"]).to_numpy()
-    confidence[has_logprobs] = _shares(rows.filter(pa.array(has_logprobs)))
+    confidence[has_logprobs] = _option_shares(rows.filter(pa.array(has_logprobs)))
     if "path_logprob" in rows.column_names:
         path_logprobs = rows["path_logprob"].to_numpy().astype(np.float64)
         confidence = np.where(np.isnan(path_logprobs), confidence, np.exp(path_logprobs))
     return confidence
 
 
-def _shares(rows: pa.Table) -> FloatArray:
+def _option_shares(rows: pa.Table) -> FloatArray:
     """float64[R]: probability of the prediction among the options; NaN where it is not known."""
     lengths = pc.list_value_length(rows["option_logprobs"]).to_numpy().astype(np.int64)
     num_options = pc.list_value_length(rows["options"]).to_numpy()

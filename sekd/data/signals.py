@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -321,12 +320,13 @@ def check_samples(samples: TeacherShard, sample_ids: Sequence[str], place: Path)
     if samples.sample_ids != list(sample_ids):
         raise ShardError(f"{place}: holds other samples than were written")
     for sample in samples:
-        for above, answer in pairwise([None, *sample.answers]):
-            assert answer is not None
+        above = 0
+        for answer in sample.answers:
             where = f"{place}: sample {sample.sample_id}, level {answer.level}"
             # Levels with one option are not asked about, so there may be gaps.
-            if answer.level <= (0 if above is None else above.level):
-                raise ShardError(f"{where}: expected a level below the one before it")
+            if answer.level <= above:
+                raise ShardError(f"{where}: expected a level below level {above}")
+            above = answer.level
             if answer.answer not in answer.options:
                 raise ShardError(f"{where}: the answer {answer.answer!r} is not an option")
             if not 0 <= answer.transcript < len(sample.transcripts):

@@ -288,9 +288,8 @@ def array(*values: float) -> np.ndarray:
         (second(option_logprobs=array(-1, np.nan)), "level 2: a log-probability is missing or not"),
         (second(option_logprobs=array(np.inf, -1)), "level 2: a log-probability is missing or not"),
         (second(option_logprobs=array(-1)), "level 2: a log-probability is missing or not"),
-        (second(level=3), "level 3: expected level 2"),
-        (second(level=1), "level 1: expected level 2"),
-        (lambda: replace(CLEAN, answers=CLEAN.answers[1:]), "level 2: expected level 1"),
+        (second(level=1), "level 1: expected a level below level 1"),
+        (second(level=0), "level 0: expected a level below level 0"),
         (
             lambda: replace(CLEAN, transcripts=(replace(TEXT, token_ids=(1, 2, 66)),)),
             "level 2: no letter",
