@@ -33,6 +33,7 @@ _COMPARED = (
     ((STUDENT, "joint_forced"), (BASE, "joint_forced")),
     ((STUDENT, "independent"), (BASE, "independent")),
     ((STUDENT, "conditioned"), (BASE, "conditioned")),
+    ((STUDENT, "open"), (BASE, "open")),
     ((STUDENT, "descent"), (BASE, "descent")),
 )
 """Models and paradigms that are compared: the student with its teacher, and with the base in each

@@ -38,7 +38,7 @@ Divergence = Literal["forward", "reverse", "jsd"]
 Distance = Literal["cosine", "mse"]
 """Distance of two states: 1 - cosine similarity, or the squared difference relative to the
 teacher's squared length."""
-Paradigm = Literal["joint", "joint_forced", "independent", "conditioned", "descent"]
+Paradigm = Literal["joint", "joint_forced", "independent", "conditioned", "open", "descent"]
 """How a model is asked about the levels of a taxonomy.
 
 - ``joint`` asks about all of them in one prompt and lets the model write freely.
@@ -46,8 +46,9 @@ Paradigm = Literal["joint", "joint_forced", "independent", "conditioned", "desce
   written for it, so no reply can be unparsed.
 - ``independent`` asks one question per prompt.
 - ``conditioned`` asks one question after another, with the earlier answers as context.
+- ``open`` shows no options: the model names the path, and only paths of the taxonomy can be named.
 - ``descent`` asks about the children of each answer, so that it needs no options around a label."""
-WITHOUT_QUIZ: tuple[Paradigm, ...] = ("descent",)
+WITHOUT_QUIZ: tuple[Paradigm, ...] = ("open", "descent")
 """Paradigms that need no options around a label, so that they work with ``options: children``."""
 Control = Literal["blind", "shuffled", "circular", "siblings", "taxonomy"]
 """An ablation: each cell of the evaluation is repeated with one thing changed.

@@ -88,9 +88,9 @@ class EvaluateSpec(Section):
     """Names of the datasets under ``data`` to evaluate on."""
     paradigms: tuple[Paradigm, ...] = ("joint", "joint_forced", "independent", "conditioned")
     """Ways to ask, out of those of :data:`sekd.config.Paradigm`. ``joint`` beside ``joint_forced``
-    tells learning the form of a reply apart from learning the taxonomy. ``descent`` descends among
-    the children of each answer (section ``descent``); it alone can be asked about a dataset with
-    ``options: children``, which has no quiz."""
+    tells learning the form of a reply apart from learning the taxonomy. ``open`` lets the model
+    name the path, and ``descent`` descends among the children of each answer (section ``descent``);
+    these two alone can be asked about a dataset with ``options: children``, which has no quiz."""
     controls: tuple[Annotated[Control, BeforeValidator(_refuse_forced)], ...] = (
         "taxonomy",
         "blind",

@@ -62,7 +62,7 @@ class Blind(ControlCondition):
     name = "blind"
     meaning = "the same questions without the image: what words and options give away"
     shows_image = False
-    paradigms = (*ControlCondition.paradigms, "descent")
+    paradigms = (*ControlCondition.paradigms, "open", "descent")
 
 
 class Shuffled(ControlCondition):

@@ -35,6 +35,7 @@ _WAYS_OF_ASKING = {
     "joint_forced": "asked for the letters of the whole path at once",
     "independent": "asked one level at a time",
     "conditioned": "asked step by step",
+    "open": "asked to name the whole path",
     "descent": "descending among children",
 }
 _MAX_LINES = 3

@@ -179,7 +179,7 @@ def test_only_confident_labels_are_taken(labelled: Path) -> None:
     ("settings", "message"),
     [
         (["evaluate.datasets=[train]", "evaluate.paradigms=[joint]"],
-         "data.train.options: children gives no quiz for joint; evaluate descent alone, or set"),
+         "options: children gives no quiz for joint; evaluate open or descent alone, or set"),
         (["evaluate.datasets=[train]", "evaluate.paradigms=[descent]"],
          "no image of data.train has a label, and an evaluation scores answers with labels"),
         (["distill.labels=truth", "distill.losses.soft=0", "distill.losses.feature=0"],

@@ -18,6 +18,7 @@ _SHAPES = {
     "joint_forced": "diamond",
     "independent": "square",
     "conditioned": "triangle",
+    "open": "diamond",
     "right": "circle",
     "wrong": "square",
 }

@@ -195,7 +195,7 @@ class DistillCollator:
         rows = [(row, each) for row, each in enumerate(examples) if isinstance(each, OpenExample)]
         named = None
         if rows:
-            shares = [_shares(example.levels, self._level_weights) for _, example in rows]
+            shares = [_level_shares(example.levels, self._level_weights) for _, example in rows]
             named = collate_open_signals(rows, batch.shifts, shares, num_sequences)
         return SequenceBatch(batch.inputs, targets, signals, len(examples), named)
 
@@ -232,11 +232,13 @@ class DistillCollator:
         """Map the position of each letter, or branching token, to its share of the mean."""
         if isinstance(example, OpenExample):
             levels = sorted({branch.level for branch in example.branches})
-            shares = dict(zip(levels, _shares(levels, self._level_weights), strict=True))
+            shares = dict(zip(levels, _level_shares(levels, self._level_weights), strict=True))
             return {branch.position: shares[branch.level] for branch in example.branches}
         positions = example.transcript.positions
         level_weights = self._level_weights if isinstance(example, JointExample) else ()
-        return dict(zip(positions, _shares(range(len(positions)), level_weights), strict=True))
+        return dict(
+            zip(positions, _level_shares(range(len(positions)), level_weights), strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ def _stack_targets(targets: Sequence[_Target]) -> TargetTokens:
     )
 
 
-def _shares(levels: Sequence[int], level_weights: Sequence[float]) -> list[float]:
+def _level_shares(levels: Sequence[int], level_weights: Sequence[float]) -> list[float]:
     """Return each level's share of the mean over these levels; they add up to 1.
 
     If all weights are 0, so are all shares.

@@ -29,6 +29,7 @@ from sekd.engines.base import Result
 from sekd.engines.metering import Cost, metered
 from sekd.errors import ConfigError, SampleError, ShardError
 from sekd.models.chat import Chat
+from sekd.models.open_naming import OpenAnswers
 from sekd.models.wording import load_wording
 from sekd.stages.answers import LevelAnswer, SampleAnswers, with_given
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
@@ -36,6 +37,7 @@ from sekd.stages.evaluate.controls import apply_control
 from sekd.stages.evaluate.paradigms import (
     descend_to_score,
     measure_letters,
+    name_to_score,
     reason_against,
     run_paradigm,
 )
@@ -211,6 +213,8 @@ class CellWorker:
             template_args=cell.candidate.spec.chat_template_args,
         )
         self._chat.refuse_special_names(cell.dataset.taxonomy)
+        is_open = cell.paradigm == "open"
+        self._open_answers = OpenAnswers(self._chat, cell.dataset.taxonomy) if is_open else None
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Ask about every sample; see :class:`sekd.pipeline.work.Worker`.
@@ -288,11 +292,8 @@ class CellWorker:
         paradigm, dataset = self._cell.paradigm, self._cell.dataset
         answers = []
         for variant in self._variants(prepared):
-            if paradigm == "descent":
-                conversation = descend_to_score(
-                    self._chat, dataset, variant, self._descent, self._teacher
-                )
-                answers.append((yield from conversation))
+            if paradigm in WITHOUT_QUIZ:
+                answers.append((yield from self._find_path(variant)))
                 continue
             questions = variant.questions or ()
             asked = [question for question in questions if not question.is_given]
@@ -302,6 +303,14 @@ class CellWorker:
             conversation = run_paradigm(paradigm, self._chat, dataset, variant, self._teacher)
             answers.append(with_given((yield from conversation), questions))
         return answers
+
+    def _find_path(self, prepared: PreparedSample) -> Conversation[SampleAnswers]:
+        """Let the model find a path without a quiz."""
+        if self._open_answers is not None:
+            return name_to_score(self._open_answers, prepared)
+        return descend_to_score(
+            self._chat, self._cell.dataset, prepared, self._descent, self._teacher
+        )
 
     def _measure_replies(
         self, answers: Mapping[str, Sequence[SampleAnswers]]

@@ -7,6 +7,7 @@ joint         1              all levels' questions; one free generation
 joint_forced  L              all levels' questions and the lines already answered
 independent   L              one level's question, nothing else
 conditioned   L              one level's question and the answers already given
+open          a few          no options; the beginnings of the names
 descent       L or more      the children of the last answer, and the answers so far
 ============  =============  ====================================================
 
@@ -17,14 +18,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from sekd.config import DescentSpec, ElicitSpec, Paradigm
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
 from sekd.models.chat import Chat, TokenIds
+from sekd.models.open_naming import OpenAnswers
 from sekd.models.prompts import ParsedAnswer, find_joint_answers
 from sekd.models.wording import load_wording
 from sekd.stages.answers import (
@@ -36,6 +36,7 @@ from sekd.stages.answers import (
     score_path,
 )
 from sekd.stages.descent import descend
+from sekd.stages.naming import name_path
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import ask_letters, walk
 
@@ -84,6 +85,19 @@ def descend_to_score(
     return score_path(sample.id, steps, dataset.taxonomy.path(sample.leaf), paths)
 
 
+def name_to_score(answers: OpenAnswers, prepared: PreparedSample) -> Conversation[SampleAnswers]:
+    """Let the model name the path of a labelled sample; no model is told its label.
+
+    Raises:
+        SampleError: if the sample has no label to score with.
+    """
+    sample = prepared.sample
+    if sample.leaf is None:
+        raise SampleError("it has no label to score with")
+    steps = yield from name_path(answers, prepared)
+    return score_path(sample.id, steps, answers.taxonomy.path(sample.leaf))
+
+
 def _ask_jointly(
     chat: Chat, dataset: Dataset, prepared: PreparedSample
 ) -> Conversation[SampleAnswers]:
@@ -113,15 +127,11 @@ def _ask_letters_alone(
     """Ask all questions at once, but write the reply for the model, except for its letters.
 
     Each letter is chosen in the place where the student learns to write it, after the lines of the
-    model's own earlier choices. A single option has probability 1 and costs no call.
+    model's own earlier choices.
     """
     questions = prepared.questions or ()
     levels: list[LevelAnswer] = []
     for index, question in enumerate(questions):
-        if len(question.options) == 1:
-            certain = np.zeros(1, np.float32)
-            levels.append(LevelAnswer(question, 0, certain, certain))
-            continue
         # What comes behind the letter does not matter, because the prompt ends before it.
         choices = [level.choice or 0 for level in levels] + [0] * (len(questions) - index)
         transcript = chat.joint_transcript(questions, choices, dataset.taxonomy.root)

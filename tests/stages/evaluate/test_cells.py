@@ -205,16 +205,18 @@ def test_a_control_that_makes_no_sense_is_left_out_and_logged(
     assert "seen is not evaluated under siblings" in caplog.text
 
 
-def test_a_dataset_without_a_quiz_is_scored_by_descent_alone(
+def test_a_dataset_without_a_quiz_is_scored_by_paths_alone(
     config: RunConfig, seen: Dataset
 ) -> None:
     base = [Candidate("base", config.model)]
     unasked = seen.without_quiz()
     config = spec_of(config, controls=("blind", "circular"), paradigms=("joint", "descent"))
-    with pytest.raises(ConfigError, match="children gives no quiz for joint; evaluate descent"):
+    with pytest.raises(ConfigError, match="children gives no quiz for joint; evaluate open or"):
         cells_of(config, base, [unasked])
-    cells = cells_of(spec_of(config, paradigms=("descent",)), base, [unasked])
+    cells = cells_of(spec_of(config, paradigms=("open", "descent")), base, [unasked])
     assert [(cell.paradigm, cell.control) for cell in cells] == [
+        ("open", None),
+        ("open", "blind"),
         ("descent", None),
         ("descent", "blind"),
     ]

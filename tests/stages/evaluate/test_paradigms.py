@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from PIL import Image
 from sekd.config import ElicitSpec, ModelSpec
 from sekd.data.samples import Dataset, questions_of
 from sekd.engines import Answer, Ask, Conversation, Reply, Write, open_engine, write
-from sekd.engines.driver import run_one_by_one
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
@@ -199,24 +196,3 @@ def test_a_forced_reply_asks_for_each_letter_behind_the_models_own_lines(
     assert [level.node for level in answers.levels] == [
         question.options[choice] for question, choice in zip(questions, chosen, strict=True)
     ]
-
-
-def test_a_single_option_of_a_forced_reply_costs_no_call(
-    words: Chat, seen: Dataset, prepared: PreparedSample
-) -> None:
-    first, second, *rest = prepared.questions or ()
-    single = replace(second, options=second.options[1:2])
-    prepared = replace(prepared, questions=(first, single, *rest))
-    asked: list[Any] = []
-
-    def choose_the_third(requests: Sequence[Any]) -> list[Answer]:
-        asked.extend(requests)
-        return [Answer(2, np.array([-3, -2, -1, -4], np.float32), 9, 0) for _ in requests]
-
-    conversation = run_paradigm("joint_forced", words, seen, prepared, ElicitSpec())
-    (answers,) = run_one_by_one([conversation], choose_the_third)
-    assert len(asked) == len(answers.levels) - 1
-    assert single.options[0].name in words.decode(asked[1].prompt.token_ids)
-    assert answers.levels[1].node is single.options[0]
-    assert np.exp(answers.levels[1].mean_logprobs) == [1.0]
-    assert [level.choice for level in answers.levels] == [2, 0, 2, 2]
