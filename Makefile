@@ -30,12 +30,13 @@ test-gallery: $(VENV)/dev
 # The environment of lmms-eval for the tests of `sekd benchmark`, which are skipped without it.
 $(LMMS): $(LMMS)/ready
 
-# 200 kills at random moments over every executor and store, 60 of every command of a whole run, and
-# 1,000 damages of every file of one; exit code 1 on any loss.
+# 200 kills at random moments over every executor and store, 60 of every command of a whole run, 1,000
+# damages of every file of one, and 21 errnos over the file operations of a run; exit code 1 on any loss.
 torture: $(VENV)/dev
 	$(BIN)/python tests/helpers/torture.py --kills 200 --seeds 42
 	$(BIN)/python tests/helpers/torture_commands.py --kills 60
 	$(BIN)/python tests/helpers/flips.py --flips 1000
+	$(BIN)/python tests/helpers/faulty_disk.py --every 60
 
 # Two free cores; exit code 1 where a figure falls short.
 bench: $(VENV)/dev

@@ -6,9 +6,13 @@ that ``sekd --help`` is instant.
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 import click
 
 from sekd import __version__
+from sekd.commands import exit_codes
 from sekd.commands.benchmark import benchmark_command
 from sekd.commands.data import data_command
 from sekd.commands.distill import distill_command
@@ -27,9 +31,29 @@ from sekd.commands.status import status_command
 from sekd.commands.sweep import sweep_command
 from sekd.commands.taxonomy import taxonomy_group
 from sekd.commands.verify import verify_command
+from sekd.io.stop_signals import stop_signals_raise, stopped_by
 
 
-@click.group()
+class _Program(click.Group):
+    """Ends every command in the same way when a person or a signal stops it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            with stop_signals_raise():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            number = stopped_by(error)
+            what = "Ctrl-C" if number == signal.SIGINT else number.name
+            click.echo(
+                f"sekd: stopped by {what}; what is done stays done, run the same command again to "
+                "go on",
+                err=True,
+            )
+            ctx.exit(exit_codes.STOPPED + number)
+
+
+@click.group(cls=_Program)
 @click.version_option(__version__)
 def main() -> None:
     """Self-Elicited Knowledge Distillation for vision-language models.

@@ -15,7 +15,9 @@ import click
 from sekd.commands import exit_codes
 from sekd.commands.output import print_incomplete
 from sekd.errors import ConfigError, in_one_line
+from sekd.io.faults import StorageError, retry
 from sekd.io.locations import local_directory
+from sekd.io.log_file import LogFile
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def worker_options(section: str) -> Decorator:
 retry_failed_option = click.option(
     "--retry-failed",
     is_flag=True,
-    help="Grant new attempts to shards that have used up theirs.",
+    help="Try shards again that have used up their attempts or have quarantined samples.",
 )
 
 
@@ -143,14 +145,34 @@ class _Log:
         self.path: Path | None = None
 
     def start(self, config: RunConfig) -> None:
-        """Open the log."""
-        self.path = local_directory(config.run_dir) / "sekd.log"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(self.path, encoding="utf-8")
+        """Open the log.
+
+        Raises:
+            ConfigError: if nothing can be written into the run's directory.
+        """
+        path = local_directory(config.run_dir) / "sekd.log"
+        try:
+            retry(lambda: _append_nothing(path), path.parent)
+        except (OSError, StorageError) as error:
+            if isinstance(error, StorageError) and error.kind == "passing":
+                raise
+            why = error.__cause__ if isinstance(error, StorageError) else error
+            raise ConfigError(
+                f"{path.parent}: cannot be written ({why}); set another run_dir"
+            ) from error
+        self.path = path
+        to_file = LogFile(path)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.setLevel(logging.DEBUG)
         logger.handlers = [to_file, _TerminalHandler(logging.INFO)]
         logger.propagate = False
+
+
+def _append_nothing(path: Path) -> None:
+    """Find out whether a file, which is made if need be, can be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a"):
+        pass
 
 
 class _TerminalHandler(logging.Handler):

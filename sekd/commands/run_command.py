@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sekd.commands import exit_codes
-from sekd.errors import ConfigError
+from sekd.errors import ConfigError, FatalError
 
 
 def run_command(command: Callable[..., int]) -> Callable[..., None]:
@@ -29,6 +29,9 @@ def run_command(command: Callable[..., int]) -> Callable[..., None]:
             sys.exit(command(location, **options))
         except ConfigError as error:
             click.echo(f"sekd: {error}", err=True)
+        except FatalError as error:
+            click.echo(f"sekd: {error}", err=True)
+            sys.exit(exit_codes.INCOMPLETE)
         except (OSError, ImportError, ValueError) as error:
             click.echo(f"sekd: {run}: {error}", err=True)
         sys.exit(exit_codes.CONFIG)

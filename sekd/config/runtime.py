@@ -26,6 +26,13 @@ class ShardRuntime(Section):
     max_attempts: Positive = 3
     """Number of attempts at a shard, over all runs, before it is given up. ``--retry-failed``
     grants them again."""
+    max_consecutive_failures: Positive = 10
+    """Number of shards that may fail one after another before the run stops, so that a broken mount
+    or engine does not use up the attempts of all shards. A shard whose samples are all quarantined
+    counts as well. The shards that failed last get their attempts back."""
+    max_consecutive_quarantined: Positive = 100
+    """Number of samples that may be quarantined one after another in a shard before the run stops,
+    so that a broken mount does not set a whole dataset aside. The shard is not stored."""
     shard_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which an attempt at a shard counts as failed; ``null`` waits for ever. Set it
     where an engine may hang. The inline executor cannot interrupt a library that hangs."""

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from sekd.data.image_refs import ImageRef
-from sekd.io.files import replace_atomically
+from sekd.errors import FatalError
+from sekd.io.faults import StorageError, retry
+from sekd.io.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 _NUM_THREADS = 16
-_NUM_TRIES = 3
+_DELAYS = (1.0, 2.0)
+"""Seconds before each new try; of many addresses, some belong to servers that are gone."""
+_MAX_SILENT = 50
+"""Addresses in a row without an answer after which the network is taken to be broken."""
 _TIMEOUT = 60.0
 """Seconds without an answer until an attempt is given up."""
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses of a server that may answer later."""
 
 
 def is_address(name: str) -> bool:
@@ -46,6 +46,9 @@ def download_images(names: Sequence[str], folder: Path) -> list[str]:
     Returns:
         Texts that :meth:`ImageRef.parse` reads; an address without an answer is unusable, with the
         reason, and is tried again when the dataset is loaded again.
+
+    Raises:
+        FatalError: if the network gives no answer at all, or nothing can be written.
     """
     addresses = list(dict.fromkeys(filter(is_address, names)))
     paths = {address: folder / _file_name(address) for address in addresses}
@@ -54,8 +57,16 @@ def download_images(names: Sequence[str], folder: Path) -> list[str]:
     if missing:
         logger.info("downloading %d images into %s", len(missing), folder)
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
-            reasons = threads.map(lambda address: _download(address, paths[address]), missing)
-            for address, reason in zip(missing, reasons, strict=True):
+            results = threads.map(lambda address: _download(address, paths[address]), missing)
+            num_silent = 0
+            for address, (reason, is_answered) in zip(missing, results, strict=True):
+                num_silent = 0 if is_answered else num_silent + 1
+                if num_silent == _MAX_SILENT:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise FatalError(
+                        f"{_MAX_SILENT} addresses in a row gave no answer, the last one {address}: "
+                        f"{reason}; run again when the network works, what is there stays there"
+                    )
                 if reason is not None:
                     found[address] = str(ImageRef.unusable(reason, address))
     return [found.get(name, name) for name in names]
@@ -66,21 +77,27 @@ def _file_name(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest() + (suffix if suffix.isascii() else "")
 
 
-def _download(address: str, path: Path) -> str | None:
-    """Write what the address answers into a file; return why it gave nothing."""
-    for attempt in range(1, _NUM_TRIES + 1):
-        try:
-            request = Request(address, headers={"User-Agent": "sekd"})  # noqa: S310  see is_address
-            with (
-                urlopen(request, timeout=_TIMEOUT) as answer,  # noqa: S310
-                replace_atomically(path) as temporary,
-                temporary.open("wb") as file,
-            ):
-                shutil.copyfileobj(answer, file)
-            return None
-        except (OSError, HTTPException, ValueError) as error:
-            is_final = isinstance(error, HTTPError) and error.code not in _BUSY
-            if is_final or isinstance(error, ValueError) or attempt == _NUM_TRIES:
-                return f"it cannot be downloaded: {error}"
-            time.sleep(2.0 ** (attempt - 1))
-    raise AssertionError("the last attempt returns")
+def _download(address: str, path: Path) -> tuple[str | None, bool]:
+    """Write what the address answers into a file.
+
+    Returns:
+        Why it gave nothing, and whether that is an answer of its server about this image.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    try:
+        content = retry(lambda: _read_answer(address), address, _DELAYS)
+    except StorageError as error:
+        return f"it cannot be downloaded: {error.__cause__}", error.kind == "blocked"
+    except (OSError, HTTPException, ValueError) as error:
+        return f"it cannot be downloaded: {error}", True
+    write_atomically(path, content)
+    return None, True
+
+
+def _read_answer(address: str) -> bytes:
+    request = Request(address, headers={"User-Agent": "sekd"})  # noqa: S310  see is_address
+    with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        content: bytes = answer.read()  # it raises IncompleteRead if the connection breaks off
+    return content

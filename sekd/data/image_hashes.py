@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from sekd.data.image_refs import ImageRef, existing_path
 from sekd.data.images import image_sha256
+from sekd.io.faults import StorageError, optional, retry
 from sekd.io.files import replace_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
@@ -40,8 +42,9 @@ _PATHS_PER_CHUNK = 1 << 14
 class ImageHashes:
     """Hashes of all images of some samples; :meth:`compute` finds those that are not cached.
 
-    Iterating gives the hashes in the order of the samples, ``None`` for an image that cannot be
-    read.
+    Iterating gives the hashes in the order of the samples, ``None`` for an image that is missing
+    or no regular file. What storage does not let be read raises a ``StorageError``, and is not
+    remembered.
 
     Attributes:
         num_unknown: the number of images that must be read.
@@ -81,7 +84,8 @@ class ImageHashes:
                     num_hashed += len(rows)
                     advance(len(rows))
         finally:
-            self._cache(self._unknown[:num_hashed])
+            with optional(f"the cache {self._path}"):
+                self._cache(self._unknown[:num_hashed])
 
     def __iter__(self) -> Iterator[str | None]:
         return iter(self._hashes)
@@ -102,10 +106,10 @@ class ImageHashes:
 
 
 def _read_cache(path: Path) -> pa.Table:
-    """Read the cached hashes; there are none where the file is missing or damaged."""
+    """Read the cached hashes; there are none where the file is missing, damaged or unreadable."""
     try:
-        return pq.read_table(path, schema=_SCHEMA)
-    except (OSError, pa.ArrowException):
+        return retry(partial(pq.read_table, path, schema=_SCHEMA), path)
+    except (OSError, StorageError, pa.ArrowException):
         return _SCHEMA.empty_table()
 
 
@@ -116,7 +120,7 @@ def _stamps(root: Path, images: pa.ChunkedArray) -> npt.NDArray[np.int64]:
         path = name if "://" not in name else str(ImageRef.parse(name, root).path)
         path = path if path.startswith("/") else f"{root}/{path}"
         try:
-            status = os.stat(existing_path(path))  # noqa: PTH116  a Path for each takes time
+            status = retry(partial(os.stat, existing_path(path)), path)
         except (OSError, ValueError):  # a path with a NUL is a ValueError
             continue
         if not stat.S_ISREG(status.st_mode):  # reading a FIFO would wait for ever

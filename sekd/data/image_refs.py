@@ -24,7 +24,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sekd.errors import SampleError
+from sekd.io.faults import retry
 
 FILE = "file"
 UNUSABLE = "unusable"
@@ -93,12 +94,13 @@ class ImageRef:
         """Return the bytes of the image file.
 
         Raises:
-            SampleError: if they are missing or cannot be read, or the path is no regular file.
+            SampleError: if they are missing or damaged, or the path is no regular file.
+            StorageError: if storage does not let them be read; that says nothing about them.
         """
         if self.scheme == UNUSABLE:
             raise SampleError(f"{self.path}: {unquote(self.place)}")
         try:
-            return _READERS[self.scheme](self.path, self.place)
+            return retry(partial(_READERS[self.scheme], self.path, self.place), self)
         except FileNotFoundError as error:
             raise SampleError(f"{self}: no such image") from error
         except (OSError, ValueError, LookupError, pa.ArrowException) as error:

@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from sekd.config import PIXEL_LIMIT
 from sekd.data.image_refs import ImageRef
 from sekd.errors import SampleError
+from sekd.io.faults import fault_kind
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +112,13 @@ def read_unchanged(ref: ImageRef, sha256: str, reading: Reading = _WHOLE) -> Ima
 
 
 def image_sha256(ref: ImageRef) -> str | None:
-    """Return the hex SHA-256 of the file, or ``None`` if it cannot be read.
+    """Return the hex SHA-256 of the file, or ``None`` if it is missing or no regular file.
 
     For an image with transparent pixels the words "over white" are hashed behind the bytes: earlier
     versions showed these pixels in the colour below them, and what was stored then is not found.
+
+    Raises:
+        StorageError: if storage does not let it be read.
     """
     try:
         return _hash(ref.read_bytes())
@@ -138,8 +142,10 @@ def _has_transparent_pixels(content: bytes) -> bool:
             if not image.has_transparency_data or image.mode.startswith("I"):
                 return image.has_transparency_data
             return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < _OPAQUE)
-    except Exception:  # noqa: BLE001  a broken image is set aside when it is read
-        return False
+    except Exception as error:
+        if fault_kind(error) is not None:  # a decoder that could not be loaded
+            raise
+        return False  # a broken image is set aside when it is read
 
 
 def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
@@ -167,6 +173,8 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
     except SampleError:
         raise
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
+        if fault_kind(error) is not None:  # a decoder that could not be loaded
+            raise
         raise SampleError(f"{ref}: cannot be read: {error}") from error
 
 

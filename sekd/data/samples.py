@@ -7,10 +7,10 @@ image that is wrong (missing, truncated) is a ``SampleError`` when that sample i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ from sekd.data.sources.base import Source
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError, SampleError
 from sekd.io.columns import encode_column
+from sekd.io.faults import StorageError, retry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +249,9 @@ def load_taxonomy(spec: DatasetSpec) -> Taxonomy:
 
     Raises:
         ConfigError: naming the file and the place of what is wrong.
+        StorageError: if storage does not answer.
     """
-    if spec.taxonomy is None or spec.taxonomy == FOLDERS:
-        source = source_of(spec)
-        if spec.taxonomy == FOLDERS and not source.labels_are_paths:
-            raise ConfigError(f"{files_of(spec)}: taxonomy: folders is for the layout folder")
-        return Taxonomy.from_leaves(source.leaf_paths(spec), str(files_of(spec)), spec.leaf_names)
-    return Taxonomy.load(spec.taxonomy, level_names=spec.level_names, leaf_names=spec.leaf_names)
+    return _read_again(lambda: _read_taxonomy(spec), spec)
 
 
 def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
@@ -261,7 +260,31 @@ def load_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
     Raises:
         ConfigError: naming the file and the place of what is wrong; also if classes match no leaf,
             there is no sample, or two have one id.
+        StorageError: if storage does not answer.
     """
+    return _read_again(lambda: _read_samples(spec, taxonomy), spec)
+
+
+def _read_again(read: Callable[[], T], spec: DatasetSpec) -> T:
+    """Read from the start again if a passing fault of storage ended the reading."""
+    try:
+        return retry(read, files_of(spec))
+    except StorageError as error:
+        if isinstance(error.__cause__, ConfigError) and error.kind == "blocked":
+            raise error.__cause__ from None  # it names the file
+        raise
+
+
+def _read_taxonomy(spec: DatasetSpec) -> Taxonomy:
+    if spec.taxonomy is None or spec.taxonomy == FOLDERS:
+        source = source_of(spec)
+        if spec.taxonomy == FOLDERS and not source.labels_are_paths:
+            raise ConfigError(f"{files_of(spec)}: taxonomy: folders is for the layout folder")
+        return Taxonomy.from_leaves(source.leaf_paths(spec), str(files_of(spec)), spec.leaf_names)
+    return Taxonomy.load(spec.taxonomy, level_names=spec.level_names, leaf_names=spec.leaf_names)
+
+
+def _read_samples(spec: DatasetSpec, taxonomy: Taxonomy) -> Samples:
     source = source_of(spec)
     classes = MatchedClasses(spec, taxonomy)
     samples = Samples.gather(classes.rows(), taxonomy, source.image_root(spec))

@@ -7,6 +7,7 @@ from pathlib import Path
 from upath import UPath
 
 from sekd.errors import ShardError
+from sekd.io.faults import retry
 from sekd.io.files import replace_atomically
 from sekd.io.hash_memo import HashMemo
 from sekd.io.hashing import hash_file
@@ -24,6 +25,7 @@ def fetch(root: Location, name: str, sha256: str) -> Path:
 
     Raises:
         ShardError: if the file is gone, or has another content.
+        StorageError: if storage does not answer, or the cache takes no copy.
     """
     try:
         if not isinstance(root, Path):
@@ -49,12 +51,16 @@ def _fetch_copy(path: UPath, sha256: str) -> Path:
     copies = cache_directory()
     name = _copy_name(path, sha256)
     copy = copies / name
-    if copy.is_file() and HashMemo.of(copies).hash(name) == sha256:
+    if retry(copy.is_file, copy) and HashMemo.of(copies).hash(name) == sha256:
         return copy
-    with replace_atomically(copy) as temporary:
-        path.fs.get_file(path.path, str(temporary))
-        if hash_file(temporary) != sha256:
-            raise ShardError(f"{path}: not the file that was committed; {_REPEAT}")
+
+    def fetch_once() -> None:
+        with replace_atomically(copy) as temporary:
+            path.fs.get_file(path.path, str(temporary))
+            if hash_file(temporary) != sha256:
+                raise ShardError(f"{path}: not the file that was committed; {_REPEAT}")
+
+    retry(fetch_once, path)
     return copy
 
 

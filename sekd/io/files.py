@@ -2,6 +2,9 @@
 
 On this machine a file is written under another name, flushed, and renamed or linked into place. On
 a remote store it is one PUT, which is all or nothing by itself; no rename is assumed.
+
+What a passing fault ended is tried again (:mod:`sekd.io.faults`). A fault that stays is raised as a
+``StorageError``, which is never taken for a file that is missing or damaged.
 """
 
 from __future__ import annotations
@@ -9,23 +12,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
+from sekd.io.directories import files_below, list_entries
+from sekd.io.faults import StorageError, fault_kind, retry, single_try
 from sekd.io.locations import Location
+from sekd.io.processes import process_tag
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-
-
-def is_storage_error(error: BaseException) -> bool:
-    """Tell whether an error says that a disk is full, read-only, forbidden or broken."""
-    return isinstance(error, OSError) and error.errno in _STORAGE_ERRORS
+_TEMPORARY = re.compile(r"^\..*\.(?P<tag>[0-9a-f]{8}-\d+-\d+)-[0-9a-f]{12}\.tmp$")
 
 
 def sync(path: Path) -> None:
@@ -61,22 +64,47 @@ def replace_atomically(target: Path) -> Iterator[Path]:
 def _temporary_beside(target: Path) -> Iterator[Path]:
     """Yield an unused hidden path beside ``target``; remove what is there at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    unique = f"{process_tag()}-{uuid.uuid4().hex[:12]}"
+    temporary = target.with_name(f".{target.name}.{unique}.tmp")
     try:
         yield temporary
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError), single_try():
             remove(temporary)
 
 
+def writer_of(temporary: Path) -> str | None:
+    """Return the tag of the process that writes a temporary file; ``None`` for another file."""
+    found = _TEMPORARY.search(temporary.name)
+    return None if found is None else found["tag"]
+
+
+def read_bytes(path: Location) -> bytes:
+    """Read a file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        StorageError: if it cannot be read.
+    """
+    return retry(path.read_bytes, path)
+
+
 def write_atomically(path: Location, content: str | bytes) -> None:
-    """Write a file; an earlier one is replaced."""
+    """Write a file; an earlier one is replaced.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
     data = content.encode() if isinstance(content, str) else content
-    if isinstance(path, Path):
-        with replace_atomically(path) as temporary:
-            temporary.write_bytes(data)
-    else:
-        path.fs.pipe_file(path.path, data)
+
+    def write() -> None:
+        if isinstance(path, Path):
+            with replace_atomically(path) as temporary:
+                temporary.write_bytes(data)
+        else:
+            path.fs.pipe_file(path.path, data)
+
+    retry(write, path)
 
 
 def create_exclusively(path: Location, content: str | bytes) -> None:
@@ -86,11 +114,28 @@ def create_exclusively(path: Location, content: str | bytes) -> None:
 
     Raises:
         FileExistsError: if the file exists already.
+        StorageError: if it cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    if isinstance(path, Path):
-        _create_locally(path, data)
-        return
+    num_tried = 0
+
+    def try_to_create() -> None:
+        nonlocal num_tried
+        num_tried += 1
+        try:
+            if isinstance(path, Path):
+                _create_locally(path, data)
+            else:
+                _create_remotely(path, data)
+        except FileExistsError:
+            # A try that was reported as failed may have succeeded, and the next one meets it.
+            if num_tried == 1 or path.read_bytes() != data:
+                raise
+
+    retry(try_to_create, path)
+
+
+def _create_remotely(path: UPath, data: bytes) -> None:
     if path.fs.exists(path.path):
         raise FileExistsError(errno.EEXIST, "already exists", str(path))
     try:
@@ -108,65 +153,109 @@ def _create_locally(path: Path, data: bytes) -> None:
     with _temporary_beside(path) as temporary:
         temporary.write_bytes(data)
         sync(temporary)
+        has_links = True
         try:
             os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        except OSError as error:
+            # NFS may report a link as failed, or as existing already, which it has made.
+            is_made = path.exists() and path.samefile(temporary)
+            if not is_made and (
+                isinstance(error, FileExistsError) or fault_kind(error) == "passing"
+            ):
+                raise
+            has_links = is_made
+        if not has_links:
+            _create_without_links(path, data)
     sync(path.parent)
+
+
+def _create_without_links(path: Path, data: bytes) -> None:
+    """Create a file on a file system without hard links; nothing is left of a failed try."""
+    with path.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
 
 
 def names_in(directory: Location) -> list[str]:
     """Return the sorted names in a directory without hidden (temporary) ones.
 
     A directory that does not exist has no names.
+
+    Raises:
+        StorageError: if it cannot be listed.
     """
-    try:
+
+    def list_names() -> list[str]:
         if isinstance(directory, Path):
-            names = [entry.name for entry in os.scandir(directory)]
-        else:
-            paths = directory.fs.ls(directory.path, detail=False)
-            names = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths]
+            return [entry.name for entry in list_entries(directory)]
+        paths = directory.fs.ls(directory.path, detail=False)
+        return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths]
+
+    try:
+        names = retry(list_names, directory)
     except FileNotFoundError:
         return []
     return sorted(name for name in names if not name.startswith("."))
 
 
 def read_many(directory: Location, names: Iterable[str]) -> Mapping[str, bytes]:
-    """Read files of a directory: name -> content, without files that cannot be read."""
+    """Read files of a directory: name -> content, without files that do not exist.
+
+    Raises:
+        StorageError: if one cannot be read.
+    """
     if isinstance(directory, Path):
         local_contents = {}
         for name in names:
-            with contextlib.suppress(OSError), open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123
-                local_contents[name] = file.read()
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                local_contents[name] = retry(partial(_read_local, directory, name), directory)
         return local_contents
+    contents: dict[str, bytes] = {}
     paths = {f"{directory.path.rstrip('/')}/{name}": name for name in names}
-    if not paths:
-        return {}
-    contents: Mapping[str, Any] = directory.fs.cat(list(paths), on_error="return")
-    by_name = {str(path).rsplit("/", 1)[-1]: content for path, content in contents.items()}
-    return {name: content for name, content in by_name.items() if isinstance(content, bytes)}
+
+    def read_rest() -> None:
+        rest = [path for path, name in paths.items() if name not in contents]
+        results: Mapping[str, Any] = directory.fs.cat(rest, on_error="return") if rest else {}
+        for path, content in results.items():
+            if isinstance(content, bytes):
+                contents[str(path).rsplit("/", 1)[-1]] = content
+        for content in results.values():
+            if isinstance(content, Exception) and fault_kind(content) is not None:
+                raise content
+
+    retry(read_rest, directory)
+    return contents
+
+
+def _read_local(directory: Path, name: str) -> bytes:
+    with open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123  a Path for each takes time
+        return file.read()
 
 
 def upload(source: Path, target: UPath) -> None:
     """Put one file on a remote store."""
-    target.fs.put_file(str(source), target.path)
+    retry(lambda: target.fs.put_file(str(source), target.path), target)
 
 
 def sizes_below(directory: Location) -> dict[str, int]:
-    """List every file below a directory: path relative to it, joined by ``/`` -> bytes."""
+    """List every file below a directory: path relative to it, joined by ``/`` -> bytes.
+
+    Raises:
+        StorageError: if it cannot be listed.
+    """
     if isinstance(directory, Path):
-        return {
-            path.relative_to(directory).as_posix(): path.stat().st_size
-            for path in directory.rglob("*")
-            if path.is_file()
-        }
+        sizes = {}
+        for path in files_below(directory):
+            with contextlib.suppress(FileNotFoundError):
+                sizes[path.relative_to(directory).as_posix()] = retry(path.stat, path).st_size
+        return sizes
     try:
-        files = directory.fs.find(directory.path, detail=True)
+        files = retry(lambda: directory.fs.find(directory.path, detail=True), directory)
     except FileNotFoundError:
         return {}
     prefix = f"{directory.fs._strip_protocol(directory.path)}/"
@@ -175,10 +264,14 @@ def sizes_below(directory: Location) -> dict[str, int]:
 
 def remove(path: Location) -> None:
     """Remove a file or a whole directory, if it exists."""
-    with contextlib.suppress(FileNotFoundError):
+
+    def remove_once() -> None:
         if not isinstance(path, Path):
             path.fs.rm(path.path, recursive=True)
-        elif path.is_dir():
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+    with contextlib.suppress(FileNotFoundError):
+        retry(remove_once, path)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sekd.errors import ConfigError
+from sekd.io.directories import files_below
 from sekd.io.formats_json import rows_of_json
 
 Cells: TypeAlias = Mapping[str, Any]
@@ -282,7 +283,7 @@ def _rows_of_folder(file: TableFile) -> Iterator[tuple[int, Cells]]:
             for batch in pa.ipc.open_stream(pa.memory_map(str(file.path / entry["filename"])))
         )
     else:
-        paths = sorted(file.path.rglob("*.parquet"))
+        paths = sorted(path for path in files_below(file.path) if path.suffix == ".parquet")
         if not paths:
             raise ConfigError(
                 f"{file.path}: a folder without state.json (of datasets) or Parquet files"

@@ -11,8 +11,11 @@ import logging
 import os
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
+from sekd.io.directories import files_below
+from sekd.io.faults import retry
 from sekd.io.hashing import digest, hash_file
 from sekd.io.locations import cache_directory
 
@@ -48,7 +51,8 @@ class HashMemo:
         """Return the SHA-256 of a file; it is read only if it is not known, or may have changed.
 
         Raises:
-            OSError: if it cannot be read.
+            FileNotFoundError: if there is no such file.
+            StorageError: if it cannot be read.
         """
         known = self.recall(name)
         if known is not None:
@@ -77,9 +81,9 @@ class HashMemo:
         """Hash every file below a directory: path relative to it -> SHA-256, no hidden files."""
         hashes = {}
         root = Path(self._root, directory)
-        for path in sorted(root.rglob("*")):
+        for path in sorted(files_below(root)):
             parts = path.relative_to(root).parts
-            if not any(part.startswith(".") for part in parts) and path.is_file():
+            if not any(part.startswith(".") for part in parts):
                 name = "/".join(parts)
                 hashes[name] = self.hash(f"{directory}/{name}" if directory else name)
         return hashes
@@ -100,7 +104,7 @@ _shared: dict[tuple[str, str | None], HashMemo] = {}
 
 
 def _stamp_of(path: str) -> _Stamp:
-    status = os.stat(path)  # noqa: PTH116  tens of thousands of files are asked for in a second
+    status = retry(partial(os.stat, path), path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sekd.io.directories import files_below
+from sekd.io.faults import retry
+
 
 def canonical_json(value: Any) -> str:
     """Write a value as JSON with sorted keys and no spaces.
@@ -26,16 +29,24 @@ def digest(value: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        StorageError: if it cannot be read.
+    """
+
+    def digest_content() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return retry(digest_content, path)
 
 
 def hash_directory(directory: Path) -> dict[str, str]:
     """Hash every file below a directory: relative path -> SHA-256, without hidden files."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
     hashes = {}
-    for path in files:
+    for path in sorted(files_below(directory)):
         name = path.relative_to(directory)
         if not any(part.startswith(".") for part in name.parts):
             hashes[name.as_posix()] = hash_file(path)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sekd.io.files import read_bytes
 from sekd.io.locations import Location
 
 _SEAL = b', "sha256": "%s"}\n'
@@ -59,10 +60,11 @@ def read_record(path: Location) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        StorageError: if it cannot be read.
         DamagedFileError: if the file holds no record.
     """
     try:
-        return unseal(path.read_bytes())
+        return unseal(read_bytes(path))
     except ValueError as error:
         raise DamagedFileError(path, str(error)) from error
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.artefacts import Artefact
+from sekd.io.files import write_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.records import DamagedFileError
 from sekd.models.loading import meta_model
@@ -25,7 +26,7 @@ from sekd.models.weights import check_keys
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PROCESSOR = "adapter_processor.json"
 """Beside PEFT's files, in an adapter that was trained with processor arguments of its own."""
 _A, _B, _MAGNITUDE = ".lora_A.", ".lora_B.", ".lora_magnitude_vector"
@@ -37,7 +38,7 @@ _PEFT_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeEr
 def adapter_identity(directory: Path, key: str) -> str:
     """Hash the config and weights of a PEFT adapter, and its processor arguments if it has any.
 
-    That is everything of it that changes numbers.
+    That is everything of it that changes numbers; a model card, for instance, does not.
 
     Raises:
         ConfigError: as :func:`check_adapter`.
@@ -136,6 +137,18 @@ def _read_object(file: Path) -> dict[str, Any]:
     return content
 
 
+def copy_adapter_config(source: Path, target: Path) -> None:
+    """Copy ``adapter_config.json`` from one directory to another, the same for equal adapters.
+
+    PEFT keeps the names of layers in sets, and writes them in another order in every process.
+    """
+    content = read_adapter_config(source)
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(content.get(name), list):
+            content[name] = sorted(content[name])
+    write_atomically(target / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
 def load_adapter(
     model: PreTrainedModel, directory: Path, *, is_trainable: bool = False
 ) -> PeftModel:
@@ -208,7 +221,7 @@ def _name_now(name: str, renamed: Mapping[str, str]) -> str:
 
 def is_adapter_file(path: str) -> bool:
     """Tell whether a file of an adapter's directory changes numbers; the others are for people."""
-    return path.rpartition("/")[2].startswith("adapter_")
+    return path.rpartition("/")[2] in (CONFIG, WEIGHTS, _PROCESSOR)
 
 
 def _does_not_fit(directory: Path, model: PreTrainedModel, error: Exception) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 import time
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any
 
 from sekd.data.shards import ShardResult
 from sekd.errors import ShardError
+from sekd.io.faults import StorageError, single_try
 from sekd.io.files import create_exclusively, remove, sync, upload, write_atomically
 from sekd.io.hashing import hash_file
 from sekd.io.locations import Location
@@ -28,9 +30,9 @@ def is_running_here(directory: Location, name: str) -> bool:
     return (str(directory), name) in _running
 
 
-def failure_text(error: Exception) -> str:
+def failure_text(error: BaseException) -> str:
     """Describe a failure for records and events: the error's type and its message."""
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 class AttemptEndedError(ShardError):
@@ -44,7 +46,6 @@ class Attempt:
     remote store, they are uploaded at the commit.
 
     Attributes:
-        folder: where the attempt's data files are written.
         num_samples: samples that went through so far; the heartbeat tells other processes.
     """
 
@@ -52,7 +53,7 @@ class Attempt:
         self.shard = shard
         self.number = number
         self.num_samples = 0
-        self.folder = Path()
+        self._folder: Path | None = None
         self._attempts = directory / "attempts"
         self._data = directory / "data" / new_data_folder(shard, number)
         self._key = (str(directory), self.name)
@@ -65,16 +66,22 @@ class Attempt:
         """Name of the attempt, unique in the stage, e.g. ``00017-002``."""
         return attempt_name(self.shard, self.number)
 
+    @property
+    def folder(self) -> Path:
+        """Directory of this machine for the attempt's data files, made at the first use."""
+        if self._folder is None:
+            if isinstance(self._data, Path):
+                self._data.mkdir(parents=True)
+                self._folder = self._data
+            else:
+                self._scratch = tempfile.TemporaryDirectory(prefix=f"sekd-{self.name}-")
+                self._folder = Path(self._scratch.name)
+        return self._folder
+
     def start(self) -> None:
-        """Make the folder and start the heartbeat; the start record exists already."""
+        """Start the heartbeat; the start record exists already."""
         _running.add(self._key)
         self._heartbeat = Heartbeat(self._beat)
-        if isinstance(self._data, Path):
-            self._data.mkdir(parents=True)
-            self.folder = self._data
-        else:
-            self._scratch = tempfile.TemporaryDirectory(prefix=f"sekd-{self.name}-")
-            self.folder = Path(self._scratch.name)
 
     def commit(self, result: ShardResult, key: str = "") -> None:
         """Flush, hash and store the data files, then write the end record, which is the commit.
@@ -117,13 +124,18 @@ class Attempt:
         self.end(status="failed", error=failure_text(error))
 
     def interrupt(self, error: BaseException) -> None:
-        """Record that a person stopped this attempt; it does not count against the shard."""
-        self.end(status="interrupted", error=type(error).__name__)
+        """Record that a person, or storage, stopped this attempt.
 
-    def withdraw(self) -> None:
-        """Remove the start record, if the disk is so full that it takes no end record."""
-        remove(self._record("start"))
-        self.release()
+        It does not count against the shard. If storage takes no record, the start record is
+        removed; if that fails as well, the next run takes the attempt for lost.
+        """
+        with contextlib.suppress(OSError, ShardError, StorageError), single_try():
+            if isinstance(error, Exception) and not self._record("end").exists():
+                self._remove_files()  # make room for the record
+            try:
+                self.end(status="interrupted", error=failure_text(error))
+            except StorageError:
+                remove(self._record("start"))
 
     def end(self, **fields: Any) -> None:
         """Write the end record, unless another process has written one.
@@ -155,15 +167,20 @@ class Attempt:
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat = None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StorageError), single_try():
                 remove(self._record("beat"))
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+    def _remove_files(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _record(self, kind: RecordKind) -> Location:
         return self._attempts / record_name(self.shard, self.number, kind)
 
     def _beat(self, count: int) -> None:
         content = json.dumps({"count": count, "num_samples": self.num_samples})
-        write_atomically(self._record("beat"), content + "\n")
+        with single_try():
+            write_atomically(self._record("beat"), content + "\n")

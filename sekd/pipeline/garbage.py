@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sekd.data.shards import Shard
-from sekd.io.files import names_in, sizes_below
+from sekd.io.directories import list_entries
+from sekd.io.faults import retry
+from sekd.io.files import names_in, sizes_below, writer_of
 from sekd.io.locations import Location
+from sekd.io.processes import is_tag_alive
 from sekd.io.records import DamagedFileError
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.names import attempt_name, attempt_of_data_folder, parse_record_name
 from sekd.pipeline.plan import read_revisions
 from sekd.pipeline.plan_files import is_shards_file
+
+_KEPT_SECONDS = 86_400
+"""Age at which a temporary file of another machine, or of an earlier version, is garbage."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,13 @@ def find_garbage(directory: Location) -> Iterator[Garbage]:
     }
     done = _done_folders(ledger)
     for folder in folders:
-        if folder not in done and attempt_of_data_folder(folder) not in running:
+        attempt = attempt_of_data_folder(folder)
+        if attempt is not None and folder not in done and attempt not in running:
             num_bytes = sum(size for path, size in sizes.items() if path.startswith(f"{folder}/"))
             yield Garbage(ledger.data / folder, num_bytes)
     for name in names_in(ledger.attempts):
-        shard, number, kind = parse_record_name(name)
-        if kind == "beat" and attempt_name(shard, number) not in running:
+        record = parse_record_name(name)
+        if record and record[2] == "beat" and attempt_name(*record[:2]) not in running:
             yield Garbage(ledger.attempts / name, 0)
     yield from _abandoned_temporary_files(directory)
     yield from _unused_plans(directory)
@@ -60,31 +68,42 @@ def _done_folders(ledger: Ledger) -> set[str]:
     return {
         Path(str(entry["path"])).parts[1]
         for state in states
-        if state.status == "done" and state.record is not None
+        if state.record is not None and state.record["status"] == "done"
         for entry in state.record["files"]
     }
 
 
 def _abandoned_temporary_files(directory: Location) -> Iterator[Garbage]:
-    """Find temporary files of dead processes: those that do not change within a second."""
+    """Find temporary files of dead processes.
+
+    Whether a process of another machine lives cannot be asked, so its files are kept for a day.
+    """
     if not isinstance(directory, Path):
         return
-    before = _temporary_files(directory)
-    if before:
-        time.sleep(1)
-    after = _temporary_files(directory)
-    for path, size in before.items():
-        if after.get(path) == size:
-            yield Garbage(path, size)
-
-
-def _temporary_files(directory: Path) -> dict[Path, int]:
-    sizes = {}
     for folder in (directory, directory / "attempts"):
-        for path in folder.glob(".*.tmp"):
+        for path in _temporary_files_in(folder):
+            tag = writer_of(path)
             with contextlib.suppress(FileNotFoundError):
-                sizes[path] = path.stat().st_size
-    return sizes
+                status = retry(path.stat, path)
+                is_alive = None if tag is None else is_tag_alive(tag)
+                if is_alive is None:
+                    is_alive = _clock_of(folder) - status.st_mtime < _KEPT_SECONDS
+                if not is_alive:
+                    yield Garbage(path, status.st_size)
+
+
+def _temporary_files_in(folder: Path) -> list[Path]:
+    try:
+        paths = [Path(entry.path) for entry in list_entries(folder)]
+    except FileNotFoundError:
+        return []
+    return [path for path in paths if path.name.startswith(".") and path.name.endswith(".tmp")]
+
+
+def _clock_of(folder: Path) -> float:
+    """Return the time by the clock of a folder's file system, which may be that of a server."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime
 
 
 def _unused_plans(directory: Location) -> Iterator[Garbage]:

@@ -16,15 +16,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sekd.data.shards import Shard
-from sekd.io.files import create_exclusively, names_in, read_many
+from sekd.io.faults import StorageError, optional
+from sekd.io.files import create_exclusively, names_in, read_many, remove
 from sekd.io.locations import Location
+from sekd.io.processes import is_alive, this_process
 from sekd.io.records import seal, unseal
 from sekd.pipeline.attempt import Attempt, AttemptEndedError, is_running_here
-from sekd.pipeline.liveness import Observer, is_alive, this_process
+from sekd.pipeline.liveness import Observer
 from sekd.pipeline.names import attempt_name, parse_record_name, record_name
 
 Status = Literal["pending", "running", "done", "failed", "lost", "damaged"]
@@ -67,6 +68,7 @@ class Ledger:
 
         Raises:
             FileExistsError: another process has it.
+            StorageError: if it cannot be recorded.
         """
         content = {
             "shard": shard,
@@ -75,16 +77,21 @@ class Ledger:
             "started": time.time(),
         }
         attempt = Attempt(self.directory, shard, number)
-        if isinstance(self.logs, Path):
-            self.logs.mkdir(parents=True, exist_ok=True)
-        create_exclusively(self.attempts / record_name(shard, number, "start"), seal(content))
+        path, record = self.attempts / record_name(shard, number, "start"), seal(content)
+        try:
+            create_exclusively(path, record)
+        except StorageError:
+            # The record may have been made before the fault, and would look like a lost attempt.
+            with optional(f"the removal of {path}"):
+                if path.read_bytes() == record:
+                    remove(path)
+            raise
         attempt.start()
         return attempt
 
     def begin(self, shard: int) -> Attempt:
         """Start the next attempt at a shard."""
-        numbers = self._attempt_numbers().get(shard, _no_records())
-        number = max(numbers["start"], default=0)
+        number = self.last_number(shard)
         while True:
             number += 1
             try:
@@ -92,7 +99,13 @@ class Ledger:
             except FileExistsError:
                 continue
 
-    def give_up(self, shard: int, number: int, status: Literal["lost", "failed"], why: str) -> bool:
+    def last_number(self, shard: int) -> int:
+        """Return the number of the last attempt that was started, 0 if there was none."""
+        return max(self._attempt_numbers().get(shard, _no_records())["start"], default=0)
+
+    def give_up(
+        self, shard: int, number: int, status: Literal["lost", "failed", "interrupted"], why: str
+    ) -> bool:
         """End an attempt in place of its dead worker.
 
         Returns:
@@ -112,7 +125,10 @@ class Ledger:
         self._create_once(record_name(shard, number, "revoked"), content)
 
     def grant_retry(self, shard: int, after: int) -> None:
-        """Grant a shard its budget again, for attempts after this one. History is kept."""
+        """Grant a shard its budget again, for attempts after this one. History is kept.
+
+        If that attempt is done, it counts until a later one is done as well.
+        """
         self._create_once(record_name(shard, after, "retry"), {"at": time.time()})
 
     def revoked(self) -> set[tuple[int, int]]:
@@ -172,8 +188,9 @@ class Ledger:
         """List the records of every shard."""
         by_shard: dict[int, _AttemptNumbers] = {}
         for name in names_in(self.attempts):
-            shard, number, kind = parse_record_name(name)
-            if kind != "beat":
+            record = parse_record_name(name)
+            if record is not None and record[2] != "beat":
+                shard, number, kind = record
                 by_shard.setdefault(shard, _no_records())[kind].add(number)
         return by_shard
 
@@ -205,6 +222,7 @@ class Ledger:
         last_before_budget = max(numbers["retry"], default=0)
         status, num_used = "pending", 0
         record: Mapping[str, Any] | None = None
+        earlier: Mapping[str, Any] | None = None
         for number in attempts:
             if number in numbers["revoked"]:
                 status, record = "damaged", None
@@ -218,10 +236,19 @@ class Ledger:
                 if status != "running":  # an earlier attempt that still runs decides
                     is_lost = self.is_lost(shard.index, number, observer)
                     status = "lost" if is_lost else "running"
+            if status == "done" and number <= last_before_budget:
+                # It has quarantined samples that are to be tried again; it counts until they are.
+                status, earlier = "pending", record
+                continue
             if status == "done":
-                break
+                return ShardState("done", max(attempts), num_used, record)
             if status in ("failed", "lost") and number > last_before_budget:
                 num_used += 1
+            elif earlier is not None and status != "running":
+                status = "pending"
+        if earlier is not None:
+            record = earlier
+            status = "done" if status in ("failed", "lost") else status
         return ShardState(_STATUSES[status], max(attempts, default=0), num_used, record)
 
 

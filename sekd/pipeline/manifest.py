@@ -127,7 +127,7 @@ class Manifest:
         checksums itself, the sizes are checked.
 
         Raises:
-            OSError: if a file cannot be read, which says nothing about its content.
+            StorageError: if a file cannot be read, which says nothing about its content.
         """
         _revoke_damaged(ledger, self.content["shards"])
         return not ledger.revoked() & set(self.attempts)

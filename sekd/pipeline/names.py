@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from typing import Literal
+from typing import Literal, get_args
 
 RecordKind = Literal["start", "end", "revoked", "retry", "beat"]
 """Kinds of files in ``attempts/``. A ``beat`` is rewritten, all others are immutable records."""
+
+_KINDS: dict[str, RecordKind] = {kind: kind for kind in get_args(RecordKind)}
+_RECORD_NAME = re.compile(
+    rf"(?P<shard>[0-9]+)-(?P<number>[0-9]+)\.(?P<kind>{'|'.join(_KINDS)})\.json"
+)
+_DATA_FOLDER = re.compile(r"(?P<attempt>[0-9]{5,}-[0-9]{3,})-[0-9a-f]{6}")
 
 
 def attempt_name(shard: int, number: int) -> str:
@@ -19,11 +26,17 @@ def record_name(shard: int, number: int, kind: RecordKind) -> str:
     return f"{attempt_name(shard, number)}.{kind}.json"
 
 
-def parse_record_name(name: str) -> tuple[int, int, str]:
-    """Return the shard, the attempt's number and the kind that :func:`record_name` was given."""
-    attempt, kind, _ = name.split(".")
-    shard, number = attempt.split("-")
-    return int(shard), int(number), kind
+def parse_record_name(name: str) -> tuple[int, int, RecordKind] | None:
+    """Return the shard, the attempt's number and the kind that :func:`record_name` was given.
+
+    Returns:
+        ``None`` for a file of another program, such as ``Thumbs.db`` or ``… (copy).json``.
+    """
+    found = _RECORD_NAME.fullmatch(name)
+    if found is None:
+        return None
+    shard, number, kind = int(found["shard"]), int(found["number"]), _KINDS[found["kind"]]
+    return (shard, number, kind) if record_name(shard, number, kind) == name else None
 
 
 def new_data_folder(shard: int, number: int) -> str:
@@ -34,9 +47,10 @@ def new_data_folder(shard: int, number: int) -> str:
     return f"{attempt_name(shard, number)}-{uuid.uuid4().hex[:6]}"
 
 
-def attempt_of_data_folder(folder: str) -> str:
-    """Return the name of the attempt that a data folder belongs to."""
-    return folder.rpartition("-")[0]
+def attempt_of_data_folder(folder: str) -> str | None:
+    """Return the name of the attempt that a data folder belongs to; ``None`` for another name."""
+    found = _DATA_FOLDER.fullmatch(folder)
+    return None if found is None else found["attempt"]
 
 
 def log_name(shard: int, number: int) -> str:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sekd.data.shards import Shard
+from sekd.io.files import read_bytes
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError
 from sekd.pipeline.inputs import MARKS, Inputs, NewShard
@@ -77,12 +78,12 @@ def read_shards_file(directory: Location, revision: int, file: str | None) -> by
         return None
     path = directory / file
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError as error:
         raise DamagedFileError(path, "is gone") from error
     if shards_file_name(revision, content) != path.name:
         raise DamagedFileError(path, "not the bytes that were written")
-    return bytes(content)
+    return content
 
 
 def _shards_in(batch: pa.RecordBatch) -> Iterator[Shard]:

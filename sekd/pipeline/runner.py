@@ -10,7 +10,7 @@ from typing import Any
 
 from sekd.config import ShardRuntime
 from sekd.data.shards import Shard
-from sekd.errors import ConfigError, SekdError
+from sekd.errors import ConfigError, FatalError, SekdError
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.executors.base import Executor
 from sekd.pipeline.executors.inline import InlineExecutor
@@ -65,6 +65,8 @@ def run_settings(runtime: ShardRuntime, *, retry_failed: bool = False) -> dict[s
         "executor": open_executor(runtime),
         "shard_timeout": runtime.shard_timeout,
         "retry_failed": retry_failed,
+        "max_failed_in_row": runtime.max_consecutive_failures,
+        "max_quarantined_in_row": runtime.max_consecutive_quarantined,
     }
 
 
@@ -76,6 +78,8 @@ def run_stage(
     executor: Executor | None = None,
     shard_timeout: float | None = None,
     retry_failed: bool = False,
+    max_failed_in_row: int | None = None,
+    max_quarantined_in_row: int | None = None,
 ) -> Outcome:
     """Try every shard that is not done and has attempts left once; write the manifest at the end.
 
@@ -85,18 +89,22 @@ def run_stage(
     Args:
         executor: runs the shards; by default one worker in this process.
         shard_timeout: seconds after which an attempt at a shard is given up.
-        retry_failed: first grants shards that have used up their attempts a new budget.
+        retry_failed: first grants shards that have used up their attempts a new budget, and does
+            shards with quarantined samples again; where that fails, they stay as they are.
+        max_failed_in_row: shards that failed one after another at which the run stops.
+        max_quarantined_in_row: see :class:`Job`.
 
     Raises:
-        FatalError: if no worker is left; what was done before stays done.
+        FatalError: if no worker is left, or too many shards or samples failed in a row; what was
+            done before stays done.
     """
     manifest = _sound_manifest(stage)
-    if manifest is not None:
+    if manifest is not None and not (retry_failed and manifest.quarantined):
         return Outcome(stage, manifest, 0, {}, [])
     if retry_failed:
         _grant_retries(stage, max_attempts)
-    run = _Run(stage, max_attempts, Observer())
-    job = Job(stage.directory, open_worker, shard_timeout)
+    run = _Run(stage, max_attempts, Observer(), max_failed_in_row)
+    job = Job(stage.directory, open_worker, shard_timeout, max_quarantined_in_row)
     states = run.try_shards(job, executor or InlineExecutor())
     not_done = {
         shard.index: state
@@ -112,6 +120,8 @@ def run_stage(
                 max_attempts=max_attempts,
                 executor=executor,
                 shard_timeout=shard_timeout,
+                max_failed_in_row=max_failed_in_row,
+                max_quarantined_in_row=max_quarantined_in_row,
             )
     return Outcome(
         stage=stage,
@@ -137,13 +147,18 @@ def _sound_manifest(stage: Stage) -> Manifest | None:
 
 
 def _grant_retries(stage: Stage, max_attempts: int) -> None:
+    """Grant a new budget to shards that used up theirs, or have quarantined samples."""
     for shard, state in zip(stage.plan, stage.states(), strict=True):
-        if state.status != "done" and state.num_used >= max_attempts:
+        is_exhausted = state.status != "done" and state.num_used >= max_attempts
+        is_incomplete = state.status == "done" and state.record and state.record["quarantined"]
+        if is_exhausted or is_incomplete:
             stage.ledger.grant_retry(shard.index, state.num_attempts)
+        if is_incomplete:
+            Manifest.discard(stage.directory, stage.plan.content)
 
 
 def _why_not_done(state: ShardState) -> str:
-    if state.record is not None:
+    if state.record is not None and "error" in state.record:
         return str(state.record["error"])
     if state.status == "lost":
         return PROCESS_DIED
@@ -161,9 +176,12 @@ class _Run:
     stage: Stage
     max_attempts: int
     observer: Observer
+    max_failed_in_row: int | None = None
 
     def __post_init__(self) -> None:
         self.tried: set[int] = set()
+        self._failed_in_row: list[int] = []
+        self._num_samples = {shard.index: len(shard.sample_ids) for shard in self.stage.plan}
         self._num_failed = 0
         self._num_quarantined = 0
 
@@ -232,3 +250,28 @@ class _Run:
         if self._num_quarantined:
             notes.append(f"{self._num_quarantined} quarantined")
         progress.note(", ".join(notes))
+        self._stop_after_streak(event)
+
+    def _stop_after_streak(self, event: Event) -> None:
+        """Stop when too many shards fail in a row, and give them the attempt back.
+
+        Raises:
+            FatalError: with the error of the last one.
+        """
+        if event.kind not in ("done", "failed"):
+            return
+        if event.kind == "done" and event.num_quarantined < self._num_samples[event.shard]:
+            self._failed_in_row.clear()
+            return
+        self._failed_in_row.append(event.shard)
+        if len(self._failed_in_row) != self.max_failed_in_row:
+            return
+        ledger = self.stage.ledger
+        for shard in self._failed_in_row:
+            ledger.grant_retry(shard, ledger.last_number(shard))
+        raise FatalError(
+            f"{self.stage.name}: {len(self._failed_in_row)} shards failed one after another, the "
+            f"last one with: {event.error or 'all its samples are quarantined'}; see what is "
+            "broken, and run again: these shards have their attempts back "
+            "(runtime.max_consecutive_failures)"
+        )

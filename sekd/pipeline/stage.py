@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sekd.errors import ConfigError
-from sekd.io.files import is_storage_error, names_in, write_atomically
+from sekd.io.faults import StorageError
+from sekd.io.files import names_in, write_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import Location, to_location
 from sekd.io.records import DamagedFileError, read_record, seal
@@ -61,11 +62,11 @@ class Stage:
             directory = open_directory(root, fields)
             plan = open_plan(directory, inputs)
             return cls(root.name, directory, digest(fields), plan, Ledger(directory))
-        except OSError as error:
-            if not is_storage_error(error):
+        except StorageError as error:
+            if error.kind == "passing":
                 raise
             raise ConfigError(
-                f"{root}: cannot be written ({error}); set another run_dir"
+                f"{root}: cannot be written ({error.__cause__}); set another run_dir"
             ) from error
 
     def states(self, observer: Observer | None = None) -> list[ShardState]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from sekd.io.artefacts import Damage, artefact_names
 from sekd.io.cache import copy_of
-from sekd.io.files import names_in, read_many
+from sekd.io.files import names_in, read_bytes, read_many
 from sekd.io.hashing import digest, hash_file
 from sekd.io.locations import Location, cache_directory, local_directory
 from sekd.io.records import DamagedFileError, read_record, unseal
@@ -62,7 +62,11 @@ def _verify_product(product: Product) -> Iterator[Damage]:
 
 
 def verify_stage(directory: Location) -> Iterator[Damage]:
-    """Find every damage in one directory of a stage; revoke the attempts that it touches."""
+    """Find every damage in one directory of a stage; revoke the attempts that it touches.
+
+    Raises:
+        StorageError: if a file cannot be read. That says nothing about it, so nothing is revoked.
+    """
     fields = read_fields(directory)
     if fields is None or digest(fields)[:16] != directory.name:
         yield Damage(str(directory / FINGERPRINT_NAME), "gone or not what was written")
@@ -81,10 +85,10 @@ def verify_stage(directory: Location) -> Iterator[Damage]:
 
 def _verify_attempts(ledger: Ledger) -> Iterator[Damage]:
     revoked = ledger.revoked()
-    names = [name for name in names_in(ledger.attempts) if not name.endswith(".beat.json")]
-    contents = read_many(ledger.attempts, names)
-    for name in names:
-        shard, number, kind = parse_record_name(name)
+    parsed = {name: parse_record_name(name) for name in names_in(ledger.attempts)}
+    records = {name: record for name, record in parsed.items() if record and record[2] != "beat"}
+    contents = read_many(ledger.attempts, records)
+    for name, (shard, number, kind) in records.items():
         if kind in ("start", "end") and (shard, number) in revoked:
             continue
         path = ledger.attempts / name
@@ -134,10 +138,10 @@ def _verify_manifest(ledger: Ledger, name: str) -> Iterator[Damage]:
 def _find_damage(path: Location, num_bytes: int, sha256: str) -> str | None:
     """Say in what way a file is damaged; ``None`` if it is as committed and can be opened."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         return "gone"
-    except OSError as error:
+    except OSError as error:  # what is there is no file
         return f"cannot be read: {error}"
     if len(content) != num_bytes:
         return f"{len(content)} bytes instead of {num_bytes}"

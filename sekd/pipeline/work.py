@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-import shutil
 import signal
 import tempfile
 import threading
@@ -19,13 +19,19 @@ from typing import Literal, Protocol
 
 from sekd.data.shards import Shard, ShardResult
 from sekd.errors import FatalError, ShardError
-from sekd.io.files import is_storage_error, upload
+from sekd.io.faults import StorageError, fault_kind, optional, retry
+from sekd.io.files import upload
 from sekd.io.locations import Location
-from sekd.pipeline.attempt import Attempt, failure_text
+from sekd.io.log_file import LogFile
+from sekd.pipeline.attempt import Attempt, AttemptEndedError, failure_text
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.names import log_name
 
 logger = logging.getLogger(__name__)
+
+_RETRY_DELAYS = (1.0, 15.0)
+"""Seconds before a shard is done again that a passing fault ended. What fails often (records,
+images) is tried again by itself before that."""
 
 
 class Worker(Protocol):
@@ -62,7 +68,8 @@ class Event:
 
     Attributes:
         kind: ``taken`` if another runner has claimed the attempt already.
-        num_samples: samples that went through since the last event (of ``advanced``).
+        num_samples: samples that went through since the last event (of ``advanced``); negative
+            where an attempt ended that did not count.
         num_quarantined: samples that were quarantined (of ``done``).
         error: the error's type and message (of ``failed``).
     """
@@ -80,11 +87,13 @@ class Job:
 
     Attributes:
         shard_timeout: seconds after which an attempt is given up; ``None`` for never.
+        max_quarantined_in_row: samples quarantined one after another at which the run stops.
     """
 
     directory: Location
     open_worker: Callable[[], Worker]
     shard_timeout: float | None = None
+    max_quarantined_in_row: int | None = None
 
 
 def run_claim(
@@ -94,32 +103,40 @@ def run_claim(
     report: Callable[[Event], None],
     *,
     timeout: float | None = None,
+    max_quarantined_in_row: int | None = None,
 ) -> None:
     """Try one shard and record how it went.
 
     Args:
+        max_quarantined_in_row: see :class:`Job`.
         timeout: seconds after which the worker is interrupted. It can be interrupted only in the
             main thread and between two steps of Python.
 
     Raises:
-        FatalError: if the worker, or the place it writes to, is broken. This is recorded if the
-            place still takes a record.
+        StorageError: if storage stays at fault. No attempt at the shard is used up by that.
+        FatalError: if the worker is broken.
     """
-    shard = claim.shard
-    try:
-        attempt = ledger.claim(shard.index, claim.number)
-    except FileExistsError:
-        report(Event("taken", shard.index))
-        return
-    except OSError as error:
-        if is_storage_error(error):
-            raise _cannot_be_written(ledger.directory, error) from error
-        raise
-    try:
-        with _attempt_log(ledger.logs / log_name(shard.index, claim.number)):
-            report(_try_shard(attempt, shard, worker, report, timeout))
-    finally:
-        attempt.release()
+    numbers = itertools.count(claim.number)
+
+    def try_once() -> Event:
+        try:
+            attempt = ledger.claim(claim.shard.index, next(numbers))
+        except FileExistsError:
+            return Event("taken", claim.shard.index)
+        try:
+            with _attempt_log(ledger.logs / log_name(attempt.shard, attempt.number)):
+                return _try_shard(
+                    attempt, claim.shard, worker, report, timeout, max_quarantined_in_row
+                )
+        except BaseException as error:  # a person, or storage, stopped the attempt
+            attempt.interrupt(error)
+            if isinstance(error, Exception):  # the shard is perhaps done again
+                report(Event("advanced", claim.shard.index, num_samples=-attempt.num_samples))
+            raise
+        finally:
+            attempt.release()
+
+    report(retry(try_once, ledger.directory, _RETRY_DELAYS))
 
 
 def _try_shard(
@@ -128,7 +145,13 @@ def _try_shard(
     worker: Worker,
     report: Callable[[Event], None],
     timeout: float | None,
+    max_quarantined_in_row: int | None,
 ) -> Event:
+    """Process and commit a shard.
+
+    What storage ended is raised, and not recorded as a failure of the shard.
+    """
+
     def advance(num_samples: int) -> None:
         attempt.num_samples += num_samples
         report(Event("advanced", shard.index, num_samples=num_samples))
@@ -140,48 +163,39 @@ def _try_shard(
         num_seen = result.num_done + len(result.quarantined)
         if num_seen != len(shard.sample_ids):
             raise ShardError(f"{num_seen} samples came back of {len(shard.sample_ids)} planned")
+        _refuse_streak(shard, result, max_quarantined_in_row)
         for sample in result.quarantined:
             logger.warning("quarantined %s: %s", sample.sample_id, sample.reason)
         attempt.commit(result, shard.key)
         return Event("done", shard.index, num_quarantined=len(result.quarantined))
-    except FatalError as error:
-        logger.debug("stopped", exc_info=True)
-        with suppress(ShardError):  # another process has ended the attempt: its record counts
-            attempt.fail(error)
-        raise
     except Exception as error:  # the shard's boundary: the error is recorded, other shards go on
-        _stop_if_storage_error(error, attempt)
-        logger.warning("shard %d failed: %s", shard.index, error)
         logger.debug("shard %d failed", shard.index, exc_info=True)
-        with suppress(ShardError):  # as above
+        if isinstance(error, StorageError) or fault_kind(error) is not None:
+            raise
+        with suppress(AttemptEndedError):  # another process has ended the attempt
             attempt.fail(error)
+        if isinstance(error, FatalError):
+            raise
+        logger.warning("shard %d failed: %s", shard.index, error)
         return Event("failed", shard.index, error=failure_text(error))
-    except BaseException as error:
-        with suppress(OSError, ShardError):
-            attempt.interrupt(error)
-        raise
 
 
-def _stop_if_storage_error(error: Exception, attempt: Attempt) -> None:
-    """Stop the run if its disk is full or read-only.
+def _refuse_streak(shard: Shard, result: ShardResult, limit: int | None) -> None:
+    """Stop the run where so many samples in a row are quarantined that a disk must be gone.
 
-    Every other shard would fail as well, and use up its attempts.
+    Raises:
+        StorageError: naming the last of them.
     """
-    if is_storage_error(error):
-        shutil.rmtree(attempt.folder, ignore_errors=True)  # make room for the record
-        with suppress(OSError, ShardError):
-            try:
-                attempt.interrupt(error)
-            except OSError:
-                attempt.withdraw()
-        raise _cannot_be_written(attempt.folder, error) from error
-
-
-def _cannot_be_written(place: Location, error: Exception) -> FatalError:
-    return FatalError(
-        f"{place}: cannot be written ({error}); make room or give permission and run again, what "
-        "is done stays done"
-    )
+    reasons = {sample.sample_id: sample.reason for sample in result.quarantined}
+    in_row = 0
+    for sample_id in shard.sample_ids:
+        in_row = in_row + 1 if sample_id in reasons else 0
+        if in_row == limit:
+            raise StorageError(
+                f"{limit} samples one after another cannot be used, the last one {sample_id}: "
+                f"{reasons[sample_id]}; nothing of shard {shard.index} was set aside. See whether "
+                "the images are there, or raise runtime.max_consecutive_quarantined"
+            )
 
 
 @contextmanager
@@ -224,7 +238,9 @@ def _attempt_log(path: Location) -> Iterator[None]:
     """Write what sekd logs during this block into a file, as one JSON object per line."""
     with tempfile.TemporaryDirectory() as scratch:
         local_path = path if isinstance(path, Path) else Path(scratch) / path.name
-        handler = logging.FileHandler(local_path, encoding="utf-8")
+        with suppress(OSError):
+            local_path.parent.mkdir(parents=True, exist_ok=True)
+        handler = LogFile(local_path)
         handler.setFormatter(_JsonFormatter())
         root = logging.getLogger("sekd")
         root.addHandler(handler)
@@ -237,5 +253,5 @@ def _attempt_log(path: Location) -> Iterator[None]:
             root.removeHandler(handler)
             handler.close()
             if not isinstance(path, Path):
-                with suppress(OSError):
+                with optional("the log of an attempt"):
                     upload(local_path, path)

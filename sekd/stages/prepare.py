@@ -62,15 +62,18 @@ def prepare_samples(
     """
     with ThreadPoolExecutor() as threads, _DecodedAhead(_BYTES_AHEAD) as ahead:
         pending: deque[Future[PreparedSample | Quarantined]] = deque()
-        for place, sample in enumerate(samples):
-            slot = ahead.slot(place)
-            pending.append(threads.submit(_prepare_sample, dataset, sample, slot, used_pixels))
-            if len(pending) > _NUM_AHEAD:
+        try:
+            for place, sample in enumerate(samples):
+                slot = ahead.slot(place)
+                pending.append(threads.submit(_prepare_sample, dataset, sample, slot, used_pixels))
+                if len(pending) > _NUM_AHEAD:
+                    yield pending.popleft().result()
+                    ahead.release()
+            while pending:
                 yield pending.popleft().result()
                 ahead.release()
-        while pending:
-            yield pending.popleft().result()
-            ahead.release()
+        finally:  # after an error, each of the rest may wait a minute for storage as well
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _DecodedAhead:

@@ -16,6 +16,7 @@ from sekd.data.questions import shown_text
 from sekd.data.samples import Dataset
 from sekd.data.similar import SimilarNodes, num_ranked, rank_most_similar
 from sekd.data.taxonomy import Node, Taxonomy
+from sekd.io.faults import optional
 from sekd.io.hashing import digest
 from sekd.io.locations import cache_directory
 from sekd.models import loading
@@ -59,8 +60,8 @@ def with_similar(dataset: Dataset) -> Dataset:
         rank = _rank_for_names if spec.by == "name" else _rank_for_images
         similar = rank(dataset, spec, embedder)
         embedder.close()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        similar.write(path)
+        with optional(f"the cache {path}"):
+            similar.write(path)
         logger.info("%s: ranked similar names with %s: %s", dataset.name, spec.model, path)
     return replace(dataset, similar=similar)
 

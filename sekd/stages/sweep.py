@@ -11,6 +11,7 @@ from sekd.analysis.sweep import SweepResult, SweepStudent, students_of
 from sekd.config import EvaluatedModel, RunConfig
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.artefacts import write_artefact
+from sekd.io.faults import StorageError
 from sekd.io.locations import Location
 from sekd.models.loading import free_memory
 from sekd.report.sweep_plot import sweep_plot
@@ -57,6 +58,8 @@ def _train_students(students: Sequence[SweepStudent]) -> tuple[dict[str, Path], 
         logger.info("sweep: %s, %d of %d", student.name, number, len(students))
         try:
             adapters[student.name] = run_distillation(student.config)
+        except StorageError:
+            raise  # the next student would meet the same
         except Exception as error:
             logger.debug("%s failed", student.name, exc_info=True)
             failed[student.name] = in_one_line(error)

@@ -44,7 +44,7 @@ class Pictures(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ASKED.clear()
-    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
+    monkeypatch.setattr(downloads, "_DELAYS", (0.0, 0.0))
     with ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"

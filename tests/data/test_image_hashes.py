@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sekd.config import DatasetSpec
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.samples import Samples, load_samples
 from sekd.data.taxonomy import Taxonomy
+from sekd.io import faults
+from sekd.io.faults import StorageError
 from sekd.io.hashing import hash_file
 from sekd.io.locations import cache_directory
 
@@ -104,3 +107,28 @@ def test_a_fifo_among_the_images_has_no_hash(samples: Samples) -> None:
     assert hashes.num_unknown == len(samples) - 2  # one is missing
     hashes.compute(lambda _: None)
     assert next(iter(hashes)) is None
+
+
+def test_a_fault_of_storage_is_not_remembered_as_an_image_without_hash(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "DELAYS", (0.0,))
+
+    def fail(path: str, *arguments: int) -> int:
+        raise OSError(errno.EIO, "not now", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(StorageError, match="not now"):
+            compute(samples)
+    num_read, hashes = compute(samples)
+    assert (num_read, hashes.count(None)) == (6, 1)  # one is missing
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    num_read, hashes = compute(samples)
+    assert (num_read, hashes.count(None)) == (6, 1)  # one is missing

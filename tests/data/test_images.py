@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
@@ -21,6 +22,8 @@ from sekd.data import images
 from sekd.data.image_refs import ImageRef
 from sekd.data.images import Reading, image_sha256, read_and_hash, read_image, read_unchanged
 from sekd.errors import SampleError
+from sekd.io import faults
+from sekd.io.faults import StorageError
 
 
 def at(path: Path) -> ImageRef:
@@ -367,3 +370,19 @@ def test_a_changed_image_is_found_by_its_hash(tmp_path: Path) -> None:
     assert image_sha256(at(path)) != sha256
     with pytest.raises(SampleError, match=r"a\.png: not the image that the teacher saw"):
         read_unchanged(at(path), sha256)
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", "EACCES", "EIO"])
+def test_an_image_that_storage_does_not_give_is_not_a_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+
+    def fail(*_: object) -> int:
+        raise OSError(getattr(errno, name), "not now")
+
+    monkeypatch.setattr(faults, "DELAYS", (0.0,))
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StorageError, match="not now"):
+        read_image(ImageRef(path))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from upath import UPath
 
+from sekd.io import faults
+from sekd.io.faults import StorageError
 from sekd.io.files import (
     create_exclusively,
-    is_storage_error,
     names_in,
     read_many,
     remove,
@@ -136,7 +140,7 @@ def test_names_are_sorted_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
     assert names_in(tmp_path / "missing") == []
 
 
-def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+def test_files_that_do_not_exist_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     (tmp_path / "folder").mkdir()
     assert read_many(tmp_path, ["a", "missing", "folder"]) == {"a": b"1"}
@@ -159,14 +163,77 @@ def test_files_and_directories_are_removed(tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(errno.ENOSPC, "full"), True),
-        (PermissionError(errno.EACCES, "forbidden"), True),
-        (FileNotFoundError(errno.ENOENT, "missing"), False),
-        (ValueError("other"), False),
-    ],
-)
-def test_storage_errors_are_those_of_the_disk(error: Exception, expected: bool) -> None:
-    assert is_storage_error(error) is expected
+class UnavailableError(Exception):
+    """An error as gcsfs raises it."""
+
+    code = 503
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath]:
+    """A folder of a store of which every operation first fails twice."""
+    monkeypatch.setattr(faults, "DELAYS", (0.0, 0.0, 0.0))
+    place = UPath("memory://bucket/folder")
+    num_calls: Counter[str] = Counter()
+
+    def fail_twice(name: str) -> Callable[..., object]:
+        operation = getattr(MemoryFileSystem, name)
+
+        def run(*arguments: object, **keywords: object) -> object:
+            call = f"{name} {arguments[1]}"
+            num_calls[call] += 1
+            if num_calls[call] % 3:
+                raise UnavailableError("slow down")
+            return operation(*arguments, **keywords)
+
+        return run
+
+    with monkeypatch.context() as patch:
+        for name in ("ls", "cat_file", "pipe_file", "find", "rm"):
+            patch.setattr(MemoryFileSystem, name, fail_twice(name))
+        yield place
+    place.fs.rm("bucket", recursive=True)
+
+
+def test_a_store_that_is_busy_is_asked_again(store: UPath) -> None:
+    create_exclusively(store / "a", b"1")
+    with pytest.raises(FileExistsError):
+        create_exclusively(store / "a", b"2")
+    write_atomically(store / "b", b"22")
+    assert names_in(store) == ["a", "b"]
+    assert read_many(store, ["a", "b", "missing"]) == {"a": b"1", "b": b"22"}
+    assert sizes_below(store) == {"a": 1, "b": 2}
+
+
+def test_what_stays_unreadable_is_not_taken_for_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "DELAYS", ())
+    place = UPath("memory://bucket/other")
+    write_atomically(place / "a", b"1")
+
+    def fail(*_: object, **__: object) -> None:
+        raise UnavailableError("slow down")
+
+    for name in ("ls", "cat_file", "find"):
+        monkeypatch.setattr(MemoryFileSystem, name, fail)
+    for operation in (lambda: names_in(place), lambda: read_many(place, ["a"])):
+        with pytest.raises(StorageError, match="slow down"):
+            operation()
+
+
+def test_a_link_that_was_made_although_it_was_reported_as_failed_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS does where the server's reply was lost and the request is sent again."""
+    link = os.link
+
+    def make_and_fail(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "exists", str(target))
+
+    monkeypatch.setattr(os, "link", make_and_fail)
+    create_exclusively(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"
+    with pytest.raises(FileExistsError):
+        create_exclusively(tmp_path / "a", b"2")

@@ -14,7 +14,14 @@ from safetensors.torch import load_file, save_file
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.errors import ConfigError
 from sekd.io.folders import publish_folder
-from sekd.models.adapters import WEIGHTS, check_adapter, check_fits, load_adapter
+from sekd.models.adapters import (
+    WEIGHTS,
+    adapter_identity,
+    check_adapter,
+    check_fits,
+    copy_adapter_config,
+    load_adapter,
+)
 from sekd.models.loading import load_model
 from sekd.stages.distill.adapter import add_adapter
 
@@ -160,3 +167,23 @@ def test_the_weights_of_a_sound_adapter_fit(
         check_fits(spec, tmp_path)
     change_weights(tmp_path, lambda weights: [w.add_(0.1) for w in weights.values()])
     check_fits(spec, tmp_path)
+
+
+def test_the_identity_of_an_adapter_is_its_config_and_weights(copy: Path) -> None:
+    before = adapter_identity(copy, "elicit.adapter")
+    (copy / "README.md").write_text("a note of mine")
+    (copy / "adapter_config (copy).json").write_text("{}")
+    assert adapter_identity(copy, "elicit.adapter") == before
+    change_weights(copy, lambda weights: next(iter(weights.values())).add_(1))
+    assert adapter_identity(copy, "elicit.adapter") != before
+
+
+def test_equal_adapters_have_equal_configs(copy: Path, tmp_path: Path) -> None:
+    """PEFT writes the names of layers in the order of a set, which each process has anew."""
+    contents = set()
+    for names in (["q_proj", "v_proj", "k_proj"], ["k_proj", "q_proj", "v_proj"]):
+        config = json.loads((copy / "adapter_config.json").read_text("utf-8"))
+        (copy / "adapter_config.json").write_text(json.dumps(config | {"target_modules": names}))
+        copy_adapter_config(copy, tmp_path)
+        contents.add((tmp_path / "adapter_config.json").read_bytes())
+    assert len(contents) == 1

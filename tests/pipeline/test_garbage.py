@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from fakes import Fake
 
 from sekd.io.files import remove, write_atomically
-from sekd.pipeline import garbage
 from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import attempt_of_data_folder
@@ -59,25 +61,50 @@ def test_an_attempt_that_may_be_running_keeps_its_files(stage: Stage) -> None:
     assert names.keys() == {"00002-001", "00002-002", "00002-002.beat.json"}
 
 
-def test_temporary_files_and_unused_plans_are_garbage(stage: Stage) -> None:
+def test_unused_plans_are_garbage(stage: Stage) -> None:
     unused = f"plan-00000-{32 * '0'}.parquet"
-    (stage.directory / "attempts" / ".00002-003.end.json.0f.tmp").write_text("{")
     (stage.directory / unused).write_text("of a slower runner")
-    temporary = ".00002-003.end.json.0f.tmp"
-    assert garbage_names(stage).keys() == {
-        "00002-001",
-        temporary,
-        unused,
-    }
+    assert garbage_names(stage).keys() == {"00002-001", unused}
 
 
-def test_a_temporary_file_that_grows_is_being_written(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = stage.directory / "attempts" / ".00002-002.end.json.0f.tmp"
+WRITER = """
+import sys, time
+from pathlib import Path
+from sekd.io.files import replace_atomically
+with replace_atomically(Path(sys.argv[1])) as temporary:
+    temporary.write_text("{")
+    print(temporary.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_temporary_file_is_garbage_when_its_writer_is_dead(stage: Stage) -> None:
+    target = stage.directory / "attempts" / "00002-002.end.json"
+    command = [sys.executable, "-c", WRITER, str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        name = writer.stdout.readline().strip()
+        assert garbage_names(stage).keys() == {"00002-001"}
+        writer.kill()
+    assert garbage_names(stage).keys() == {"00002-001", name}
+
+
+def test_a_temporary_file_of_another_machine_is_garbage_after_a_day(stage: Stage) -> None:
+    path = stage.directory / "attempts" / ".00002-003.end.json.0123abcd-1-1-0123456789ab.tmp"
     path.write_text("{")
-    monkeypatch.setattr(garbage.time, "sleep", lambda seconds: path.write_text('{"shard": 2'))
     assert garbage_names(stage).keys() == {"00002-001"}
+    yesterday = path.stat().st_mtime - 90_000
+    os.utime(path, (yesterday, yesterday))
+    assert garbage_names(stage).keys() == {"00002-001", path.name}
+
+
+def test_files_of_other_programs_are_left_alone(stage: Stage) -> None:
+    for folder in ("attempts", "data"):
+        for name in ("Thumbs.db", "00000-001.end (copy).json", "desktop.ini"):
+            (stage.directory / folder / name).write_text("foreign")
+    assert garbage_names(stage).keys() == {"00002-001"}
+    assert not list(verify_stage(stage.directory))
+    assert run(stage.directory.parent, Fake()).manifest is not None
 
 
 def test_a_run_without_its_garbage_is_sound_and_goes_on(stage: Stage) -> None:

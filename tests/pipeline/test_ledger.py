@@ -150,7 +150,8 @@ def test_shards_and_attempts_may_have_more_digits_than_names_are_padded_to(
 def test_temporary_and_uncommitted_files_do_not_count(ledger: Ledger) -> None:
     play(ledger, "lost")
     (ledger.attempts / ".00017-001.end.json.0f3a.tmp").write_text('{"status": "do')
-    (folder,) = ledger.data.glob("00017-001-*")
+    folder = ledger.data / "00017-001-0f3a2b"
+    folder.mkdir(parents=True)
     (folder / "answers.txt").write_text("all of it, but never committed")
     (state,) = ledger.states([SHARD])
     assert state.status == "lost"

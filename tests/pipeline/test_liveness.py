@@ -10,12 +10,13 @@ import time
 
 import pytest
 
+from sekd.io.processes import is_alive, this_process
 from sekd.pipeline import liveness
-from sekd.pipeline.liveness import Heartbeat, Observer, is_alive, this_process
+from sekd.pipeline.liveness import Heartbeat, Observer
 
 CHILD = """
 import json, sys
-from sekd.pipeline.liveness import this_process
+from sekd.io.processes import this_process
 print(json.dumps(this_process()), flush=True)
 sys.stdin.read()
 """

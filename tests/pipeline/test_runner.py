@@ -244,3 +244,65 @@ def test_a_finished_stage_is_found_by_its_settings_and_its_inputs(root: Path) ->
     with pytest.raises(ConfigError, match="1 samples are new or changed, the first is z"):
         find_finished(root, FIELDS, SampleInputs.of_ids([*IDS, "z"], 2))
     assert len(list(root.glob("*/plan-*.json"))) == 1  # looking writes nothing
+
+
+MANY = [str(number) for number in range(40)]
+
+
+def open_long_stage(root: Path, shard_size: int = 2) -> Stage:
+    return Stage.open(root, FIELDS, SampleInputs.of_ids(MANY, shard_size))
+
+
+def test_failures_in_a_row_stop_the_run_and_give_the_attempts_back(root: Path) -> None:
+    stage = open_long_stage(root)
+    worker = FakeWorker(errors={index: ShardError("no luck") for index in range(4, 20)})
+    with pytest.raises(FatalError, match=r"3 shards failed one after another.*no luck"):
+        run_stage(stage, worker.open, max_attempts=1, max_failed_in_row=3)
+    statuses = [state.status for state in stage.states()]
+    assert statuses == ["done"] * 4 + ["failed"] * 3 + ["pending"] * 13
+    assert run_stage(stage, FakeWorker().open, max_attempts=1).manifest is not None
+
+
+def test_failures_between_shards_that_are_done_stop_nothing(root: Path) -> None:
+    worker = FakeWorker(errors={index: ShardError("no luck") for index in range(0, 20, 2)})
+    outcome = run_stage(open_long_stage(root), worker.open, max_attempts=1, max_failed_in_row=2)
+    assert len(outcome.failed) == 10
+
+
+def test_shards_of_which_every_sample_is_quarantined_stop_the_run(root: Path) -> None:
+    stage = open_long_stage(root)
+    worker = FakeWorker(quarantine=MANY)
+    with pytest.raises(FatalError, match="all its samples are quarantined"):
+        run_stage(stage, worker.open, max_attempts=1, max_failed_in_row=3)
+    outcome = run_stage(stage, FakeWorker().open, max_attempts=1)
+    assert outcome.manifest is not None
+    assert outcome.manifest.quarantined == []
+
+
+def test_samples_quarantined_in_a_row_are_not_stored(root: Path) -> None:
+    stage = open_long_stage(root, shard_size=20)
+    worker = FakeWorker(quarantine=MANY[5:15])
+    with pytest.raises(FatalError, match="10 samples one after another cannot be used"):
+        run_stage(stage, worker.open, max_attempts=1, max_quarantined_in_row=10)
+    assert [state.status for state in stage.states()] == ["pending", "pending"]
+    outcome = run_stage(stage, worker.open, max_attempts=1, max_quarantined_in_row=11)
+    assert outcome.manifest is not None
+
+
+def test_quarantined_samples_are_tried_again_on_request(root: Path) -> None:
+    stage = open_long_stage(root)
+    first = run_stage(stage, FakeWorker(quarantine=["3"]).open, max_attempts=1)
+    assert first.manifest is not None
+    assert [sample["sample_id"] for sample in first.manifest.quarantined] == ["3"]
+    # Where the new attempt fails, what was done stays done.
+    worker = FakeWorker(errors={1: ShardError("no luck")})
+    second = run_stage(stage, worker.open, max_attempts=1, retry_failed=True)
+    assert worker.ran == [1]
+    assert second.manifest is not None
+    assert second.manifest.quarantined == first.manifest.quarantined
+    worker = FakeWorker()
+    third = run_stage(stage, worker.open, max_attempts=1, retry_failed=True)
+    assert worker.ran == [1]
+    assert third.manifest is not None
+    assert third.manifest.quarantined == []
+    assert run_stage(stage, worker.open, max_attempts=1, retry_failed=True).num_run == 0

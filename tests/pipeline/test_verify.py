@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import random
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from fakes import Fake
 from plans import manifest_of
 
 from sekd.data.shards import Shard, ShardResult
+from sekd.io import faults
+from sekd.io.faults import StorageError
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.runner import Outcome, run_stage
@@ -146,3 +150,27 @@ def test_a_revoked_attempt_is_not_verified_again(root: Path) -> None:
     assert reasons == ["gone", "names the revoked 00003-001"]
     reasons = [damage.reason for damage in verify_stage(directory)]
     assert reasons == ["names the revoked 00003-001"]
+
+
+@pytest.mark.parametrize("name", ["EIO", "EMFILE", "EACCES", "ESTALE"])
+@pytest.mark.parametrize("pattern", ["attempts/*.end.json", "data/*/answers.parquet"])
+def test_a_file_that_cannot_be_read_says_nothing_about_its_attempt(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, pattern: str
+) -> None:
+    stage = run(root).stage
+    victims = {str(path) for path in stage.directory.glob(pattern)}
+    read = io.open
+
+    def fail(path: object, *arguments: object, **keywords: object) -> object:
+        if str(path) in victims:
+            raise OSError(getattr(errno, name), "not now", str(path))
+        return read(path, *arguments, **keywords)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(faults, "DELAYS", (0.0,))
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", fail)
+        patch.setattr("builtins.open", fail)
+        with pytest.raises(StorageError, match="not now"):
+            list(verify_stage(stage.directory))
+    assert not stage.ledger.revoked()
+    assert not list(verify_stage(stage.directory))

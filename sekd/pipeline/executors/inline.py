@@ -29,6 +29,13 @@ class InlineExecutor(Executor):
         worker = job.open_worker()
         try:
             for claim in claims:
-                run_claim(ledger, claim, worker, report, timeout=job.shard_timeout)
+                run_claim(
+                    ledger,
+                    claim,
+                    worker,
+                    report,
+                    timeout=job.shard_timeout,
+                    max_quarantined_in_row=job.max_quarantined_in_row,
+                )
         finally:
             worker.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from sekd.errors import ConfigError, FatalError, SekdError, in_one_line
+from sekd.io.faults import optional
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.work import Claim, Event, Job
 
@@ -118,6 +119,8 @@ class WorkerPool:
             for worker in self._workers.values():
                 if not worker.is_open or worker.claim:
                     worker.kill()
+                if worker.claim:
+                    self._record_stop(worker.claim)
 
     def _fill_slots(self) -> None:
         """Start workers in free slots, no more than there are claims to try."""
@@ -194,6 +197,12 @@ class WorkerPool:
         shard = worker.claim.shard.index
         if self._ledger.give_up(shard, worker.claim.number, status, why):
             self._report_event(Event("failed", shard, error=why))
+
+    def _record_stop(self, claim: Claim) -> None:
+        """End the attempt of a worker that was killed because the run stops: it does not count."""
+        with optional(f"the end of shard {claim.shard.index}"):
+            why = "the run was stopped"
+            self._ledger.give_up(claim.shard.index, claim.number, "interrupted", why)
 
     def _report_event(self, event: Event) -> None:
         """Log an event, because workers log to files of their own, and report it."""

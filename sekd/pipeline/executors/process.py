@@ -6,13 +6,16 @@ import logging
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 from sekd.config import ShardRuntime
 from sekd.errors import ConfigError, FatalError
+from sekd.io.stop_signals import stop_signals_raise
 from sekd.pipeline.executors.base import Executor
 from sekd.pipeline.executors.pool import (
     Broken,
@@ -125,29 +128,41 @@ def _receive(workers: Sequence[WorkerHandle], seconds: float) -> list[tuple[Work
 
 
 def _run_worker(connection: Connection, devices: str | None) -> None:
-    """Run in the worker's process: open the worker, then try claims until ``None`` arrives."""
+    """Run in the worker's process, until the parent or a signal ends it."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     logging.getLogger("sekd").setLevel(logging.DEBUG)
     logging.getLogger("sekd").addHandler(logging.NullHandler())
     logging.getLogger("sekd").propagate = False
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), stop_signals_raise():
+        _serve(connection)
+
+
+def _serve(connection: Connection) -> None:
+    """Open the worker that the parent sends, then try its claims until it sends ``None``."""
     try:
         job: Job = pickle.loads(connection.recv_bytes())  # noqa: S301  from our own parent
         worker = job.open_worker()
     except Exception as error:  # noqa: BLE001  the parent gets it
         connection.send(Broken(as_sendable(error)))
         return
+
+    def report(event: Event) -> None:
+        try:
+            connection.send(event)
+        except OSError:  # the parent is dead, which is no fault of the shard
+            sys.exit(1)
+
     ledger = Ledger(job.directory)
     try:
         connection.send(Ready())
         while (claim := connection.recv()) is not None:
-            run_claim(ledger, claim, worker, connection.send)
+            limit = job.max_quarantined_in_row
+            run_claim(ledger, claim, worker, report, max_quarantined_in_row=limit)
             connection.send(Ready())
     except FatalError as error:
         connection.send(Broken(as_sendable(error)))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return
     finally:
         worker.close()
 

@@ -71,13 +71,20 @@ class _WorkerActor:
         except Exception as error:  # noqa: BLE001  the driver gets it
             return [Broken(as_sendable(error))]
         self._ledger = Ledger(job.directory)
+        self._max_quarantined_in_row = job.max_quarantined_in_row
         return [Ready()]
 
     def work(self, claim: Claim) -> list[Message]:
         """Try one claim and return its events; progress is reported shard by shard."""
         messages: list[Message] = []
         try:
-            run_claim(self._ledger, claim, self._worker, messages.append)
+            run_claim(
+                self._ledger,
+                claim,
+                self._worker,
+                messages.append,
+                max_quarantined_in_row=self._max_quarantined_in_row,
+            )
         except FatalError as error:
             return [*messages, Broken(as_sendable(error))]
         return [*messages, Ready()]

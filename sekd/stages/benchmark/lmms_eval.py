@@ -34,6 +34,7 @@ TESTED_VERSION = "0.7.3"
 OWN_MODEL = "transformers"
 """The model class in ``plugin/``, which lmms-eval finds by its entry point on the Python path."""
 
+_GUARD = Path(__file__).with_name("guard.py")
 _PLUGIN = Path(__file__).parent / "plugin"
 _PATH_ARGUMENT = {"vllm": "model", "vllm_generate": "model", "sglang": "model"}
 _TAKES_REMOTE_CODE = {OWN_MODEL, "vllm", "vllm_generate", "sglang"}
@@ -197,7 +198,10 @@ def arguments(
 
 
 def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Run to the end and return the exit code and the last lines; no process is left behind."""
+    """Run to the end and return the exit code and the last lines.
+
+    No process is left behind, however this one ends: ``guard.py`` sees that its pipe is closed.
+    """
     path = [str(_PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         "TQDM_MININTERVAL": "5",  # each time that a progress bar is drawn it is a line of our log
@@ -209,9 +213,9 @@ def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int
         environment.pop("HF_HUB_OFFLINE", None)
     lines: deque[str] = deque(maxlen=_MAX_LINES)
     process = subprocess.Popen(  # noqa: S603
-        command,
+        [sys.executable, str(_GUARD), *command],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -233,6 +237,8 @@ def _stream(command: list[str], on_progress: Callable[[str], None]) -> tuple[int
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and its workers, if it started some
         process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def _describe_exit(code: int) -> str:

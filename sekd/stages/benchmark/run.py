@@ -18,9 +18,10 @@ from sekd.io.folders import publish_folder, reuse_folder
 from sekd.io.hashing import hash_directory
 from sekd.io.locations import local_directory
 from sekd.models import loading
-from sekd.models.adapters import adapted_spec
+from sekd.models.adapters import adapted_spec, adapter_identity
 from sekd.models.merge import merged_model
 from sekd.pipeline.progress import show_activity
+from sekd.pipeline.sole_process import sole_process
 from sekd.pipeline.stage import open_directory
 from sekd.report.benchmark import benchmark_table
 from sekd.report.writers import to_markdown
@@ -140,6 +141,7 @@ class _Evaluator:
 
         Raises:
             ShardError: if lmms-eval failed.
+            ConfigError: if another process evaluates the same.
         """
         run_dir = self.config.run_dir
         stage = Path("benchmark") / f"{task}-{model}"
@@ -150,8 +152,9 @@ class _Evaluator:
         folder = reuse_folder(directory, "results")
         if folder is None:
             local = local_directory(run_dir) / stage / directory.name
-            self._run_lmms_eval(task, model, adapter, local / "results")
-            folder = publish_folder(local, directory, "results")
+            with sole_process(directory, f"evaluates {model} on {task}"):
+                self._run_lmms_eval(task, model, adapter, local / "results")
+                folder = publish_folder(local, directory, "results")
         return BenchmarkScores.load(folder)
 
     def _run_lmms_eval(self, task: str, model: str, adapter: Path | None, folder: Path) -> None:
@@ -189,6 +192,6 @@ def benchmark_fields(
             path: sha256 for path, sha256 in own_tasks.items() if "__pycache__" not in path
         },
         "model": dict(model_identity),
-        "adapter": hash_directory(adapter) if adapter else None,
+        "adapter": adapter_identity(adapter, STUDENT) if adapter else None,
         "versions": dict(versions),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from sekd.config import RunConfig
@@ -17,6 +18,7 @@ from sekd.models.adapters import is_adapter_file
 from sekd.models.wording import load_wording
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.manifest import FilesByShard
+from sekd.pipeline.sole_process import sole_process
 from sekd.pipeline.stage import newest_first, open_directory
 from sekd.stages.distill import distributed
 from sekd.stages.distill.checkpoints import TrainingInputs
@@ -29,8 +31,8 @@ def run_distillation(config: RunConfig) -> Path:
     """Train the student, or find its finished adapter; return the adapter's directory here.
 
     Raises:
-        ConfigError: if the elicitation of this config is not finished, or the wording of its
-            replies has no letters.
+        ConfigError: if the elicitation of this config is not finished, the wording of its
+            replies has no letters, or another process trains this student.
     """
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
     if not load_wording(dataset.wording).has_letters:
@@ -44,20 +46,28 @@ def run_distillation(config: RunConfig) -> Path:
     def open_run() -> tuple[Elicited, str, Path | None]:
         elicited = finished_elicitation(config)
         directory = open_directory(root, distill_fields(config, elicited.states.fingerprint))
-        adapter = reuse_folder(directory, "adapter", elicited.fingerprints, is_adapter_file)
+
+        def reuse() -> Path | None:
+            return reuse_folder(directory, "adapter", elicited.fingerprints, is_adapter_file)
+
+        adapter = reuse()
+        if adapter is None:
+            training.enter_context(sole_process(directory, "trains"))
+            adapter = reuse()  # another process may have ended meanwhile
         return elicited, directory.name, adapter
 
-    elicited, name, adapter = distributed.broadcast_from_main(open_run)
-    if adapter is None:
-        answers = elicited.answers.files_by_shard(TRANSCRIPTS, ANSWERS)
-        states = elicited.states.files_by_shard(STATES, STATE_ROWS)
-        shards = [ShardFiles(*answers[one], *states[other]) for one, other in elicited.pairs()]
-        local = local_directory(config.run_dir) / "distill" / name
-        inputs = TrainingInputs(elicited.fingerprints, lambda: _read_through(answers, states))
-        train(config, taxonomy, shards, local, inputs)
-        adapter = distributed.broadcast_from_main(
-            lambda: publish_folder(local, root / name, "adapter", elicited.fingerprints)
-        )
+    with ExitStack() as training:
+        elicited, name, adapter = distributed.broadcast_from_main(open_run)
+        if adapter is None:
+            answers = elicited.answers.files_by_shard(TRANSCRIPTS, ANSWERS)
+            states = elicited.states.files_by_shard(STATES, STATE_ROWS)
+            shards = [ShardFiles(*answers[one], *states[other]) for one, other in elicited.pairs()]
+            local = local_directory(config.run_dir) / "distill" / name
+            inputs = TrainingInputs(elicited.fingerprints, lambda: _read_through(answers, states))
+            train(config, taxonomy, shards, local, inputs)
+            adapter = distributed.broadcast_from_main(
+                lambda: publish_folder(local, root / name, "adapter", elicited.fingerprints)
+            )
     distributed.destroy_process_group()
     return adapter
 

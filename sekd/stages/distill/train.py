@@ -21,7 +21,12 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import remove, replace_atomically
 from sekd.models import loading
-from sekd.models.adapters import adapter_identity, write_processor_args
+from sekd.models.adapters import (
+    WEIGHTS,
+    adapter_identity,
+    copy_adapter_config,
+    write_processor_args,
+)
 from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.models.lora_targets import default_names
@@ -200,8 +205,8 @@ def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> 
     remove(adapter)
     with replace_atomically(adapter) as temporary:
         temporary.mkdir()
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(checkpoint.path / name, temporary / name)
+        shutil.copyfile(checkpoint.path / WEIGHTS, temporary / WEIGHTS)
+        copy_adapter_config(checkpoint.path, temporary)
         processor_args = student_spec(config).processor_args
         if processor_args != config.model.processor_args:
             write_processor_args(temporary, processor_args)

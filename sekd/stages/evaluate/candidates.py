@@ -10,8 +10,7 @@ from typing import Any
 
 from sekd.config import BASE, STUDENT, EvaluatedModel, EvaluateSpec, ModelSpec, RunConfig
 from sekd.engines import Engine, check_serves, open_engine
-from sekd.io.hashing import hash_directory
-from sekd.models.adapters import adapted_spec, check_adapter
+from sekd.models.adapters import adapted_spec, adapter_identity, check_adapter
 from sekd.models.chat import load_chat
 from sekd.stages.fingerprints import model_fields
 
@@ -34,7 +33,7 @@ class Candidate:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """Fields of the model and its adapter in a fingerprint; the files are hashed once."""
-        adapter = hash_directory(self.adapter) if self.adapter else None
+        adapter = adapter_identity(self.adapter, self.name) if self.adapter else None
         return {"adapter": adapter, **model_fields(self.spec)}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -60,16 +62,50 @@ def test_a_killed_process_is_a_failure(python: Path, tmp_path: Path) -> None:
         run(python, "killed", tmp_path / "results", lambda _: None)
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from sekd.config import BenchmarkSpec, ModelSpec
+from sekd.io.stop_signals import stop_signals_raise
+from sekd.stages.benchmark.lmms_eval import LmmsEval
+
+python, folder = map(Path, sys.argv[1:])
+spec, model = BenchmarkSpec(python=python), ModelSpec(path="tiny")
+with stop_signals_raise():
+    LmmsEval.find(python).run(
+        "hangs", Path("model"), spec, model, folder, lambda _: print("started", flush=True)
+    )
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_process_is_left_however_sekd_ends(
+    python: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(python), str(tmp_path / "results")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **pipes) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "started\n"
+        assert running(f"worker of {python}")
+        program.send_signal(number)
+    wait_until_gone(str(python))
+
+
 def test_an_interrupt_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(python, "hangs", tmp_path / "results", stop)
-    deadline = time.monotonic() + 10  # a killed process is there until it has been reaped
-    while running(str(python)) and time.monotonic() < deadline:
+    wait_until_gone(str(python))
+
+
+def wait_until_gone(command: str) -> None:
+    deadline = time.monotonic() + 30  # a killed process is there until it has been reaped
+    while running(command) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not running(str(python))
+    assert not running(command)
 
 
 def running(command: str) -> list[str]:
