@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sekd.io.files import names_in, remove, sync, write_atomically
+from sekd.io.files import names_in, read_bytes, remove, sync, write_atomically
 from sekd.io.hash_memo import HashMemo
 from sekd.io.hashing import hash_file
 from sekd.io.locations import Location, to_location
@@ -90,7 +90,7 @@ class Artefact:
     def _hash(self, path: str) -> str:
         if isinstance(self.directory, Path):
             return HashMemo.of(self.directory).hash(path)
-        return hashlib.sha256((self.directory / path).read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(self.directory / path)).hexdigest()
 
 
 def check_recorded(path: Path) -> None:
