@@ -30,20 +30,21 @@ _OVERRIDES = "sekd.overrides"
 """Key in the click context under which short options collect their ``key=value`` overrides."""
 
 
-def setting_option(flag: str, key: str, *, as_list: bool = False, **attributes: Any) -> Decorator:
-    """Make an option that is short for ``--set key=value``.
+def setting_option(flag: str, *keys: str, as_list: bool = False, **attributes: Any) -> Decorator:
+    """Make an option that is short for ``--set key=value``, for each of the keys.
 
     Args:
         flag: the option, such as ``--limit``.
-        key: the config key that the option sets, such as ``benchmark.limit``.
+        keys: the config keys that the option sets, such as ``benchmark.limit``.
         as_list: the value is a comma-separated list.
         attributes: passed on to ``click.option``.
     """
 
     def add_override(context: click.Context, _: click.Parameter, value: object) -> None:
         if value is not None:
-            text = f"{key}=[{value}]" if as_list else f"{key}={value}"
-            context.meta.setdefault(_OVERRIDES, []).append(text)
+            text = f"[{value}]" if as_list else f"{value}"
+            overrides = context.meta.setdefault(_OVERRIDES, [])
+            overrides += [f"{key}={text}" for key in keys]
 
     return click.option(flag, expose_value=False, callback=add_override, **attributes)
 
@@ -67,6 +68,14 @@ def worker_options(section: str) -> Decorator:
 
     return decorate
 
+
+limit_option = setting_option(
+    "--limit",
+    "elicit.limit",
+    type=int,
+    metavar="N",
+    help="Try the first N images of elicit.dataset; what they yield is kept when the rest follows.",
+)
 
 retry_failed_option = click.option(
     "--retry-failed",

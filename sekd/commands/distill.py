@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.config_command import config_command
+from sekd.commands.config_command import config_command, limit_option
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("distill")
+@limit_option
 @config_command("distill", is_distributed=True)
 def distill_command(config: RunConfig, as_json: bool) -> bool:
     """Stage two: train a LoRA student on the teacher's shards.

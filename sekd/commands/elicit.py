@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.config_command import config_command, retry_failed_option, worker_options
+from sekd.commands.config_command import (
+    config_command,
+    limit_option,
+    retry_failed_option,
+    worker_options,
+)
 
 if TYPE_CHECKING:
     from sekd.config import RunConfig
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("elicit")
+@limit_option
 @retry_failed_option
 @worker_options("elicit")
 @config_command("elicit")
@@ -27,6 +33,7 @@ def elicit_command(config: RunConfig, as_json: bool, retry_failed: bool) -> bool
     \b
     Example:
         sekd elicit configs/qwen2.5-vl-7b.yaml --set elicit.engine=vllm
+        sekd elicit my.yaml --limit 100 && sekd elicit my.yaml
     """
     from sekd import api
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sekd.commands.config_command import config_command, retry_failed_option, worker_options
+from sekd.commands.config_command import (
+    config_command,
+    retry_failed_option,
+    setting_option,
+    worker_options,
+)
 from sekd.commands.output import print_table
 
 if TYPE_CHECKING:
@@ -16,6 +21,14 @@ if TYPE_CHECKING:
 
 @click.command("evaluate")
 @click.option("--show-controls", is_flag=True, help="Print the table of controls too.")
+@setting_option(
+    "--limit",
+    "elicit.limit",
+    "evaluate.limit",
+    type=int,
+    metavar="N",
+    help="Try the student of the first N images (elicit.limit) on N of each dataset.",
+)
 @retry_failed_option
 @worker_options("evaluate")
 @config_command("evaluate")

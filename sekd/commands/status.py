@@ -94,6 +94,15 @@ def _print_stage(stage: StageStatus, *, in_full: bool) -> None:
     )
     for change in stage.changes:
         click.echo(f"  differs from the directory before it in {change}")
+    if stage.num_added or stage.superseded:
+        click.echo(
+            f"  the data changed: {stage.num_added:,} samples were added, and "
+            f"{len(stage.superseded)} shards no longer count"
+        )
+    _print_lines(
+        [f"shard {shard} no longer counts: {reason}" for shard, reason in stage.superseded],
+        in_full=in_full,
+    )
     _print_lines(
         [f"shard {e['shard']}: {e['error']} (attempt {e['attempt']}, log {e['log']})"
          for e in stage.errors],

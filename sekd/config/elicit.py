@@ -39,6 +39,9 @@ class ElicitSpec(Section):
 
     dataset: str = "train"
     """Name of the dataset under ``data`` that the teacher answers about."""
+    limit: Positive | None = None
+    """Number of samples of the dataset to take, the first ones; ``null`` takes all. What they yield
+    is kept when the rest follows. Set it to try a config out."""
     engine: EngineName = "transformers"
     """Library that runs the teacher: ``transformers`` for any model and machine, ``vllm`` for
     speed on GPUs."""

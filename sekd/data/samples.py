@@ -222,6 +222,10 @@ class Dataset:
         samples = labels.apply(self.samples, self.name, self.spec.min_confidence)
         return replace(self, samples=samples, has_model_labels=True)
 
+    def first(self, num_samples: int | None) -> Dataset:
+        """Return the same dataset with its first samples; ``None`` takes all."""
+        return replace(self, samples=self.samples[:num_samples])
+
     def draw(self, num_samples: int, seed: int) -> Dataset:
         """Return the same dataset with some of its samples, drawn evenly from all leaves.
 

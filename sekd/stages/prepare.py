@@ -5,6 +5,7 @@ A sample that cannot be used does not end a shard: it becomes a ``Quarantined``,
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,10 @@ from sekd.engines import Conversation, Engine, Prompt
 from sekd.engines.base import Result
 from sekd.errors import SampleError, ShardError
 
+logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 20
+"""Number of samples that the error of a shard names."""
 _NUM_AHEAD = 16
 """Number of samples that are prepared while the engine works on earlier ones."""
 _BYTES_AHEAD = 256_000_000
@@ -154,14 +159,18 @@ def check_num_quarantined(
         limit: largest fraction of the samples (``elicit.max_quarantined``).
 
     Raises:
-        ShardError: naming the first of them.
+        ShardError: naming them, of many only the first; the log of the attempt has all.
     """
     if len(quarantined) > limit * num_samples:
-        first = quarantined[0]
+        texts = [f"{sample.sample_id}: {sample.reason}" for sample in quarantined]
+        for text in texts:
+            logger.debug("cannot be used: %s", text)
+        reasons = "; ".join(texts[:_NUM_NAMED])
+        if len(texts) > _NUM_NAMED:
+            reasons += f"; and {len(texts) - _NUM_NAMED} more, see the log of the attempt"
         raise ShardError(
             f"{len(quarantined)} of {num_samples} samples cannot be used, more than "
-            f"elicit.max_quarantined {limit:g} allows; the first is {first.sample_id}: "
-            f"{first.reason}"
+            f"elicit.max_quarantined {limit:g} allows: {reasons}"
         )
 
 

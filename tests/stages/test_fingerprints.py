@@ -46,7 +46,7 @@ FIRST_USED = {
 
 NOT_IN = {
     *("elicit.dataset", "data.similar"),
-    *("elicit.max_quarantined", "elicit.parity_limit"),
+    *("elicit.max_quarantined", "elicit.parity_limit", "elicit.limit"),
     *("data.taxonomy", "data.level_names", "data.leaf_names", "data.aliases", "data.unmatched"),
     *("data.images", "data.table", "data.classes", "data.layout", "data.split", "data.downloads"),
     *("data.image_column", "data.leaf_column", "data.id_column", "data.image_root"),

@@ -257,7 +257,8 @@ def _unlabelled_dataset(config: RunConfig, name: str) -> Dataset:
     """Load a dataset without the labels that it has."""
     changes = {"labels": None, "options": "children", "similar": None}
     spec = config.dataset(name, "dataset").model_copy(update=changes)
-    dataset = Dataset.load(name, spec)
+    limit = config.elicit.limit if name == config.elicit.dataset else None
+    dataset = Dataset.load(name, spec).first(limit)
     return replace(dataset, samples=dataset.samples.without_labels())
 
 

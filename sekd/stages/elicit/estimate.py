@@ -35,6 +35,7 @@ from sekd.stages.elicit.estimate_descents import (
     estimate_descents,
     with_assumed_labels,
 )
+from sekd.stages.elicit.run import elicited_dataset
 from sekd.stages.elicit.states import longest_first
 from sekd.stages.readiness import check_later_stages
 from sekd.stages.similar import with_similar
@@ -143,7 +144,7 @@ def plan_elicitation(config: RunConfig, *, tflops: float) -> ElicitationPlan:
     """
     name, runtime = config.elicit.dataset, config.elicit.runtime
     check_later_stages(config)
-    dataset = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+    dataset = elicited_dataset(config)
     stages, descents = ["answers", "states"], None
     if dataset.spec.options == "children":
         stages.append(f"descents/{name}")

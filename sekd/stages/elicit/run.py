@@ -129,11 +129,21 @@ def _labelled_dataset(
         ConfigError: naming the file and the place of what is wrong.
     """
     name = config.elicit.dataset
-    dataset, labelled = Dataset.load(name, config.dataset(name, "elicit.dataset")), None
+    dataset, labelled = elicited_dataset(config), None
     if dataset.spec.options == "children":
         labelled = label(config, name)
         dataset = dataset.with_model_labels(labelled.labels)
     return with_similar(dataset), labelled
+
+
+def elicited_dataset(config: RunConfig) -> Dataset:
+    """Load the samples that the teacher answers about: the first ones, if there is a limit.
+
+    Raises:
+        ConfigError: naming the file and the place of what is wrong.
+    """
+    name = config.elicit.dataset
+    return Dataset.load(name, config.dataset(name, "elicit.dataset")).first(config.elicit.limit)
 
 
 def _answers_inputs(config: RunConfig, dataset: Dataset) -> SampleInputs:

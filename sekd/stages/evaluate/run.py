@@ -31,6 +31,7 @@ from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_sta
 from sekd.pipeline.stage import Stage
 from sekd.report.tables import cells_table, controls_table
 from sekd.report.writers import to_markdown
+from sekd.stages.elicit.run import elicited_dataset
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
 from sekd.stages.fingerprints import hash_images
@@ -155,9 +156,8 @@ def _count_trained_on(config: RunConfig, datasets: Sequence[Dataset]) -> dict[st
 
     Images are compared by the hashes of their content that earlier stages have cached.
     """
-    name = config.elicit.dataset
     try:
-        trained = Dataset.load(name, config.dataset(name, "elicit.dataset"))
+        trained = elicited_dataset(config)
     except ConfigError as error:
         logger.warning("whether images were trained on is not known: %s", error)
         return {}
