@@ -1,4 +1,4 @@
-"""What the shard layer costs: planning, status, its share of an elicitation, two workers over one.
+"""What the shard layer costs: growth, inputs, planning, status, its share, two workers over one.
 
     python benchmarks/shards.py [--check]
 
@@ -9,6 +9,7 @@ short. Two workers need two free cores.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import subprocess
@@ -30,13 +31,16 @@ from sekd.data.toyworld import write_world
 from sekd.io.records import seal, unseal
 from sekd.pipeline.executors import open_executor
 from sekd.pipeline.inputs import SampleInputs
+from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.names import record_name
 from sekd.pipeline.runner import run_stage
-from sekd.pipeline.stage import Stage
+from sekd.pipeline.stage import Stage, find_finished
 from sekd.stages.elicit.answers import AnswersWorker, answers_fields
 
 NUM_PLANNED = 10_000_000
 NUM_SHARDS = 20_000
+SAMPLES_PER_SHARD = 16
+NUM_GROWN = 10_000
 NUM_ELICITED = 3072
 
 PLAN = """
@@ -101,6 +105,78 @@ def status(folder: Path) -> list[Figure]:
         seconds.append(time.monotonic() - started)
         assert json.loads(done.stdout)[0]["num_done"] == NUM_SHARDS - 1
     return [Figure(f"sekd status over {NUM_SHARDS:,} shards", float(np.median(seconds)), "s", 2)]
+
+
+class _Quick:
+    """Writes an empty file for each shard."""
+
+    def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
+        (folder / "empty").touch()
+        return ShardResult({"empty": folder / "empty"}, len(shard.sample_ids))
+
+    def close(self) -> None:
+        pass
+
+
+def growth(folder: Path) -> list[Figure]:
+    """A dataset of which one image is replaced, and which then gets more rows."""
+    ids = [f"{i:05d}.jpg" for i in range(NUM_GROWN)]
+
+    def num_run(ids: list[str], replaced: int | None = None) -> int:
+        inputs = SampleInputs.of_ids(ids, 256)
+        inputs.images[:] = ["0" * 64] * len(ids)
+        if replaced is not None:
+            inputs.images[replaced] = "1" * 64
+        stage = Stage.open(folder / "grown", {"spec": 1}, inputs)
+        outcome = run_stage(stage, _Quick, max_attempts=1)
+        assert outcome.manifest is not None
+        assert outcome.manifest.num_samples == len(ids)
+        return outcome.num_run
+
+    num_all = num_run(ids)
+    added = [f"new {i}" for i in range(500)]
+    num_again = num_run([*ids, *added], replaced=NUM_GROWN // 2)
+    num_back = num_run(ids)
+    print(f"growth: {num_all} shards of {NUM_GROWN:,} samples; back as they were: {num_back} run")
+    most = 1 + -(-500 // 256)
+    return [
+        Figure("shards run for 1 image replaced and 500 added", num_again, "shards", most),
+        Figure("  and for the samples as they were before", num_back, "shards", 0),
+    ]
+
+
+def finished(folder: Path) -> list[Figure]:
+    """A later stage's look at the inputs of a finished stage: samples, plan, manifest, files."""
+    ids = [f"train/{i:07d}.jpg" for i in range(NUM_SHARDS * SAMPLES_PER_SHARD)]
+    inputs = SampleInputs.of_ids(ids, SAMPLES_PER_SHARD)
+    inputs.images[:] = [f"{i:064x}" for i in range(len(ids))]
+    fields = {"spec": 1}
+    stage = Stage.open(folder / "answers", fields, inputs)
+    (stage.directory / "attempts").mkdir()
+    (stage.directory / "data").mkdir()
+    for shard in stage.plan:
+        files = []
+        for role in ("transcripts", "answers"):
+            content = f"{role} {shard.index}".encode()
+            path = f"data/{shard.index:05d}-{role}"
+            (stage.directory / path).write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            files.append({"role": role, "path": path, "bytes": len(content), "sha256": sha256})
+        end = {"shard": shard.index, "attempt": 1, "status": "done", "key": shard.key}
+        end |= {"files": files, "num_done": SAMPLES_PER_SHARD, "quarantined": [], "figures": {}}
+        end |= {"started": 0.0, "ended": 1.0, "seconds": 1.0}
+        (stage.directory / "attempts" / record_name(shard.index, 1, "end")).write_bytes(seal(end))
+    time.sleep(3)  # hashes of files that are younger than two seconds are not remembered
+    assert Manifest.finalise(stage.ledger, stage.fingerprint, stage.plan, stage.states())
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        plan, manifest = find_finished(folder / "answers", fields, inputs)
+        assert manifest.is_sound(stage.ledger)
+        seconds.append(time.monotonic() - started)
+        assert len(plan) == NUM_SHARDS
+    name = f"inputs of {NUM_SHARDS:,} finished shards of {SAMPLES_PER_SHARD} samples checked"
+    return [Figure(name, float(np.median(seconds)), "s", 2)]
 
 
 class _Clocked:
@@ -177,7 +253,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     figures: list[Figure] = []
-    for measure in (planning, status, elicitation):
+    for measure in (growth, finished, planning, status, elicitation):
         with tempfile.TemporaryDirectory() as folder:
             figures += measure(Path(folder))
     finish(figures, check=options.check)

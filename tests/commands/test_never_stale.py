@@ -1,4 +1,4 @@
-"""Data, weights or a taxonomy that change and change back: nothing stale is used, nothing redone."""
+"""Data, weights or a taxonomy change, and change back: nothing is stale and nothing is redone."""
 
 from __future__ import annotations
 
@@ -95,6 +95,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
+
+
 def change_labels(run: Run) -> None:
     """Give the first image the label of the last one."""
     header, first, *rest = run.table.read_text("utf-8").splitlines()
@@ -134,7 +141,7 @@ def test_what_changes_and_changes_back_is_trained_and_scored_as_it_was(
     metrics = (run.folder / "metrics.json").read_bytes()
     kept = [run.table, run.folder / "model", run.folder / "world" / "train" / "taxonomy.json"]
     for path in kept:
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+        copy(path, tmp_path / path.name)
 
     change(run)
     for command in ("distill", "evaluate"):
@@ -149,9 +156,7 @@ def test_what_changes_and_changes_back_is_trained_and_scored_as_it_was(
     assert "was trained on something else than there is now" in refused.output
 
     for path in kept:
-        (shutil.copytree(tmp_path / path.name, path, dirs_exist_ok=True)) if path.is_dir() else (
-            shutil.copy(tmp_path / path.name, path)
-        )
+        copy(tmp_path / path.name, path)
     before = run.attempts()
     assert run.elicit() == summary
     assert run.adapter() == adapter
@@ -180,8 +185,6 @@ def test_a_dataset_grows_shrinks_and_is_repaired(tiny_model: Path, tmp_path: Pat
     assert num_run("--limit", 4) == {"answers": 1, "states": 1}
     assert num_run() == {"answers": 3, "states": 3}
     assert status() == {"num_planned": 16, "num_added": 12, "superseded": []}
-    refused = run.call("distill", "--limit", 20)
-    assert refused.exit_code == 0  # there are no more than 16
 
     images = [line.split(",")[0] for line in run.table.read_text("utf-8").splitlines()[1:]]
     repaired = run.folder / "world" / images[5]
