@@ -214,7 +214,7 @@ class SampleInputs:
     @staticmethod
     def _column_slice(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> list[str]:
         """Return some values of a column; consecutive rows, the usual case, are not copied."""
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
+        if len(rows) and (rows[1:] - rows[:-1] == 1).all():
             values: list[str] = column.slice(int(rows[0]), len(rows)).to_pylist()
         else:
             values = column.take(pa.array(rows)).to_pylist()

@@ -89,10 +89,10 @@ def read_shards_file(directory: Location, revision: int, file: str | None) -> by
 def _shards_in(batch: pa.RecordBatch) -> Iterator[Shard]:
     """Yield each shard of a batch whose rows are sorted by shard."""
     encoded = pc.run_end_encode(batch["shard"])
+    sample_ids, keys = batch["sample_id"].to_pylist(), batch["key"].to_pylist()
     start = 0
     for index, stop in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
-        sample_ids = batch["sample_id"].slice(start, stop - start).to_pylist()
-        yield Shard(index, tuple(sample_ids), batch["key"][start].as_py())
+        yield Shard(index, tuple(sample_ids[start:stop]), keys[start])
         start = stop
 
 
