@@ -35,7 +35,9 @@ def model_fields(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-_QUESTIONS = {"distractors", "num_options", "seed", "subject", "wording", "pixel_limit"}
+_QUESTIONS = {
+    *("options", "distractors", "num_options", "seed", "subject", "wording", "pixel_limit"),
+}
 """Settings of a dataset that change what is asked about a sample, or whether it can be used. The
 others say which samples there are, and each sample counts in the key of its shard."""
 

@@ -50,7 +50,7 @@ NOT_IN = {
     *("data.taxonomy", "data.level_names", "data.leaf_names", "data.aliases", "data.unmatched"),
     *("data.images", "data.table", "data.classes", "data.layout", "data.split", "data.downloads"),
     *("data.image_column", "data.leaf_column", "data.id_column", "data.image_root"),
-    "data.image_prefix",
+    *("data.image_prefix", "data.labels", "data.min_confidence"),
 }
 """A dataset is identified by its content, not by its name or its files: the taxonomy has a digest,
 and each sample counts in the key of its shard. Its model of likeness counts only where it draws the
