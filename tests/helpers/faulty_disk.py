@@ -169,7 +169,8 @@ def content(folder: Path) -> str:
     for name in names_in(folder / "run"):
         directories = names_in(folder / "run" / name)
         manifest = manifest_of(folder / "run" / name / directories[0])
-        parts.append([name, directories, manifest.hashes(), manifest.quarantined])
+        files = [entry["sha256"] for one in manifest.content["shards"] for entry in one["files"]]
+        parts.append([name, directories, files, manifest.quarantined])
     return digest(parts)
 
 
