@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from sekd.engines.base import (
@@ -48,7 +49,7 @@ _CACHE_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.
 _POOL_BATCHES = 4
 """The number of batches over which conversations are sorted by length."""
 
-# Shapes: N rows, V vocabulary.
+# Shapes: N rows, V vocabulary, K options of the row with most.
 
 
 class TransformersEngine:
@@ -233,10 +234,13 @@ class TransformersEngine:
                 prefix.conversation_id: count for prefix, count in zip(shared, counts, strict=True)
             }
         cache, logits_NV, counts = self._forward(prompts, cache)
-        logprobs_NV = logits_NV.float().log_softmax(-1).cpu()
+        logprobs_NV = logits_NV.float().log_softmax(-1)
+        option_ids = [torch.tensor(request.option_ids) for _, request in asks]
+        option_ids_NK = pad_sequence(option_ids, batch_first=True).to(logprobs_NV.device)
+        logprobs_NK = logprobs_NV.gather(1, option_ids_NK).cpu().numpy()  # few of the vocabulary
         answers = []
         for row, (conversation_id, request) in enumerate(asks):
-            options = logprobs_NV[row, torch.tensor(request.option_ids)].numpy()
+            options = logprobs_NK[row, : len(request.option_ids)]
             num_tokens = cache.rows[row].num_tokens
             # Shared tokens are counted once, with the first request of the conversation.
             num_computed = counts[row] + num_shared.pop(conversation_id, 0)
