@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from figures import Figure, finish
+from generate_engine import GenerateEngine
 from random_vlm import (
     HIDDEN_SIZE,
     NUM_IMAGE_TOKENS,
@@ -36,10 +37,9 @@ from sekd.data import signals
 from sekd.data.images import read_unchanged
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
-from sekd.engines import Answer, Conversation, Engine, open_engine
-from sekd.engines.driver import run_one_by_one
+from sekd.engines import Conversation, Engine, open_engine
 from sekd.models import loading
-from sekd.models.batching import Batcher, forward_arguments, to_device
+from sekd.models.batching import to_device
 from sekd.models.chat import Chat
 from sekd.stages.answers import SampleAnswers
 from sekd.stages.elicit.answers import AnswersWorker
@@ -72,40 +72,9 @@ def load_config(folder: Path, vocabulary: int = VOCABULARY) -> RunConfig:
 # Four ways to ask; each gives its labels, seconds and prefill tokens
 
 
-class GenerateEngine:
-    """Calls ``generate`` per level and image, as published scripts do, each time with the image."""
-
-    name, version = "generate", ""
-
-    def __init__(self, config: RunConfig, chat: Chat) -> None:
-        self._model = loading.load_model(config.model)
-        self._chat = chat
-
-    def run(self, conversations: Iterator[Conversation[Any]]) -> Iterator[Any]:
-        return run_one_by_one(conversations, lambda requests: list(map(self._answer, requests)))
-
-    def _answer(self, request: Any) -> Answer:
-        prompt = request.prompt
-        # A new batcher has no cached image.
-        batcher = Batcher(self._chat, forward_arguments(self._model))
-        batch = batcher([prompt.token_ids], [prompt.image], [prompt.image_key])
-        output = self._model.generate(
-            **batch.inputs,
-            max_new_tokens=1,
-            do_sample=False,
-            output_scores=True,
-            return_dict_in_generate=True,
-        )
-        logprobs = output.scores[0][0].log_softmax(-1)[torch.tensor(request.option_ids)].numpy()
-        return Answer(int(logprobs.argmax()), logprobs, batch.lengths[0], 0)
-
-    def close(self) -> None:
-        pass
-
-
 def open_way(way: str, config: RunConfig, chat: Chat) -> Engine:
     if way == "generate":
-        return GenerateEngine(config, chat)
+        return GenerateEngine(config.model, chat)
     if way == "transformers":
         return open_engine("transformers", config.model, chat, batch_size=16, engine_args={})
     return open_engine(

@@ -1,0 +1,346 @@
+"""Measure what an answer about one image costs: a teacher's descent against every kind of student.
+
+    python benchmarks/predict.py [--check] [--engines transformers] [--shape 7b]
+        [--inat hierarchy.json] [--cub hierarchy.json] [--images 16]
+
+A random model of the Qwen2.5-VL family answers about images of noise on two taxonomies: one of the
+shape of iNaturalist's animals (5,388 leaves) and one of the shape of CUB's (200). `--inat` and
+`--cub` take real files instead. It answers in these ways:
+
+- descent: the questions of a teacher without labels, among the children of the node before;
+- generate: the same questions, each computed from its beginning, as published scripts do;
+- walk: four options a level, one question after another;
+- joint, free: the same questions in one prompt; the reply is written token by token;
+- joint, forced: the same reply, of which only the letters are asked for;
+- open: names without options, decoded under the taxonomy; also with a quarter of the visual tokens,
+  and with an adapter that is merged or not.
+
+Random answers would lead a descent to other places than those where the images of a data set are.
+So the model is led down the path of a leaf that was drawn for the image, and a free reply is as
+long as that path's. Each engine runs in a process of its own. The last lines have the ratios beside
+their limits; with --check the exit code is 1 if one falls short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+from drawn_taxonomies import CUB, INAT_ANIMALS, draw_taxonomy
+from figures import Figure, finish
+from generate_engine import GenerateEngine
+from random_vlm import QWEN_7B, SMALL, VOCABULARY, Shape, write_images, write_model
+from sekd.stages.descent import descend
+
+from sekd.config import DatasetSpec, DescentSpec, DistillSpec, ElicitSpec, EngineName, ModelSpec
+from sekd.data.samples import Dataset
+from sekd.data.taxonomy import Taxonomy
+from sekd.engines import Answer, Ask, Conversation, Engine, Reply, Write, open_engine
+from sekd.engines.driver import ActiveConversation
+from sekd.engines.metering import metered
+from sekd.models.chat import Chat, TokenIds, load_chat
+from sekd.models.loading import free_memory, load_model
+from sekd.models.merge import merged_model
+from sekd.models.open_naming import OpenAnswers
+from sekd.stages.distill.adapter import add_adapter
+from sekd.stages.evaluate.paradigms import run_paradigm
+from sekd.stages.naming import name_path
+from sekd.stages.prepare import PreparedSample, prepare_samples
+from sekd.stages.walk import walk
+
+TREES = {"iNat": INAT_ANIMALS, "CUB": CUB}
+NUM_ALONE = 3
+"""Images that are asked about one by one, for the latency and for `generate`."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's shape, and its images: squares of this many patches of 28 pixels a side."""
+
+    shape: Shape
+    side: int
+
+    @property
+    def pixels(self) -> int:
+        return (28 * self.side) ** 2
+
+    @property
+    def quarter(self) -> dict[str, int]:
+        """Arguments of the processor that show an image in a quarter of its tokens."""
+        return {"min_pixels": self.pixels // 4, "max_pixels": self.pixels // 4}
+
+
+SIZES = {"small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way of answering costs per image.
+
+    Attributes:
+        rate: images in a second, all of them given to the engine at once.
+        latency: seconds for an image that is asked about alone; the median of a few.
+        computed, cached: tokens of prompts that were computed, and that were not.
+        steps: passes of the model that have to wait for each other.
+    """
+
+    world: str
+    way: str
+    rate: float
+    latency: float
+    computed: float
+    cached: float
+    steps: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.world:6}{self.way:34}{self.rate:9.2f}{self.latency:9.3f}"
+            f"{self.computed:9.0f}{self.cached:8.0f}{self.steps:6.1f}"
+        )
+
+
+HEADER = f"{'':40}{'images/s':>9}{'s alone':>9}{'computed':>9}{'cached':>8}{'steps':>6}"
+Converse = Callable[[PreparedSample], Conversation[Any]]
+
+
+class World:
+    """The images of one taxonomy, read once, and the ways to ask about them."""
+
+    def __init__(self, folder: Path, name: str, chat: Chat) -> None:
+        self.name, self.chat = name, chat
+        spec = DatasetSpec(
+            table=folder / f"{name}.tsv",
+            taxonomy=folder / f"{name}.json",
+            level_names=TREES[name].ranks,
+        )
+        self.dataset = Dataset.load(name, spec)
+        samples = prepare_samples(self.dataset, self.dataset.samples, chat.used_pixels)
+        self.prepared = [sample for sample in samples if isinstance(sample, PreparedSample)]
+        assert len(self.prepared) == len(self.dataset.samples)
+        self.answers = OpenAnswers(chat, self.dataset.taxonomy)
+        self.ways: dict[str, Converse] = {
+            "descent": lambda each: descend(chat, self.dataset, each, DescentSpec(), ElicitSpec()),
+            "walk": lambda each: walk(chat, self.dataset, each, ElicitSpec()),
+            "joint, free": self._write_freely,
+            "joint, forced": lambda each: run_paradigm(
+                "joint_forced", chat, self.dataset, each, ElicitSpec()
+            ),
+            "open": lambda each: name_path(self.answers, each),
+        }
+
+    def measure(self, engine: Engine, way: str, title: str, *, only_alone: bool = False) -> Row:
+        """Ask about a few images one by one, and then about all of them together.
+
+        Args:
+            only_alone: ask about these few together, because the engine takes one at a time anyway.
+        """
+
+        def run(some: Sequence[PreparedSample]) -> tuple[float, list[Any]]:
+            conversations = [
+                metered(led(self.ways[way](each), self._right_options(each))) for each in some
+            ]
+            started = time.monotonic()
+            costs = list(engine.run(conversations))
+            return time.monotonic() - started, costs
+
+        run(self.prepared[:1])  # so that kernels are chosen and caches made
+        few = self.prepared[:NUM_ALONE]
+        latency = median(run([each])[0] for each in few)
+        some = few if only_alone else self.prepared
+        seconds, costs = run(some)
+        row = Row(
+            world=self.name,
+            way=title,
+            rate=len(some) / seconds,
+            latency=latency,
+            computed=mean(cost.prefill_tokens for _, cost in costs),
+            cached=mean(cost.cached_tokens for _, cost in costs),
+            steps=mean(num_steps for num_steps, _ in costs),
+        )
+        print(row, flush=True)
+        return row
+
+    def _write_freely(self, prepared: PreparedSample) -> Conversation[None]:
+        """Let the model write as many tokens as the reply for the image's leaf has."""
+        questions, root = prepared.questions or (), self.dataset.taxonomy.root
+        right = [question.right or 0 for question in questions]
+        prompt = self.chat.joint_prompt(questions, root)
+        length = len(self.chat.joint_transcript(questions, right, root).token_ids) - len(prompt)
+        # The model hardly ever writes this token, so it stops at the length.
+        yield [Write(prepared.prompt(prompt), length, stop_id=VOCABULARY - 1)]
+
+    def _right_options(self, prepared: PreparedSample) -> dict[TokenIds, int]:
+        """Map each prompt of open naming on the way to the image's leaf to the option to take."""
+        leaf = prepared.sample.leaf
+        assert leaf is not None
+        branches = self.answers.branches_to(leaf)
+        return {branch.prefix_ids: index for _, branch, index in branches}
+
+
+def led(
+    conversation: Conversation[Any], right_options: Mapping[TokenIds, int]
+) -> Conversation[int]:
+    """Lead a conversation to the right answers, and return the number of its steps.
+
+    Args:
+        right_options: prompt -> right option, where the request itself does not know it.
+    """
+    active, num_steps = ActiveConversation(conversation), 0
+    while not active.is_done:
+        responses = list((yield active.requests))
+        num_steps += max(
+            len(response.token_ids) if isinstance(response, Reply) else 1 for response in responses
+        )
+        for index, (request, response) in enumerate(zip(active.requests, responses, strict=True)):
+            if not isinstance(request, Ask) or not isinstance(response, Answer):
+                continue
+            right = request.right
+            if right is None:
+                right = right_options.get(request.prompt.token_ids)
+            if right is not None:
+                logprobs = np.full_like(response.option_logprobs, -20.0)
+                logprobs[right] = 0.0
+                responses[index] = replace(response, choice=right, option_logprobs=logprobs)
+        active.answer(responses)
+    return num_steps
+
+
+# One engine, in a process of its own
+
+
+def measure_engine(folder: Path, name: EngineName, size: Size) -> Iterator[Row]:
+    """Measure every way on every taxonomy."""
+    dtype: Any = str(size.shape.dtype).removeprefix("torch.")
+    base = ModelSpec(path=str(folder / "model"), dtype=dtype)
+    fewer = base.model_copy(update={"processor_args": size.quarter})
+    adapter = folder / "adapter"
+    yield from measure_model(folder, name, base, ("descent", "walk", "joint, free"))
+    yield from measure_model(folder, name, base, ("joint, forced", "open"))
+    yield from measure_model(folder, name, fewer, ("open",), ", quarter of the visual tokens")
+    yield from measure_model(folder, name, base, ("open",), ", adapter unmerged", adapter)
+    merged = base.model_copy(update={"path": str(merged_model(base, adapter))})
+    yield from measure_model(folder, name, merged, ("open",), ", adapter merged")
+    if name == "transformers":
+        yield from measure_generate(folder, base)
+
+
+def measure_model(
+    folder: Path,
+    name: EngineName,
+    spec: ModelSpec,
+    ways: Sequence[str],
+    suffix: str = "",
+    adapter: Path | None = None,
+) -> Iterator[Row]:
+    chat = load_chat(spec, subject="organism")
+    args = {"max_model_len": 4096} if name == "vllm" else {}
+    engine = open_engine(name, spec, chat, adapter=adapter, batch_size=16, engine_args=args)
+    for world in (World(folder, tree, chat) for tree in TREES):
+        for way in ways:
+            yield world.measure(engine, way, way + suffix)
+    engine.close()
+
+
+def measure_generate(folder: Path, spec: ModelSpec) -> Iterator[Row]:
+    chat = load_chat(spec, subject="organism")
+    engine = GenerateEngine(spec, chat)
+    for world in (World(folder, tree, chat) for tree in TREES):
+        yield world.measure(engine, "descent", "descent, generate", only_alone=True)
+    engine.close()
+
+
+# All of it
+
+
+def write_world(folder: Path, size: Size, num_images: int, given: dict[str, Path | None]) -> None:
+    """Write taxonomies, images with drawn leaves, the model, and an adapter that changes it."""
+    rng, names = random.Random(0), []
+    write_images(folder / "images", num_images, 28 * size.side)
+    for name, tree in TREES.items():
+        path, source = folder / f"{name}.json", given[name]
+        if source is None:
+            draw_taxonomy(tree, path)
+        else:
+            path.write_bytes(source.read_bytes())
+        taxonomy = Taxonomy.load(path, level_names=tree.ranks)
+        names += [node.name for node in taxonomy.nodes]
+        leaves = rng.choices(sorted(taxonomy.leaf_ids), k=num_images)
+        rows = [f"images/{i}.png\t{taxonomy[leaf].name}" for i, leaf in enumerate(leaves)]
+        table = "\n".join(["image\tlabel", *rows])
+        (folder / f"{name}.tsv").write_text(table, encoding="utf-8")
+    write_model(folder / "model", names, VOCABULARY, 28 * size.side, size.shape)
+    dtype: Any = str(size.shape.dtype).removeprefix("torch.")
+    base = load_model(ModelSpec(path=str(folder / "model"), dtype=dtype))
+    student = add_adapter(base, DistillSpec())
+    for parameter_name, parameter in student.named_parameters():
+        if "lora_B" in parameter_name:
+            torch.nn.init.normal_(parameter, std=1e-3)
+    student.save_pretrained(str(folder / "adapter"))
+    del base, student
+    free_memory()
+
+
+def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
+    """Compare the ways on each taxonomy; all figures are quotients of images a second."""
+    rate = {(row.world, row.way): row.rate for row in rows}
+
+    def figure(world: str, way: str, other: str, limit: float) -> Figure:
+        title = f"{name}, {world}: {way} / {other}"
+        return Figure(
+            title, rate[world, way] / rate[world, other], "times", limit, is_ceiling=False
+        )
+
+    yield figure("iNat", "open", "descent", 2)
+    for world in TREES:
+        yield figure(world, "joint, forced", "joint, free", 3)
+        yield figure(world, "joint, forced", "walk", 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio falls short")
+    parser.add_argument("--engines", default="transformers,vllm", help="separated by commas")
+    parser.add_argument("--shape", choices=SIZES, default="small", help="of the model")
+    parser.add_argument("--images", type=int, default=16, help="per taxonomy")
+    parser.add_argument("--inat", type=Path, help="a taxonomy file in place of the drawn one")
+    parser.add_argument("--cub", type=Path, help="a taxonomy file in place of the drawn one")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    size = SIZES[options.shape]
+    if options.part:
+        rows = list(measure_engine(options.folder, options.part, size))
+        content = json.dumps([asdict(row) for row in rows])
+        (options.folder / f"{options.part}.rows.json").write_text(content, encoding="utf-8")
+        return
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the merged copy goes away, too
+        write_world(folder, size, options.images, {"iNat": options.inat, "CUB": options.cub})
+        for name in options.engines.split(","):
+            print(f"\n{name}\n{HEADER}", flush=True)
+            command = [sys.executable, __file__, "--shape", options.shape]
+            subprocess.run([*command, "--part", name, "--folder", folder], check=True)
+            content = (folder / f"{name}.rows.json").read_text("utf-8")
+            figures += ratios(name, [Row(**row) for row in json.loads(content)])
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"\n{device}, {options.images} images a taxonomy, model shape {options.shape}")
+    finish(figures, check=options.check)
+
+
+if __name__ == "__main__":
+    main()
