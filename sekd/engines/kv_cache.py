@@ -124,7 +124,9 @@ def shared_prefixes(prompts: Sequence[ConversationPrompt]) -> list[ConversationP
     for conversation_id, conversation_prompts in by_conversation.items():
         first, *others = (prompt for _, prompt in conversation_prompts)
         lengths = [common_prefix_length(first.token_ids, other.token_ids) for other in others]
-        length = min(lengths, default=len(first.token_ids) - 1)
+        # The last token of a prompt is computed for its own logits, also where prompts are equal.
+        all_but_last = [len(prompt.token_ids) - 1 for _, prompt in conversation_prompts]
+        length = min(lengths + all_but_last)
         prefix = replace(first, token_ids=first.token_ids[:length])
         shared.append(ConversationPrompt(conversation_id, prefix))
     return shared
