@@ -43,7 +43,6 @@ from drawn_taxonomies import CUB, INAT_ANIMALS, draw_taxonomy
 from figures import Figure, finish
 from generate_engine import GenerateEngine
 from random_vlm import QWEN_7B, SMALL, VOCABULARY, Shape, write_images, write_model
-from sekd.stages.descent import descend
 
 from sekd.config import DatasetSpec, DescentSpec, DistillSpec, ElicitSpec, EngineName, ModelSpec
 from sekd.data.samples import Dataset
@@ -55,6 +54,7 @@ from sekd.models.chat import Chat, TokenIds, load_chat
 from sekd.models.loading import free_memory, load_model
 from sekd.models.merge import merged_model
 from sekd.models.open_naming import OpenAnswers
+from sekd.stages.descent import descend
 from sekd.stages.distill.adapter import add_adapter
 from sekd.stages.evaluate.paradigms import run_paradigm
 from sekd.stages.naming import name_path
