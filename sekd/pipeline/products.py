@@ -85,20 +85,26 @@ def runs_of(run: Location) -> Iterator[tuple[str, Location]]:
             yield f"rounds/{name}/", run / "rounds" / name
 
 
+def product_directories(run: Location) -> list[Location]:
+    """List the directories of a run that may hold artefacts, without later rounds."""
+    places = dict.fromkeys(kind.place for kind in PRODUCT_KINDS)
+    return [directory for place in places for directory in _places(run, place)]
+
+
 def find_products(run: Location) -> Iterator[Product]:
     """Yield every artefact of which a record or its main file is there, without later rounds."""
     for kind in PRODUCT_KINDS:
-        for directory in _places(run, [part for part in kind.place.split("/") if part]):
+        for directory in _places(run, kind.place):
             names = names_in(directory)
             if f"{kind.artefact}.record.json" in names or kind.main_file in names:
                 yield Product(kind.artefact, kind.command, directory, kind.main_file)
 
 
-def _places(directory: Location, parts: list[str]) -> Iterator[Location]:
+def _places(directory: Location, pattern: str) -> Iterator[Location]:
     """Yield the directories that a pattern of names stands for."""
-    if not parts:
+    if not pattern:
         yield directory
         return
-    first, *rest = parts
+    first, _, rest = pattern.partition("/")
     for name in names_in(directory) if first == "*" else [first]:
         yield from _places(directory / name, rest)

@@ -25,7 +25,7 @@ from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest, manifest_names
 from sekd.pipeline.names import attempt_name, parse_record_name
 from sekd.pipeline.plan import check_plan, has_earlier_layout, newest_revision, revision_name
-from sekd.pipeline.products import Product, find_products, runs_of
+from sekd.pipeline.products import Product, find_products, product_directories, runs_of
 from sekd.pipeline.stage import FINGERPRINT_NAME, read_fields
 from sekd.pipeline.status import stage_directories
 
@@ -41,6 +41,9 @@ def verify_run(run: Location) -> Iterator[Damage]:
     # Of a run on a remote store, the checkpoints are on this machine.
     for place in dict.fromkeys([run, local_directory(run)]):
         for _, one in runs_of(place):
+            for directory in product_directories(one):
+                if FINGERPRINT_NAME in names_in(directory):
+                    yield from _verify_fingerprint(directory)
             for product in find_products(one):
                 yield from _verify_product(product)
     if names_in(run / "benchmark"):  # these have merged the student into a copy of the base
@@ -67,9 +70,7 @@ def verify_stage(directory: Location) -> Iterator[Damage]:
     Raises:
         StorageError: if a file cannot be read. That says nothing about it, so nothing is revoked.
     """
-    fields = read_fields(directory)
-    if fields is None or digest(fields)[:16] != directory.name:
-        yield Damage(str(directory / FINGERPRINT_NAME), "gone or not what was written")
+    yield from _verify_fingerprint(directory)
     ledger = Ledger(directory)
     try:
         check_plan(directory)
@@ -81,6 +82,12 @@ def verify_stage(directory: Location) -> Iterator[Damage]:
     yield from _verify_attempts(ledger)
     for name in manifest_names(directory):
         yield from _verify_manifest(ledger, name)
+
+
+def _verify_fingerprint(directory: Location) -> Iterator[Damage]:
+    fields = read_fields(directory)
+    if fields is None or digest(fields)[:16] != directory.name:
+        yield Damage(str(directory / FINGERPRINT_NAME), "gone or not what was written")
 
 
 def _verify_attempts(ledger: Ledger) -> Iterator[Damage]:

@@ -12,6 +12,7 @@ exit code is 1 if a command was misled.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -47,11 +48,13 @@ class FinishedRun:
     """A run to be damaged, and its files as they were.
 
     Attributes:
+        student: name of the directory of its student, which is no variant of the sweep.
         expected: name of a reader -> what it gives when nothing is damaged.
     """
 
     config: Path
     run: Path
+    student: str
     contents: Mapping[Path, bytes] = field(default_factory=dict)
     stamps: dict[Path, tuple[int, int, int]] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +68,8 @@ class FinishedRun:
             if result.exit_code:
                 raise RuntimeError(f"sekd {name}: {result.output}")
         contents = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
-        finished = cls(config, run, contents)
+        student = Path(json.loads(sekd("distill", config, "--json").stdout)["adapter"])
+        finished = cls(config, run, student.parent.name, contents)
         finished.restore()
         for name, read in READERS.items():
             code, finished.expected[name], output = read(finished)
@@ -145,7 +149,7 @@ def _student(finished: FinishedRun) -> Reading:
         result = sekd("distill", finished.config)
     if steps:  # it goes on from an earlier checkpoint, as it says
         return 1, None, result.output
-    adapters = sorted(finished.run.glob("distill/*/adapter/adapter_*"))
+    adapters = sorted(finished.run.glob(f"distill/{finished.student}/adapter/adapter_*"))
     return result.exit_code, [path.read_bytes() for path in adapters], result.output
 
 
@@ -188,9 +192,11 @@ READERS: Mapping[str, Callable[[FinishedRun], Reading]] = {
 }
 
 
-def readers_of(path: Path) -> list[str]:
+def readers_of(finished: FinishedRun, path: Path) -> list[str]:
     """Name the commands that read a file, by its path below the run."""
     first = path.parts[0]
+    if first == "distill" and path.parts[1] != finished.student:
+        return ["sweep"]  # of a variant
     if first in ("answers", "states"):
         return ["distill's reading"]
     if first == "distill":
@@ -217,7 +223,7 @@ def flip_one(finished: FinishedRun, path: Path, rng: random.Random) -> Flip:
     for revoked in finished.run.rglob("*.revoked.json"):
         revoked.unlink()  # a reader must find it without the help of verify
     outcomes: list[Outcome] = []
-    for name in readers_of(path.relative_to(finished.run)):
+    for name in readers_of(finished, path.relative_to(finished.run)):
         code, given, output = READERS[name](finished)
         if code:
             outcomes.append("refused" if _SAID.search(output) else "misled")

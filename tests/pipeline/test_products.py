@@ -10,6 +10,7 @@ from sekd.io.artefacts import write_artefact
 from sekd.io.folders import publish_folder
 from sekd.io.locations import cache_directory
 from sekd.pipeline.products import PRODUCT_KINDS, find_products, runs_of
+from sekd.pipeline.stage import open_directory
 from sekd.pipeline.status import products_of
 from sekd.pipeline.verify import verify_run
 
@@ -65,6 +66,14 @@ def test_a_damaged_or_missing_record_is_found(run: Path) -> None:
         is_needed = "checkpoint" not in record.name  # one that a killed process left has none
         assert reasons == ["no record of its content, so that it cannot be checked"] * is_needed
         record.write_bytes(before)
+
+
+def test_a_damaged_fingerprint_is_found(run: Path) -> None:
+    directory = open_directory(run / "distill", {"spec": 1})
+    assert not list(verify_run(run))
+    path = directory / "fingerprint.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    assert [damage.path for damage in verify_run(run)] == [str(path)]
 
 
 def test_status_names_what_is_not_whole(run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from sekd.config import RunConfig
 from sekd.data.samples import load_taxonomy
@@ -80,28 +81,25 @@ def finished_adapter(config: RunConfig) -> Path | None:
             this config alone: its data, its model or what was elicited are other ones now.
     """
     root = config.run_dir / "distill"
-    earlier = {
-        directory: fields
-        for directory, fields in newest_first(root)
-        if fields["spec"] == distill_spec(config) and "adapter" in artefact_names(directory)
-    }
-    if not earlier:
-        return None
-    newest, fields = next(iter(earlier.items()))
+    fields: dict[str, Any] | None = None
     try:
-        now = distill_fields(config, finished_elicitation(config).states.fingerprint)
+        fields = distill_fields(config, finished_elicitation(config).states.fingerprint)
     except ConfigError as error:
-        adapter, reason = None, str(error)
+        reason = str(error)
     else:
-        adapter = find_adapter(root / digest(now)[:16])
-        reason = "; ".join(differences(fields, now))
-    if adapter is None:
-        raise ConfigError(
-            f"{newest}: the student was trained on something else than there is now: {reason}; "
-            "train it again, or evaluate it as it is with "
-            f"--set evaluate.models.NAME.adapter={newest / 'adapter'} and another run_dir"
-        )
-    return adapter
+        adapter = find_adapter(root / digest(fields)[:16])
+        if adapter is not None:
+            return adapter
+    for directory, earlier in newest_first(root):
+        if earlier["spec"] == distill_spec(config) and "adapter" in artefact_names(directory):
+            if fields is not None:
+                reason = "; ".join(differences(earlier, fields))
+            raise ConfigError(
+                f"{directory}: the student was trained on something else than there is now: "
+                f"{reason}; train it again, or evaluate it as it is with "
+                f"--set evaluate.models.NAME.adapter={directory / 'adapter'} and another run_dir"
+            )
+    return None
 
 
 def find_adapter(directory: Location) -> Path | None:
