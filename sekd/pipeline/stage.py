@@ -124,9 +124,11 @@ def _numbered_directories(root: Location) -> list[tuple[int, Location, dict[str,
 
 def _read_fingerprint(directory: Location) -> dict[str, Any] | None:
     try:
-        return read_record(directory / FINGERPRINT_NAME)
+        record = read_record(directory / FINGERPRINT_NAME)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    # That of another directory is whole, and wrong here.
+    return record if directory.name == str(record["fingerprint"])[:16] else None
 
 
 def find_directories(root: Location, spec: Mapping[str, Any]) -> list[Location]:
