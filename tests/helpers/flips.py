@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -80,8 +80,11 @@ class FinishedRun:
 
     def restore(self) -> None:
         """Put every file back that is not as it was, and remove what is new."""
-        for path in self.run.rglob("*"):
-            if path.is_file() and path not in self.contents:
+        for path in sorted(self.run.rglob("*"), reverse=True):  # files before their folders
+            if path.is_dir():
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
+            elif path not in self.contents:
                 path.unlink()
         for path, content in self.contents.items():
             if not path.is_file() or _stamp(path) != self.stamps.get(path):
