@@ -60,7 +60,7 @@ def test_the_baseline_is_of_labels_alone(elicited: Path) -> None:
 
 
 def test_the_baseline_of_unlabelled_images_names_the_first(elicited: Path, tmp_path: Path) -> None:
-    """A table without labels, walked by the teacher: there is nothing to learn from."""
+    """A table without labels, descended by the teacher: no truth is known to learn from."""
     content = yaml.safe_load(elicited.read_text("utf-8"))
     images = sorted(Path(content["data"]["train"]["images"]).glob("*/*"))[:3]
     for number, image in enumerate(images):
@@ -69,7 +69,7 @@ def test_the_baseline_of_unlabelled_images_names_the_first(elicited: Path, tmp_p
     (tmp_path / "table.csv").write_text(f"image\n{rows}", encoding="utf-8")
     train = content["data"]["train"]
     del train["images"]
-    train |= {"table": str(tmp_path / "table.csv"), "distractors": "walk"}
+    train |= {"table": str(tmp_path / "table.csv"), "options": "children"}
     content["run_dir"] = str(tmp_path / "run")
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")

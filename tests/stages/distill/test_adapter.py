@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
@@ -19,6 +19,14 @@ from sekd.stages.distill.adapter import add_adapter
 VISION = "model.vision_model.encoder.layers.0.self_attn.q_proj"
 MERGER = "model.connector.modality_projection.proj"
 BLOCKS = "model.text_model.layers"
+
+
+def save_trained(student: PeftModel, folder: Path) -> None:
+    """Save an adapter that changes the outputs, as training would; a fresh one does not."""
+    for name, weights in student.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    student.save_pretrained(str(folder))
 
 
 @pytest.fixture
@@ -71,10 +79,7 @@ def test_rslora_and_dora_change_the_adapter(
 def test_training_continues_from_the_initial_adapter(base: torch.nn.Module, tmp_path: Path) -> None:
     spec = DistillSpec(lora=LoraSpec(rank=4, alpha=8))
     first = add_adapter(base, spec)
-    for name, weights in first.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights)
-    first.save_pretrained(str(tmp_path))
+    save_trained(first, tmp_path)
     before = {name: weights.clone() for name, weights in first.named_parameters()}
     new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     second = add_adapter(new_base, spec.model_copy(update={"initial_adapter": tmp_path}))
@@ -97,7 +102,7 @@ def test_training_continues_from_the_initial_adapter(base: torch.nn.Module, tmp_
 def test_an_initial_adapter_with_other_settings_is_refused(
     base: torch.nn.Module, tmp_path: Path, initial: dict[str, object], message: str
 ) -> None:
-    add_adapter(base, DistillSpec(lora=LoraSpec(**initial))).save_pretrained(str(tmp_path))
+    save_trained(add_adapter(base, DistillSpec(lora=LoraSpec(**initial))), tmp_path)
     new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     with pytest.raises(ConfigError, match=message):
         add_adapter(new_base, DistillSpec(initial_adapter=tmp_path))
@@ -108,7 +113,7 @@ def test_an_initial_adapter_on_the_vision_tower_is_refused(
 ) -> None:
     """Another program may adapt every ``q_proj``; such an adapter would train the vision tower."""
     config = LoraConfig(r=64, lora_alpha=64, lora_dropout=0.2, target_modules=["q_proj"])
-    get_peft_model(base, config).save_pretrained(str(tmp_path))
+    save_trained(get_peft_model(base, config), tmp_path)
     new_base = loading.load_model(ModelSpec(path=base.name_or_path, dtype="float32"))
     lora = LoraSpec(target_modules=("q_proj",))
     with pytest.raises(ConfigError, match=rf"differ in 3 layers, e\.g\. {VISION}"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sekd.config import RunConfig, load_config
-from sekd.data import signals
+from sekd.data import signals, toyworld
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
 from sekd.data.signals import TeacherSample, TeacherShard
@@ -56,12 +56,15 @@ def replies(config: RunConfig, sample: TeacherSample) -> list[str]:
 def test_the_teacher_replies_freely(world: Path, tmp_path: Path) -> None:
     config = config_of(world, share=1.0, prompts=f"[{CAPTION}]")
     samples, pair, shard = elicit(config, tmp_path)
+    num_right = 0
     for sample in samples:
         (reply,) = replies(config, sample)
-        names = [node.rpartition("/")[2] for node in (a.truth or "" for a in sample.answers)]
-        assert f"order : {names[0]}" in reply  # captions are what the tiny model was trained on
+        rank, _, name = reply.partition(" : ")  # one name of the path, of any rank
+        assert rank in toyworld.RANKS
+        num_right += name in (sample.answers[-1].truth or "")
         assert sample.transcripts[1].is_target[-1]  # it writes the end of its turn itself
         assert {answer.transcript for answer in sample.answers} == {0}
+    assert num_right > NUM_SAMPLES / 2  # such captions are what the tiny model was trained on
     assert samples.with_plain_replies() == set(samples.sample_ids)
     # The state pass and sekd inspect use only the dialogue.
     result = StatesWorker(config, {0: pair}).process(shard, tmp_path, lambda _: None)
