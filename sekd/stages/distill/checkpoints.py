@@ -26,10 +26,12 @@ class TrainingInputs:
     Attributes:
         hashes: name -> hash; records of checkpoints and of the adapter repeat them.
         check: raises an error if a file is no longer the one that was hashed.
+        labels: tables of the descent of which open naming learns; see :class:`DistillDataset`.
     """
 
     hashes: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[], None] = lambda: None
+    labels: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sekd.config import DistillSpec
+from sekd.data.child_probabilities import ChildProbabilities
 from sekd.data.questions import Question
 from sekd.data.signals import StateRow, TeacherAnswer, TeacherSample, TeacherShard, read_state_rows
 from sekd.data.taxonomy import Node, Taxonomy
@@ -96,12 +97,21 @@ class DistillDataset(Dataset[Example]):
     There are no replay examples if the replay term has weight 0, since nothing would be learned
     from them. The choice of samples to replay and the order of options follow ``distill.seed``.
 
+    Args:
+        labels: tables of a descent. What it says about all children of a node on the path that is
+            named takes the place of what the teacher says about the options of its question.
+
     Raises:
         ConfigError: if the teacher is not confident enough of any sample.
     """
 
     def __init__(
-        self, shards: Sequence[ShardFiles], taxonomy: Taxonomy, chat: Chat, spec: DistillSpec
+        self,
+        shards: Sequence[ShardFiles],
+        taxonomy: Taxonomy,
+        chat: Chat,
+        spec: DistillSpec,
+        labels: Sequence[Path] = (),
     ) -> None:
         self._taxonomy = taxonomy
         self._chat = chat
@@ -111,6 +121,7 @@ class DistillDataset(Dataset[Example]):
         self._state_rows = [read_state_rows(shard.state_rows) for shard in shards]
         self._states = [StateFile(shard.states) for shard in shards]
         self._open_answers = OpenAnswers(chat, taxonomy) if "open" in spec.formats else None
+        self._children = ChildProbabilities(labels) if labels else None
         joint_items = self._joint_items(spec.min_confidence)
         taught = list(joint_items) if "quiz" in spec.formats else []
         if "open" in spec.formats:
@@ -165,6 +176,13 @@ class DistillDataset(Dataset[Example]):
                 "the answers of %d of %d samples are no path to a leaf, and are not named",
                 len(joint_items) - len(items),
                 len(joint_items),
+            )
+        if self._children is not None:
+            ids = [self._shards[item.shard].sample_ids[item.index] for item in items]
+            logger.info(
+                "a descent says of %d of %d named samples how probable all children are",
+                sum(sample_id in self._children for sample_id in ids),
+                len(ids),
             )
         return items
 
@@ -241,15 +259,33 @@ class DistillDataset(Dataset[Example]):
         }
         if item.leaf is not None:
             assert self._open_answers is not None
-            probabilities = {
-                answer.level - 1: dict(
-                    zip(answer.options, np.exp(answer.mean_logprobs).tolist(), strict=True)
-                )
-                for answer in sample.answers
-            }
+            probabilities = self._probabilities(sample, item.leaf)
             return open_example(self._open_answers, sample, item.leaf, probabilities, states)
         transcript, letter_ids = self._joint_transcript(sample, rng)
         return JointExample(sample, transcript, letter_ids, state_rows, states)
+
+    def _probabilities(self, sample: TeacherSample, leaf: Node) -> dict[int, Mapping[str, float]]:
+        """Return the teacher's probabilities by level, from 0 on: node id -> probability.
+
+        They are those of all children where a descent came to this place of the path, and otherwise
+        those of a question's options.
+        """
+        probabilities: dict[int, Mapping[str, float]] = {
+            answer.level - 1: dict(
+                zip(answer.options, np.exp(answer.mean_logprobs).tolist(), strict=True)
+            )
+            for answer in sample.answers
+        }
+        if self._children is not None:
+            path = self._taxonomy.path(leaf)
+            descent = self._children.of(sample.sample_id).items()
+            # A path that ends at a node with children has this node among them.
+            probabilities |= {
+                level: children
+                for level, children in descent
+                if path[min(level, len(path) - 1)].id in children
+            }
+        return probabilities
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the options are shown in another order in each epoch."""

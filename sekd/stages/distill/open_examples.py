@@ -71,11 +71,11 @@ def open_example(
     """Make the example of a sample.
 
     Args:
+        sample: its answers say which levels of names there are states for.
         leaf: whose path is learned.
-        probabilities: of the teacher, for each level that it was asked about, from 0 for the first
-            one below the root: node id -> probability. Nodes that are no children of the path are
-            ignored.
-        states: layer name -> teacher states [levels that it was asked about, D].
+        probabilities: of the teacher, by level, from 0 for the first one below the root: node id ->
+            probability. Nodes that are no children of the path are ignored.
+        states: layer name -> teacher states [answers, D].
     """
     branches = []
     for depth, branch, _ in answers.branches_to(leaf):
@@ -88,7 +88,7 @@ def open_example(
         branches.append(TaughtBranch(position, depth, branch.token_ids, tuple(masses)))
     middle = {layer: rows for layer, rows in states.items() if layer != FINAL_NORM}
     transcript = answers.transcript(leaf)
-    levels = tuple(probabilities)
+    levels = tuple(answer.level - 1 for answer in sample.answers)
     positions = tuple(transcript.positions[level] for level in levels)
     transcript = replace(transcript, positions=positions)
     return OpenExample(sample, transcript, levels, tuple(branches), middle)

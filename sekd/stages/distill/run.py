@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sekd.config import RunConfig
+from sekd.data.child_probabilities import has_children
+from sekd.data.labels import LABELS
 from sekd.data.samples import load_taxonomy
 from sekd.data.signals import ANSWERS, STATE_ROWS, STATES, TRANSCRIPTS
 from sekd.errors import ConfigError
 from sekd.io.artefacts import artefact_names
 from sekd.io.folders import find_folder, publish_folder, reuse_folder
-from sekd.io.hashing import digest
+from sekd.io.hashing import digest, hash_file
 from sekd.io.locations import Location, local_directory
 from sekd.io.records import DamagedFileError
 from sekd.models.adapters import is_adapter_file
@@ -36,38 +39,42 @@ def run_distillation(config: RunConfig) -> Path:
             replies has no letters, or another process trains this student.
     """
     dataset = config.dataset(config.elicit.dataset, "elicit.dataset")
-    if not load_wording(dataset.wording).has_letters:
+    if "quiz" in config.distill.formats and not load_wording(dataset.wording).has_letters:
         raise ConfigError(
             f"data.{config.elicit.dataset}.wording: {dataset.wording} has no {{letter}} in its "
-            "line, and a student learns from letters; take another wording for the training"
+            "line, and a student of the quiz learns from letters; take another wording for the "
+            "training, or distill.formats: [open]"
         )
     taxonomy = load_taxonomy(dataset)
     root = config.run_dir / "distill"
 
-    def open_run() -> tuple[Elicited, str, Path | None]:
+    def open_run() -> tuple[Elicited, TaughtDescent, str, Path | None]:
         elicited = finished_elicitation(config)
-        directory = open_directory(root, distill_fields(config, elicited.states.fingerprint))
+        descent = descent_of(config, elicited)
+        directory = open_directory(root, _fields_of(config, elicited, descent))
+        hashes = elicited.fingerprints | descent.hashes
 
         def reuse() -> Path | None:
-            return reuse_folder(directory, "adapter", elicited.fingerprints, is_adapter_file)
+            return reuse_folder(directory, "adapter", hashes, is_adapter_file)
 
         adapter = reuse()
         if adapter is None:
             training.enter_context(sole_process(directory, "trains"))
             adapter = reuse()  # another process may have ended meanwhile
-        return elicited, directory.name, adapter
+        return elicited, descent, directory.name, adapter
 
     with ExitStack() as training:
-        elicited, name, adapter = distributed.broadcast_from_main(open_run)
+        elicited, descent, name, adapter = distributed.broadcast_from_main(open_run)
         if adapter is None:
             answers = elicited.answers.files_by_shard(TRANSCRIPTS, ANSWERS)
             states = elicited.states.files_by_shard(STATES, STATE_ROWS)
             shards = [ShardFiles(*answers[one], *states[other]) for one, other in elicited.pairs()]
             local = local_directory(config.run_dir) / "distill" / name
-            inputs = TrainingInputs(elicited.fingerprints, lambda: _read_through(answers, states))
+            hashes = elicited.fingerprints | descent.hashes
+            inputs = TrainingInputs(hashes, lambda: _read_through(answers, states), descent.labels)
             train(config, taxonomy, shards, local, inputs)
             adapter = distributed.broadcast_from_main(
-                lambda: publish_folder(local, root / name, "adapter", elicited.fingerprints)
+                lambda: publish_folder(local, root / name, "adapter", hashes)
             )
     distributed.destroy_process_group()
     return adapter
@@ -83,7 +90,8 @@ def finished_adapter(config: RunConfig) -> Path | None:
     root = config.run_dir / "distill"
     fields: dict[str, Any] | None = None
     try:
-        fields = distill_fields(config, finished_elicitation(config).states.fingerprint)
+        elicited = finished_elicitation(config)
+        fields = _fields_of(config, elicited, descent_of(config, elicited))
     except ConfigError as error:
         reason = str(error)
     else:
@@ -114,6 +122,37 @@ def find_adapter(directory: Location) -> Path | None:
         raise ConfigError(
             f"{error}; run sekd distill again, which makes it again from the last checkpoint"
         ) from error
+
+
+@dataclass(frozen=True)
+class TaughtDescent:
+    """The tables of a descent of which open naming learns.
+
+    Attributes:
+        hashes: of their content, as ``descent``; empty if there are none.
+    """
+
+    labels: tuple[Path, ...] = ()
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def descent_of(config: RunConfig, elicited: Elicited) -> TaughtDescent:
+    """Find what a descent says about all children, where open naming learns from it."""
+    if "open" not in config.distill.formats or not config.distill.losses.soft:
+        return TaughtDescent()
+    if elicited.labelled is not None:
+        manifest = elicited.labelled.manifest
+        return TaughtDescent(
+            tuple(manifest.files(LABELS).values()), {"descent": manifest.fingerprint}
+        )
+    labels = config.data[config.elicit.dataset].labels
+    if labels is None or not has_children(labels):
+        return TaughtDescent()
+    return TaughtDescent((labels,), {"descent": hash_file(labels)})
+
+
+def _fields_of(config: RunConfig, elicited: Elicited, descent: TaughtDescent) -> dict[str, Any]:
+    return distill_fields(config, {"states": elicited.states.fingerprint} | descent.hashes)
 
 
 def _read_through(*shards: FilesByShard) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,12 @@ def distill_spec(config: RunConfig) -> dict[str, Any]:
     return {**states_spec(config), "distill": settings}
 
 
-def distill_fields(config: RunConfig, states: str) -> dict[str, Any]:
+def distill_fields(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that the adapter depends on: the fields of its fingerprint.
 
     Args:
-        states: fingerprint of the manifest of the states, which follows from all that was elicited.
+        inputs: ``states``: fingerprint of the manifest of the states, which follows from all that
+            was asked; ``descent``: hash of the labels whose children are learned from, if any.
     """
     fields = {
         "stage": "distill",
@@ -81,7 +82,7 @@ def distill_fields(config: RunConfig, states: str) -> dict[str, Any]:
         "spec": distill_spec(config),
         "model": loading.model_identity(config.model),
         "peft": metadata.version("peft"),
-        "states": states,
+        **inputs,
     }
     if config.distill.lora.load_in_4bit:
         fields["bitsandbytes"] = loading.bitsandbytes_version()
@@ -102,7 +103,7 @@ def train(
     process that torchrun or accelerate started must call this; the main process writes.
 
     Args:
-        inputs: what the shards are, for the records of checkpoints.
+        inputs: what the shards are, for the records of checkpoints, and what is read beside them.
 
     Raises:
         ConfigError: if a batch size, a layer or a module name does not fit.
@@ -155,7 +156,7 @@ def _fit(
     base = loading.load_model(config.model, device, in_4bit=spec.lora.load_in_4bit)
     batcher = Batcher(chat, forward_arguments(base))
     probe_model(base, chat, batcher)  # in a model that is not causal, a student sees its targets
-    dataset = DistillDataset(shards, taxonomy, chat, spec)
+    dataset = DistillDataset(shards, taxonomy, chat, spec, inputs.labels)
     model = add_adapter(base, spec, config.model.decoder_blocks)
     trainer = DistillTrainer(
         Objective(model, config.model, spec, dataset.layers),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +16,13 @@ from peft import PeftModel
 from pydantic import ValidationError
 
 from sekd.config import DistillSpec
+from sekd.data.child_probabilities import has_children
+from sekd.data.labels import DescentLabel, write_labels
+from sekd.data.taxonomy import Node, Taxonomy
 from sekd.errors import ConfigError
 from sekd.models.open_naming import OpenAnswers
 from sekd.stages.distill.collate import MicroBatch
-from sekd.stages.distill.dataset import JointExample, ReplayExample
+from sekd.stages.distill.dataset import DistillDataset, JointExample, ReplayExample
 from sekd.stages.distill.losses import branch_loss
 from sekd.stages.distill.objective import Objective
 from sekd.stages.distill.open_examples import OpenExample, open_example
@@ -228,3 +234,114 @@ def test_a_teacher_without_a_path_leaves_nothing_to_name(elicited: Elicited) -> 
     else:
         with pytest.raises(ConfigError, match="nothing to name"):
             named_examples(elicited)
+
+
+def descent_of(taxonomy: Taxonomy, leaf: Node) -> list[dict[str, Any]]:
+    """The levels of a descent to a leaf, as a table of labels has them, with uneven children."""
+    levels = []
+    for level, (parent, node) in enumerate(pairwise([taxonomy.root, *taxonomy.path(leaf)]), 1):
+        children = [child.id for child in taxonomy.children(parent)]
+        weights = [2.0**-index for index in range(len(children))]
+        probabilities = [weight / sum(weights) for weight in weights]
+        levels.append(
+            {
+                "level": level,
+                "rank": node.rank,
+                "node": node.id,
+                "probability": probabilities[children.index(node.id)],
+                "path_probability": 0.5,
+                "option_mass": 1.0,
+                "children": children,
+                "probabilities": probabilities,
+            }
+        )
+    return levels
+
+
+def write_descents(path: Path, descents: Mapping[str, list[dict[str, Any]]]) -> Path:
+    rows = [
+        DescentLabel(
+            sample_id=sample_id,
+            image="",
+            image_sha256="",
+            label=levels[-1]["node"],
+            probability=0.5,
+            levels=levels,
+            paths=[],
+            num_questions=0,
+            num_prompt_tokens=0,
+            num_cached_tokens=0,
+        )
+        for sample_id, levels in descents.items()
+    ]
+    write_labels(rows, path)
+    return path
+
+
+def test_soft_targets_are_those_of_all_children_where_a_descent_gave_them(
+    right: Elicited, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each branching token: the sum over the children whose name goes on with it."""
+    taxonomy, answers = right.taxonomy, OpenAnswers(right.chat, right.taxonomy)
+    paths = [taxonomy.path(taxonomy[each]) for each in taxonomy.leaf_ids]
+    path_through = {node.id: path for path in paths for node in path}
+    quiz = named_examples(right)
+    leaves = [taxonomy[example.sample.answers[-1].answer] for example in quiz]
+    descents = {
+        example.sample.sample_id: descent_of(taxonomy, leaf)
+        for example, leaf in zip(quiz, leaves, strict=True)
+    }
+    known = list(descents)[:-1]
+    path = write_descents(tmp_path / "labels.parquet", {name: descents[name] for name in known})
+    assert has_children(path)
+    spec = right.with_spec(formats=["open"], replay=0.0).distill
+    with caplog.at_level("INFO"):
+        dataset = DistillDataset([right.shard], taxonomy, right.chat, spec, [path])
+    assert f"a descent says of {len(known)} of {len(quiz)} named samples" in caplog.text
+    compared = 0
+    examples = [dataset[index] for index in range(len(dataset))]
+    for example, before in zip(examples, quiz, strict=True):
+        assert isinstance(example, OpenExample)
+        assert example.levels == before.levels
+        assert example.transcript == before.transcript
+        if example.sample.sample_id not in known:
+            assert example.branches == before.branches
+            continue
+        of_level = {level["level"]: level for level in descents[example.sample.sample_id]}
+        for branch in example.branches:
+            level = of_level[branch.level + 1]
+            masses: dict[int, float] = defaultdict(float)
+            for child, probability in zip(level["children"], level["probabilities"], strict=True):
+                token_ids = answers.transcript(path_through[child][-1]).token_ids
+                if token_ids[: branch.position] == example.transcript.token_ids[: branch.position]:
+                    masses[token_ids[branch.position]] += probability
+            assert dict(zip(branch.token_ids, branch.masses, strict=True)) == pytest.approx(masses)
+            compared += 1
+    assert compared > len(known)
+
+
+def test_a_descent_that_left_the_path_gives_way_to_the_options(
+    right: Elicited, tmp_path: Path
+) -> None:
+    """The children of other nodes say nothing about the path that is named."""
+    taxonomy = right.taxonomy
+    (before, *_) = named_examples(right)
+    leaf = taxonomy[before.sample.answers[-1].answer]
+    parent = taxonomy.path(leaf)[-2].id
+    other = next(
+        taxonomy[each]
+        for each in sorted(taxonomy.leaf_ids)
+        if parent not in {node.id for node in taxonomy.path(taxonomy[each])}
+    )
+    descents = {before.sample.sample_id: descent_of(taxonomy, other)}
+    path = write_descents(tmp_path / "labels.parquet", descents)
+    spec = right.with_spec(formats=["open"], replay=0.0).distill
+    example = DistillDataset([right.shard], taxonomy, right.chat, spec, [path])[0]
+    assert isinstance(example, OpenExample)
+    last = max(branch.level for branch in before.branches)
+    first = min(branch.level for branch in before.branches)
+    for made, quiz in zip(example.branches, before.branches, strict=True):
+        if made.level == last:
+            assert made == quiz
+        if made.level == first:
+            assert None not in made.masses
