@@ -17,14 +17,14 @@ from sekd.analysis.outcomes import Outcomes
 from sekd.analysis.paths import BoolArray
 from sekd.analysis.rates import compute_differences
 from sekd.analysis.results import Evaluation
-from sekd.config import BASE, STUDENT, EvaluateSpec
+from sekd.config import BASE, STUDENT, EvaluateSpec, Paradigm
 
 # Shapes: N samples.
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Joint HCA of a student minus that of the model before it, on the same images.
+    """HCA of a student, in what it learned, minus that of the model before it on the same images.
 
     In percentage points, with paired bootstrap intervals.
 
@@ -51,20 +51,25 @@ class Gain:
 
 
 def measure_gain(
-    after: Sequence[CellRows], before: Sequence[CellRows], before_name: str, spec: EvaluateSpec
+    after: Sequence[CellRows],
+    before: Sequence[CellRows],
+    before_name: str,
+    spec: EvaluateSpec,
+    paradigm: Paradigm = "joint",
 ) -> Gain:
     """Compare the student in ``after`` with the model before it.
 
     Args:
         before: cells of the same datasets.
         before_name: the name there of the model before the student.
+        paradigm: in which they are compared.
 
     Raises:
         ValueError: if the two have no sample of a dataset in common.
     """
-    old_cells = _joint_cells(before, before_name)
+    old_cells = _cells_of(before, before_name, paradigm)
     is_right = {}
-    for dataset, new_cell in _joint_cells(after, STUDENT).items():
+    for dataset, new_cell in _cells_of(after, STUDENT, paradigm).items():
         new, old = paths_of_shared_samples(new_cell.paths, old_cells[dataset].paths)
         is_right[dataset] = new.whole_is_right, old.whole_is_right
     new_N, old_N = (np.concatenate(arrays) for arrays in zip(*is_right.values(), strict=True))
@@ -74,12 +79,12 @@ def measure_gain(
     )
 
 
-def _joint_cells(cells: Sequence[CellRows], model: str) -> dict[str, CellRows]:
-    """Return the joint cell without a control of each dataset."""
+def _cells_of(cells: Sequence[CellRows], model: str, paradigm: Paradigm) -> dict[str, CellRows]:
+    """Return the cell without a control of each dataset."""
     return {
         cell.key.dataset: cell
         for cell in cells
-        if cell.key == CellKey(cell.key.dataset, model, "joint")
+        if cell.key == CellKey(cell.key.dataset, model, paradigm)
     }
 
 
@@ -101,40 +106,47 @@ class RoundResult:
 
     Attributes:
         adapter: the student's; ``None`` in round 0, which is the base.
-        joint: HCA of the student, or of the base in round 0.
+        learned: HCA of the student, or of the base in round 0, in ``paradigm``.
         conditioned: the same step by step, where that is evaluated: HCA of the next round's
             teacher.
         gain: ``None`` in round 0 and where nothing is evaluated.
+        paradigm: that asks for what the student learned.
     """
 
     number: int
     adapter: Path | None
-    joint: Mapping[str, Estimate]
+    learned: Mapping[str, Estimate]
     conditioned: Mapping[str, Estimate]
     gain: Gain | None
+    paradigm: Paradigm = "joint"
 
     @classmethod
     def of(
-        cls, number: int, adapter: Path | None, evaluation: Evaluation | None, gain: Gain | None
+        cls,
+        number: int,
+        adapter: Path | None,
+        evaluation: Evaluation | None,
+        gain: Gain | None,
+        paradigm: Paradigm = "joint",
     ) -> RoundResult:
         """Take the rates of a round from its evaluation, if there is one."""
         model = STUDENT if adapter else BASE
 
-        def rates(paradigm: str) -> dict[str, Estimate]:
+        def rates(asked: str) -> dict[str, Estimate]:
             if evaluation is None:
                 return {}
             by_dataset = {
-                dataset: evaluation.rate(dataset, model, paradigm)
-                for dataset in evaluation.datasets
+                dataset: evaluation.rate(dataset, model, asked) for dataset in evaluation.datasets
             }
             return {dataset: rate for dataset, rate in by_dataset.items() if rate}
 
         return cls(
             number=number,
             adapter=adapter,
-            joint=rates("joint"),
+            learned=rates(paradigm),
             conditioned=rates("conditioned"),
             gain=gain,
+            paradigm=paradigm,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +154,7 @@ class RoundResult:
         return {
             "round": self.number,
             "adapter": str(self.adapter) if self.adapter else None,
-            "joint": _rates_to_json(self.joint),
+            self.paradigm: _rates_to_json(self.learned),
             "conditioned": _rates_to_json(self.conditioned),
             "gain": self.gain.to_json() if self.gain else None,
         }

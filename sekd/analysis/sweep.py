@@ -12,16 +12,13 @@ from pydantic import ValidationError
 
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
-from sekd.config import BASE, RunConfig
+from sekd.config import BASE, Paradigm, RunConfig
 from sekd.data.samples import Dataset
 
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = ("conditioned", "independent")
 """Paradigms in which no student is trained, beside replay: what it lost there is forgetting."""
-
-REFERENCES = {"base": "joint", "base, conditioned": "conditioned"}
-"""What students are compared with -> the paradigm in which the base is asked."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,9 @@ class SweepRow:
     """A variant on a dataset; rates in percent.
 
     Attributes:
-        hca: joint HCA by seed, with its bootstrap interval over samples.
+        hca: HCA by seed, in what students learn, with its bootstrap interval over samples.
         num_failed: the number of seeds whose training failed.
-        parse_failure_rate: joint, mean over seeds; ``None`` where no seed was evaluated.
+        parse_failure_rate: the same, mean over seeds; ``None`` where no seed was evaluated.
         forgotten: by paradigm, the mean HCA minus the base's, in percentage points.
     """
 
@@ -130,17 +127,23 @@ class SweepResult:
 
     Attributes:
         evaluation: of the base and the students that could be trained.
+        paradigm: in which ``rows`` are measured: what students of the run's config learn.
         rows: one for each dataset and variant, in the config's order.
         failed: student -> why it could not be trained.
     """
 
     evaluation: Evaluation
+    paradigm: Paradigm
     rows: Sequence[SweepRow]
     failed: Mapping[str, str]
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, students: Sequence[SweepStudent], failed: Mapping[str, str]
+        cls,
+        evaluation: Evaluation,
+        paradigm: Paradigm,
+        students: Sequence[SweepStudent],
+        failed: Mapping[str, str],
     ) -> SweepResult:
         """Sum up the students of each variant.
 
@@ -151,23 +154,29 @@ class SweepResult:
         for student in students:
             by_variant.setdefault(student.variant, []).append(student)
         rows = [
-            _sum_up_seeds(evaluation, dataset, variant, seeds)
+            _sum_up_seeds(evaluation, paradigm, dataset, variant, seeds)
             for dataset in evaluation.datasets
             for variant, seeds in by_variant.items()
         ]
-        return cls(evaluation, rows, failed)
+        return cls(evaluation, paradigm, rows, failed)
+
+    @property
+    def asked(self) -> dict[str, Paradigm]:
+        """What students are compared with -> the paradigm in which the base is asked."""
+        return {"base": self.paradigm, "base, conditioned": "conditioned"}
 
     def references(self, dataset: str) -> dict[str, Estimate]:
-        """Return the HCA of the base asked at once, and of the base as the teacher."""
+        """Return the HCA of the base asked like a student, and of the base as the teacher."""
         rates = {
             name: self.evaluation.rate(dataset, BASE, paradigm)
-            for name, paradigm in REFERENCES.items()
+            for name, paradigm in self.asked.items()
         }
         return {name: rate for name, rate in rates.items() if rate}
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``sekd sweep --json`` prints."""
         return {
+            "paradigm": self.paradigm,
             "rows": [row.to_json() for row in self.rows],
             "references": {
                 dataset: {name: rate.to_json() for name, rate in self.references(dataset).items()}
@@ -178,7 +187,11 @@ class SweepResult:
 
 
 def _sum_up_seeds(
-    evaluation: Evaluation, dataset: str, variant: str, seeds: Sequence[SweepStudent]
+    evaluation: Evaluation,
+    learned: Paradigm,
+    dataset: str,
+    variant: str,
+    seeds: Sequence[SweepStudent],
 ) -> SweepRow:
     trained = [student for student in seeds if student.name in evaluation.models]
 
@@ -195,11 +208,11 @@ def _sum_up_seeds(
         values = [rate.value for rate in rates(paradigm).values()]
         if base and values:
             forgotten[paradigm] = fmean(values) - base.value
-    unparsed = [rate.value for rate in rates("joint", "parse_failure_rate").values()]
+    unparsed = [rate.value for rate in rates(learned, "parse_failure_rate").values()]
     return SweepRow(
         dataset=dataset,
         variant=variant,
-        hca=rates("joint"),
+        hca=rates(learned),
         num_failed=len(seeds) - len(trained),
         parse_failure_rate=fmean(unparsed) if unparsed else None,
         forgotten=forgotten,

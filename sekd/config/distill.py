@@ -13,6 +13,7 @@ from sekd.config.base import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
+    Paradigm,
     Positive,
     Section,
 )
@@ -163,6 +164,11 @@ class DistillSpec(Section):
     options, and the choice of replayed samples. Change it to measure the spread between runs."""
     runtime: DistillRuntime = DistillRuntime()
     """How training is carried out."""
+
+    @property
+    def learned_paradigm(self) -> Paradigm:
+        """The paradigm of the evaluation that asks for what students learn."""
+        return "joint" if "quiz" in self.formats else "open"
 
     @model_validator(mode="after")
     def _has_formats(self) -> Self:

@@ -18,6 +18,15 @@ from sekd.report.formats import EN_DASH, format_interval, format_number
 
 NO_BREAK, _WORD_JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 _SIGNIFICANT = 0.05
+WAYS_OF_ASKING = {
+    "joint": "asked for the whole path at once",
+    "joint_forced": "asked for the letters of the whole path at once",
+    "independent": "asked one level at a time",
+    "conditioned": "asked step by step",
+    "open": "asked to name the whole path",
+    "descent": "descending among children",
+}
+"""Paradigm -> how a model was asked, in a sentence."""
 ChangeVerdict: TypeAlias = Literal["gain", "loss", "noise"]
 
 
@@ -90,10 +99,19 @@ class Change:
         return unbroken(f"{old} {arrow} {new} %")
 
 
-def joint_changes(evaluation: Evaluation) -> list[Change]:
-    """Return student against base when asked at once, by dataset: what the method is for."""
-    changes = [_change_of_student(evaluation, name, "joint") for name in evaluation.datasets]
-    return [change for change in changes if change is not None]
+def learned_changes(evaluation: Evaluation) -> list[Change]:
+    """Return student against base in what the student learned, by dataset.
+
+    That is the joint paradigm, or open naming for a student that learned nothing else. Where it was
+    not evaluated, another paradigm stands for it: the first one that was.
+    """
+    learned = evaluation.config.distill.learned_paradigm if evaluation.config else "joint"
+    for paradigm in (learned, *PARADIGMS):
+        changes = [_change_of_student(evaluation, name, paradigm) for name in evaluation.datasets]
+        found = [change for change in changes if change is not None]
+        if found:
+            return found
+    return []
 
 
 def other_changes(evaluation: Evaluation, gain: Change) -> list[Change]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
-from sekd.config import BASE
+from sekd.config import BASE, STUDENT, WITHOUT_QUIZ
 from sekd.report.changes import (
     NO_BREAK,
+    WAYS_OF_ASKING,
     Change,
     ChangeVerdict,
     clear_losses,
-    joint_changes,
+    learned_changes,
     other_changes,
     unbroken,
 )
@@ -24,20 +25,25 @@ from sekd.report.provenance import labels_used
 
 _EXPERIMENT = (
     "One vision-language model was its own teacher. Frozen, it walked a taxonomy step by step; a "
-    "LoRA student of the same weights learned from its answers to give the whole path in one call."
+    "LoRA student of the same weights learned from its answers{}."
 )
+_LEARNED = {
+    "joint": " to give the whole path in one call",
+    "joint_forced": " to give the whole path in one call",
+    "open": " to name the whole path without options",
+}
+"""What the student learned, as far as the paradigm of the first figure tells."""
 _EXPERIMENT_WITHOUT_STUDENT = (
     "A vision-language model was asked for the path of each image through a taxonomy, all levels "
     "at once and one after the other."
 )
-_WAYS_OF_ASKING = {
-    "joint": "asked for the whole path at once",
-    "joint_forced": "asked for the letters of the whole path at once",
-    "independent": "asked one level at a time",
-    "conditioned": "asked step by step",
-    "open": "asked to name the whole path",
-    "descent": "descending among children",
+_TITLES = {
+    "conditioned": "Step by step",
+    "joint": "At once",
+    "open": "Named",
+    "descent": "Descending",
 }
+"""Paradigm -> title of its figure where there is no student."""
 _MAX_LINES = 3
 _FAR_MORE_POINTS = 10
 _MANY_UNPARSED_PERCENT = 10
@@ -83,7 +89,7 @@ class Headline:
 
 def make_headline(evaluation: Evaluation) -> Headline:
     """Choose the figures for what the run has; without a student, what there is to gain."""
-    changes = joint_changes(evaluation)
+    changes = learned_changes(evaluation)
     if not changes:
         return _headline_without_student(evaluation)
     figures = [
@@ -94,7 +100,7 @@ def make_headline(evaluation: Evaluation) -> Headline:
     ]
     return Headline(
         _headline_sentence(evaluation, changes[0]),
-        _EXPERIMENT,
+        _EXPERIMENT.format(_LEARNED.get(changes[0].after.paradigm, "")),
         [figure for figure in figures if figure is not None],
     )
 
@@ -107,7 +113,10 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
         outcome = f"gets the whole path right less often than the base: {gain} of the images"
     else:
         outcome = f"is not measurably better than the base: {gain}, {gain.evidence}"
-    sentence = f"Asked for everything at once on {gain.after.dataset}, the student {outcome}."
+    asked = "asked for everything at once"
+    if gain.after.paradigm != "joint":
+        asked = WAYS_OF_ASKING[gain.after.paradigm]
+    sentence = f"{asked.capitalize()} on {gain.after.dataset}, the student {outcome}."
     losses = clear_losses(evaluation, gain)
     if losses:
         worst = losses[0].after
@@ -117,7 +126,7 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
             beginning = "In one call" if gain.verdict == "gain" else "Besides, in one call"
             sentence += f" {beginning}{on_dataset}, it is worse than its teacher's walk"
         else:
-            asked = _WAYS_OF_ASKING[worst.paradigm]
+            asked = WAYS_OF_ASKING[worst.paradigm]
             sentence += f" {beginning}{asked}{on_dataset}, it is worse than the base"
         sentence += f" ({losses[0]})."
     return sentence
@@ -126,11 +135,12 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
 def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure:
     first, *others = changes
     cautions = [*_cautions(evaluation, first), *_cautions_of_student(evaluation, changes)]
+    asked = _in_one_call(first)
     return KeyFigure(
         title="Gained",
         value=format_number(first.points, is_signed=True),
         unit="points",
-        meaning=f"whole paths right in one call on {first.after.dataset}: {first}",
+        meaning=f"whole paths right {asked} on {first.after.dataset}: {first}",
         evidence=first.evidence,
         details=[
             *_first_lines(
@@ -157,8 +167,16 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
             yield "evaluate.paradigms: joint_forced would give the gain without it."
 
 
+def _in_one_call(change: Change) -> str:
+    """Say how the student was asked, in short."""
+    paradigm = change.after.paradigm
+    return "in one call" if paradigm == "joint" else WAYS_OF_ASKING[paradigm]
+
+
 def _without_format(evaluation: Evaluation, gain: Change) -> Change | None:
     """Return the same step where the models choose letters alone, and need to know no format."""
+    if gain.after.paradigm != "joint":
+        return None
     before, after = (key._replace(paradigm="joint_forced") for key in (gain.before, gain.after))
     return Change.between(evaluation, before, after)
 
@@ -196,7 +214,7 @@ def _lines_without_image(evaluation: Evaluation, key: CellKey) -> Iterator[str]:
     if rate:
         yield f"the student without the image: {_format_rate(rate)}"
     options_alone = evaluation.options_alone(key.dataset)
-    if options_alone:
+    if options_alone and key.paradigm not in WITHOUT_QUIZ:
         number = format_number(options_alone.value)
         yield f"from the options alone, knowing the taxonomy: {number}{NO_BREAK}%"
 
@@ -215,7 +233,7 @@ def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure
         title="Kept",
         value=_format_share(first),
         unit="% of the teacher",
-        meaning=f"student, one call: {_format_rate(first.new)}; "
+        meaning=f"student, {_in_one_call(first).removeprefix('in ')}: {_format_rate(first.new)}; "
         f"its teacher, step by step: {_format_rate(first.old)}",
         evidence=f"{format_number(first.points, is_signed=True)}{NO_BREAK}points; {first.evidence}",
         details=_first_lines(
@@ -233,7 +251,7 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
         return None
     if losses:
         first, *others = losses
-        asked = _WAYS_OF_ASKING[first.after.paradigm]
+        asked = WAYS_OF_ASKING[first.after.paradigm]
         if first.is_against_teacher:
             asked = "in one call against its teacher's walk"
         return KeyFigure(
@@ -267,11 +285,13 @@ def _opponent(change: Change) -> str:
 
 
 def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
-    """Compare the student's one call with its teacher's walk."""
+    """Compare the student's calls, of which joint answers need one, with its teacher's walk."""
     student = evaluation.cells[gain.after].cost
     teacher_cell = evaluation.get(gain.after.dataset, BASE, "conditioned")
     teacher = teacher_cell.cost if teacher_cell else None
-    meaning, evidence, caution = "one call for a whole path", "", ""
+    is_joint = gain.after.paradigm == "joint"
+    num_calls = 1 if is_joint or student is None else student.calls
+    meaning, evidence, caution = f"{'one call' if is_joint else 'calls'} for a whole path", "", ""
     if teacher is not None and student is not None:
         meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
         walked, at_once = teacher.computed_tokens, student.computed_tokens
@@ -295,8 +315,8 @@ def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
             )
     return KeyFigure(
         title="Cost",
-        value="1",
-        unit="call",
+        value=_format_count(num_calls),
+        unit="call" if num_calls == 1 else "calls",
         meaning=meaning,
         evidence=evidence,
         details=_lines_of_teaching(evaluation),
@@ -325,7 +345,7 @@ def _lines_of_teaching(evaluation: Evaluation) -> list[str]:
 
 def _headline_without_student(evaluation: Evaluation) -> Headline:
     figures, clauses = [], []
-    for paradigm, title in (("conditioned", "Step by step"), ("joint", "At once")):
+    for paradigm, title in _TITLES.items():
         rates = {
             dataset: rate
             for dataset in evaluation.datasets
@@ -334,7 +354,7 @@ def _headline_without_student(evaluation: Evaluation) -> Headline:
         if not rates:
             continue
         (dataset, rate), *others = rates.items()
-        asked = _WAYS_OF_ASKING[paradigm]
+        asked = WAYS_OF_ASKING[paradigm]
         clauses.append(f"{format_number(rate.value)}{NO_BREAK}% of the paths right {asked}")
         figures.append(
             KeyFigure(
@@ -347,6 +367,8 @@ def _headline_without_student(evaluation: Evaluation) -> Headline:
             )
         )
     sentence = "There is no student in this run: the base alone was measured."
+    if STUDENT in evaluation.models:
+        sentence = "The student was asked in no way in which the base was asked, too."
     if clauses:
         sentence += f" On {evaluation.datasets[0]} it gets {', '.join(clauses)}."
     return Headline(sentence, _EXPERIMENT_WITHOUT_STUDENT, figures)

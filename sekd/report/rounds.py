@@ -10,13 +10,14 @@ from sekd.report.table import Column, Table, Value, count_groups
 
 def rounds_table(rounds: Sequence[RoundResult]) -> Table:
     """Show the base and each round's student by dataset, and the gain over all datasets."""
-    datasets = list(rounds[0].joint)
+    paradigm = rounds[0].paradigm
+    datasets = list(rounds[0].learned)
     rows: list[list[Value]] = []
     for dataset in datasets:
         for finished in rounds:
             gain = finished.gain.datasets[dataset] if finished.gain else None
             conditioned = finished.conditioned.get(dataset)
-            rows.append([dataset, finished.number, finished.joint[dataset], conditioned, gain])
+            rows.append([dataset, finished.number, finished.learned[dataset], conditioned, gain])
     if len(datasets) > 1:
         rows += [
             ["all images", finished.number, None, None, finished.gain.pooled]
@@ -25,12 +26,12 @@ def rounds_table(rounds: Sequence[RoundResult]) -> Table:
         ]
     return Table(
         name="rounds",
-        title="HCA in percent of the base (round 0) and of each round's student; gain: joint, over "
-        "the round before, points",
+        title="HCA in percent of the base (round 0) and of each round's student; gain: "
+        f"{paradigm}, over the round before, points",
         columns=[
             Column("dataset", "dataset"),
             Column("round", "round"),
-            Column("joint", "joint", has_interval=True),
+            Column(paradigm, paradigm, has_interval=True),
             Column("conditioned", "conditioned", has_interval=True),
             Column("gain", "gain", has_interval=True, is_signed=True),
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sekd.analysis.sweep import FORGOTTEN, REFERENCES, SweepResult, SweepRow
+from sekd.analysis.sweep import FORGOTTEN, SweepResult, SweepRow
 from sekd.config import BASE
 from sekd.report.table import Column, Table, Value, count_groups
 
@@ -25,8 +25,8 @@ def sweep_table(sweep: SweepResult) -> Table:
     labels = {dataset: evaluation.title(dataset) for dataset in evaluation.datasets}
     return Table(
         name="sweep",
-        title=f"Joint HCA in percent, {spread}; {' and '.join(FORGOTTEN)}: HCA minus the base's, "
-        "points",
+        title=f"{sweep.paradigm.capitalize()} HCA in percent, {spread}; "
+        f"{' and '.join(FORGOTTEN)}: HCA minus the base's, points",
         columns=[
             Column("dataset", "dataset", labels=labels),
             Column("variant", "variant"),
@@ -52,7 +52,7 @@ def has_single_seeds(rows: Sequence[SweepRow]) -> bool:
 def _reference_rows(sweep: SweepResult, dataset: str, is_single: bool) -> list[list[Value]]:
     rows: list[list[Value]] = []
     for name, rate in sweep.references(dataset).items():
-        unparsed = sweep.evaluation.rate(dataset, BASE, REFERENCES[name], "parse_failure_rate")
+        unparsed = sweep.evaluation.rate(dataset, BASE, sweep.asked[name], "parse_failure_rate")
         rows.append(
             [
                 dataset,

@@ -73,13 +73,14 @@ def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> RoundsResult
     run's folder ``rounds``.
 
     Raises:
-        ConfigError: if joint answers are not to be evaluated, and as the stages do.
+        ConfigError: if what students learn is not to be evaluated, and as the stages do.
         IncompleteError: shards of a stage are left.
     """
     check_later_stages(config)
     if config.evaluate.datasets:
         check_evaluation(config)
     finished: list[RoundResult] = []
+    paradigm = config.distill.learned_paradigm
     adapter: Path | None = None
     before: Sequence[CellRows] = ()  # the cells of the round before, or of the base
     for number in range(1, config.rounds + 1):
@@ -87,17 +88,17 @@ def run_rounds(config: RunConfig, *, retry_failed: bool = False) -> RoundsResult
         own_config = round_config(config, number, adapter)
         adapter = _run_round(own_config, retry_failed=retry_failed)
         if not config.evaluate.datasets:
-            finished.append(RoundResult.of(number, adapter, None, None))
+            finished.append(RoundResult.of(number, adapter, None, None, paradigm))
             continue
         # Under the run's config, so that the rounds share the cells of the base.
         evaluated = run_evaluation(config, adapter, own_config.run_dir, retry_failed=retry_failed)
         evaluation, cells = evaluated.evaluation, evaluated.cells
         if number == 1:
-            finished.append(RoundResult.of(0, None, evaluation, None))
-            gain = measure_gain(cells, cells, BASE, config.evaluate)
+            finished.append(RoundResult.of(0, None, evaluation, None, paradigm))
+            gain = measure_gain(cells, cells, BASE, config.evaluate, paradigm)
         else:
-            gain = measure_gain(cells, before, STUDENT, config.evaluate)
-        finished.append(RoundResult.of(number, adapter, evaluation, gain))
+            gain = measure_gain(cells, before, STUDENT, config.evaluate, paradigm)
+        finished.append(RoundResult.of(number, adapter, evaluation, gain, paradigm))
         if gain.is_noise:
             break
         before = cells

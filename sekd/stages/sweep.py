@@ -42,7 +42,7 @@ def run_sweep(config: RunConfig, *, retry_failed: bool = False) -> SweepResult:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise ConfigError(f"sweep: no variant could be trained ({reasons or 'there is none'})")
     evaluation = _evaluate_students(config, adapters, retry_failed=retry_failed)
-    result = SweepResult.of(evaluation, students, failed)
+    result = SweepResult.of(evaluation, config.distill.learned_paradigm, students, failed)
     _write_sweep(result, config.run_dir / "sweep")
     return result
 

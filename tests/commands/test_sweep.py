@@ -138,6 +138,23 @@ def test_seeds_are_trained_apart_and_summed_up(
     assert models == {"base", "own.s3", "own.s4"}
 
 
+def test_students_that_name_are_measured_by_naming(
+    elicited: Path, trained: list[tuple[Any, int]]
+) -> None:
+    naming = ("distill.formats=[open]", "evaluate.paradigms=[open]", "distill.epochs=3")
+    result = run("sweep", elicited, *naming, "sweep.variants={own: {}}", options=("--json",))
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout.splitlines()[-1])
+    folder = elicited.parents[1] / "sweep"
+    metrics = json.loads((folder / "metrics.json").read_text())["rows"]
+    hca = {(row["model"], row["paradigm"]): row["hca"] for row in metrics}
+    assert hca.keys() == {("base", "open"), ("own", "open")}
+    (row,) = content["rows"]
+    assert (content["paradigm"], row["hca"]["mean"]) == ("open", hca["own", "open"]["value"])
+    assert content["references"]["seen"]["base"] == hca["base", "open"]
+    assert (folder / "table.md").read_text("utf-8").startswith("Open HCA in percent")
+
+
 def test_one_that_fails_stops_no_other(
     elicited: Path, trained: list[tuple[Any, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +185,7 @@ def test_one_that_fails_stops_no_other(
     ("setting", "message"),
     [
         ("evaluate.paradigms=[independent]", "evaluate.paradigms: joint is not among them"),
+        ("distill.formats=[open]", "evaluate.paradigms: open is not among them"),
         ("evaluate.datasets=[]", "evaluate.datasets: none is named"),
         ("evaluate.datasets=[seem]", "no dataset 'seem' under data; did you mean seen?"),
         ("elicit.top_k=3", "no finished states for this config"),

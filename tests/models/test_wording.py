@@ -207,6 +207,12 @@ def test_the_content_of_a_wording_counts_and_not_its_name(config: RunConfig, wri
     assert answers_spec(with_wording(config, path)) != before
 
 
-def test_a_student_needs_letters(config: RunConfig) -> None:
-    with pytest.raises(ConfigError, match=r"data\.train\.wording: paper has no \{letter\}"):
-        run_distillation(with_wording(config, "paper"))
+def test_a_student_needs_letters_unless_it_learns_no_quiz(config: RunConfig) -> None:
+    paper = with_wording(config, "paper")
+    for formats in (("quiz",), ("quiz", "open")):
+        spec = config.distill.model_copy(update={"formats": formats})
+        with pytest.raises(ConfigError, match=r"data\.train\.wording: paper has no \{letter\}"):
+            run_distillation(paper.model_copy(update={"distill": spec}))
+    spec = config.distill.model_copy(update={"formats": ("open",)})
+    with pytest.raises(ConfigError, match="run sekd elicit first"):
+        run_distillation(paper.model_copy(update={"distill": spec}))

@@ -247,5 +247,32 @@ def test_without_a_student_the_headline_shows_the_base(tmp_path: Path) -> None:
     assert figures(found).keys() == {"Step by step", "At once"}
 
 
+def test_without_joint_answers_another_paradigm_is_the_first_figure(tmp_path: Path) -> None:
+    cost = COST | {"calls": 5.5}
+    rows = [
+        row(model, "open", hca, cost=cost) for model, hca in (("base", 20.0), ("student", 60.0))
+    ]
+    rows += [row("base", "descent", 50.0), row("student", "descent", 55.0)]
+    found = of(tmp_path, *rows)
+    assert plain(found.sentence) == (
+        "Asked to name the whole path on birds, the student gets the whole path right far more "
+        "often: 20.0 → 60.0 % of the images."
+    )
+    assert "learned from its answers to name the whole path without options." in found.experiment
+    gained, cost_figure = figures(found)["Gained"], figures(found)["Cost"]
+    assert "whole paths right asked to name the whole path" in plain(gained.meaning)
+    assert (cost_figure.value, cost_figure.unit) == ("5.5", "calls")
+    assert plain(cost_figure.meaning) == "calls for a whole path"
+    descent_alone = of(tmp_path, *rows[2:])
+    assert plain(descent_alone.sentence).startswith("Descending among children on birds, the stud")
+
+
+def test_a_student_that_is_compared_with_no_base_is_said(tmp_path: Path) -> None:
+    found = of(tmp_path, row("base", "open"), row("student", "descent"))
+    assert "There is no student" not in found.sentence
+    assert "The student was asked in no way in which the base was asked, too." in found.sentence
+    assert figures(found).keys() == {"Named"}
+
+
 def test_without_base_and_student_there_are_no_figures(tmp_path: Path) -> None:
     assert not of(tmp_path, row("mine")).figures

@@ -22,9 +22,15 @@ BIRDS = Taxonomy.from_paths({"gull": ["bird", "gull"], "tern": ["bird", "tern"]}
 GULL, TERN = (BIRDS.leaf(name) for name in ("gull", "tern"))
 
 
-def joint_cell(dataset: str, model: str, rights: Sequence[bool], control: str = "none") -> CellRows:
-    """Joint answers about one gull each: a gull where right, else a tern; samples are numbered."""
-    key = CellKey(dataset, model, "joint", control)
+def joint_cell(
+    dataset: str,
+    model: str,
+    rights: Sequence[bool],
+    control: str = "none",
+    paradigm: str = "joint",
+) -> CellRows:
+    """Answers about one gull each: a gull where right, else a tern; samples are numbered."""
+    key = CellKey(dataset, model, paradigm, control)
     rows = [
         Prediction(
             **key._asdict(),
@@ -68,6 +74,36 @@ def test_a_gain_is_paired_and_pooled_over_images() -> None:
     assert same.is_noise
 
 
+def test_students_that_name_gain_by_naming() -> None:
+    old = [
+        joint_cell("a", "base", [True] * 40),
+        joint_cell("a", "base", [False] * 40, paradigm="open"),
+    ]
+    new = [
+        joint_cell("a", "student", [False] * 40),
+        joint_cell("a", "student", [True] * 30 + [False] * 10, paradigm="open"),
+    ]
+    assert measure_gain(new, old, "base", EvaluateSpec()).pooled.value == -100
+    gain = measure_gain(new, old, "base", EvaluateSpec(), "open")
+    assert gain.pooled.value == 75
+    rates = {"a": Estimate(75.0, 60.0, 90.0)}
+    results = [
+        RoundResult(
+            number=number,
+            adapter=None,
+            learned=rates,
+            conditioned={},
+            gain=gain if number else None,
+            paradigm="open",
+        )
+        for number in range(2)
+    ]
+    assert results[1].to_json()["open"]["a"]["value"] == 75
+    table = rounds_table(results)
+    assert table.columns[2].key == "open"
+    assert "gain: open, over" in table.title
+
+
 def old_as_student(results: Sequence[CellRows]) -> list[CellRows]:
     return [
         CellRows(cell.key._replace(model="student"), cell.taxonomy, cell.rows, 0, None)
@@ -86,7 +122,7 @@ def a_round(number: int, low: float | None, value: float = 1.0) -> RoundResult:
     return RoundResult(
         number=number,
         adapter=Path(f"round{number}") if number else None,
-        joint={"a": Estimate(50.0, 40.0, 60.0)},
+        learned={"a": Estimate(50.0, 40.0, 60.0)},
         conditioned={},
         gain=Gain(estimate, {"a": estimate}) if estimate else None,
     )

@@ -12,6 +12,7 @@ import yaml
 
 from sekd import __version__
 from sekd.config import RunConfig
+from sekd.models.wording import load_wording
 from sekd.stages.distill.curves import CSV_NAME, PNG_NAME
 from sekd.stages.distill.images import student_spec
 from sekd.stages.distill.terms import TERMS
@@ -20,13 +21,19 @@ _INTRODUCTIONS = {
     "teacher": f"""\
 A LoRA adapter trained with [sekd](https://arxiv.org/abs/2511.18415) {__version__}. The base model
 was its own teacher: it answered the levels of a taxonomy one question at a time, and this adapter
-learned to answer all of them in one pass. No human label was used for training.""",
+learned to {{task}}. No human label was used for training.""",
     "truth": f"""\
 A LoRA adapter trained with [sekd](https://arxiv.org/abs/2511.18415) {__version__} as a baseline. It
-learned to answer all levels of a taxonomy in one pass from the labels that the images came with,
-not from the base model's own answers.""",
+learned to {{task}} from the labels that the images came with, not from the base model's own
+answers.""",
 }
 """``distill.labels`` -> the card's first paragraph."""
+
+_TASKS = {
+    "quiz": "answer all levels of a taxonomy in one pass",
+    "open": "name the path of an image through a taxonomy without options",
+}
+"""Format -> what is learned."""
 
 
 def model_card(
@@ -44,6 +51,8 @@ def model_card(
     dataset = config.data[config.elicit.dataset]
     source = dataset.images or dataset.table
     teacher_adapter = " with an earlier student's adapter" if config.elicit.adapter else ""
+    tasks = " and to ".join(_TASKS[name] for name in config.distill.formats)
+    introduction = _INTRODUCTIONS[config.distill.labels].format(task=tasks)
     settings = yaml.safe_dump(
         config.distill.model_dump(mode="json", exclude={"runtime"}), sort_keys=False
     )
@@ -60,7 +69,7 @@ def model_card(
 
 # A taxonomy student of {config.model.path}
 
-{_INTRODUCTIONS[config.distill.labels]}
+{introduction}
 
 - Images: `{source}`; taxonomy: `{dataset.taxonomy}`
 - Teacher: `{config.model.path}`{teacher_adapter}, {config.elicit.engine} engine{processor}
@@ -74,8 +83,7 @@ def model_card(
 
 </details>
 
-Use it with sekd's joint prompt ("You are a taxonomist. Answer the following multiple-choice
-questions ..."). Load it with `PeftModel.from_pretrained`{vllm}.
+{_prompts(config)} Load it with `PeftModel.from_pretrained`{vllm}.
 
 | term at the last logged step | value |
 |---|---|
@@ -88,6 +96,20 @@ All logged steps are in [{CSV_NAME}]({CSV_NAME}).
 ```yaml
 {settings}```
 """
+
+
+def _prompts(config: RunConfig) -> str:
+    """Say which prompts the student answers, in the wording that it learned."""
+    dataset = config.data[config.elicit.dataset]
+    wording = load_wording(dataset.wording)
+    joint = wording.write("joint", subject=dataset.subject, root="", questions="...")
+    named = wording.write("open", subject=dataset.subject, ranks="RANKS")
+    prompts = {"quiz": ("joint prompt", joint), "open": ("prompt of open naming", named)}
+    known = [prompts[name] for name in config.distill.formats]
+    return " Or ".join(
+        f'{"use" if number else "Use"} it with sekd\'s {title} ("{" ".join(prompt.split())}").'
+        for number, (title, prompt) in enumerate(known)
+    )
 
 
 def _metadata(base_model: str) -> str:

@@ -103,12 +103,17 @@ def check_evaluation(config: RunConfig) -> None:
     """Check, before students are trained, that their evaluation can run.
 
     Raises:
-        ConfigError: if a dataset cannot be loaded, or the joint paradigm is not evaluated.
+        ConfigError: if a dataset cannot be loaded, or the paradigm that students learn is not
+            evaluated.
     """
     if not evaluated_datasets(config):
         raise ConfigError("evaluate.datasets: none is named; give labelled images")
-    if "joint" not in config.evaluate.paradigms:
-        raise ConfigError("evaluate.paradigms: joint is not among them, which students learn")
+    learned = config.distill.learned_paradigm
+    if learned not in config.evaluate.paradigms:
+        raise ConfigError(
+            f"evaluate.paradigms: {learned} is not among them, which students of distill.formats: "
+            f"[{', '.join(config.distill.formats)}] learn"
+        )
 
 
 def _run_cells(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sekd.config import DistillSpec, LoraSpec, LossWeights, RunConfig
 from sekd.stages.distill.card import model_card
 
@@ -24,6 +26,24 @@ def test_the_card_says_whose_labels_were_learned(config: RunConfig) -> None:
     card = model_card(baseline, MODULES, [])
     assert "No human label" not in card
     assert "from the labels that the images came with" in card
+
+
+@pytest.mark.parametrize(
+    ("formats", "known", "unknown"),
+    [
+        (("quiz",), ("Use it with sekd's joint prompt (\"You are",), ("open naming", "options.")),
+        (("open",), ("Use it with sekd's prompt of open naming (\"Name the",), ("joint", "pass")),
+        (("quiz", "open"), ("in one pass and to name the path", "Or use it with"), ()),
+    ],
+)
+def test_the_card_says_which_prompts_were_learned(
+    config: RunConfig, formats: tuple[str, ...], known: tuple[str, ...], unknown: tuple[str, ...]
+) -> None:
+    taught = config.model_copy(update={"distill": DistillSpec(formats=formats)})
+    card = " ".join(model_card(taught, MODULES, []).split("```yaml")[0].split())
+    assert all(text in card for text in known), card
+    assert not any(text in card for text in unknown), card
+    assert "{" not in card
 
 
 def test_the_card_offers_vllm_except_for_dora(config: RunConfig) -> None:
