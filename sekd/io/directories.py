@@ -28,10 +28,11 @@ def list_entries(directory: Path) -> list[os.DirEntry[str]]:
     return retry(scan, directory)
 
 
-def files_below(directory: Path) -> Iterator[Path]:
-    """Yield every file below a directory, in no order. Links to directories are not followed.
+def entries_below(directory: Path) -> Iterator[Path]:
+    """Yield what is below a directory and no directory itself, in no order: pipes and links, too.
 
-    A directory that does not exist, or vanishes meanwhile, has no files.
+    Links to directories are not followed. A directory that does not exist, or vanishes meanwhile,
+    holds nothing.
 
     Raises:
         StorageError: if a directory cannot be read.
@@ -41,8 +42,14 @@ def files_below(directory: Path) -> Iterator[Path]:
     except FileNotFoundError:
         return
     for entry in entries:
-        is_folder = retry(partial(entry.is_dir, follow_symlinks=False), entry.path)
-        if is_folder:
-            yield from files_below(Path(entry.path))
-        elif retry(entry.is_file, entry.path):
+        if retry(partial(entry.is_dir, follow_symlinks=False), entry.path):
+            yield from entries_below(Path(entry.path))
+        else:
             yield Path(entry.path)
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """Yield every regular file below a directory; see :func:`entries_below`."""
+    for path in entries_below(directory):
+        if retry(path.is_file, path):
+            yield path

@@ -133,7 +133,7 @@ def test_a_failed_shard_alone_is_done_again(
         assert "seen-base-independent: 1 of 2 shards are left (shard 1: " in result.output
         assert "--retry-failed" in result.output
         before = attempts(config_file)
-        assert len(before) == 6 * 2  # the other cells are done
+        assert len(before) == 8 * 2  # the other cells are done
     assert not (config_file.parent / "run" / "metrics.json").exists()
     assert evaluate(config_file, *settings).exit_code == 1
     assert attempts(config_file) == before
@@ -145,7 +145,7 @@ def test_a_failed_shard_alone_is_done_again(
         "seen-base-independent 00001-002.end.json",
         "seen-base-independent-blind 00001-002.end.json",
     }
-    assert len(metrics(config_file)["rows"]) == 7
+    assert len(metrics(config_file)["rows"]) == 9
 
 
 def test_other_models_stand_beside_the_base(

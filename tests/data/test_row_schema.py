@@ -34,7 +34,8 @@ SCHEMAS = {
         "model: string, dataset: string, paradigm: string, control: string, rotation: int16, "
         "sample_id: string, level: int16, rank: string, options: list<item: string>, "
         "truth: string, prediction: string or null, option_logprobs: list<item: float> or null, "
-        "reply: string or null",
+        "reply: string or null, path_logprob: float or null, "
+        "paths: list<item: struct<node: string, probability: float>> or null",
     ),
 }
 """Pinned: files of earlier runs have these columns, in this order."""

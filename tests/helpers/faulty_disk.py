@@ -303,11 +303,14 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=1, help="the first operation")
     parser.add_argument("--errnos", default=",".join(ERRNOS), help="names, separated by commas")
     options = parser.parse_args()
-    if "LD_PRELOAD" not in os.environ:
+    if "FAULTY_DISK" not in os.environ:
         with tempfile.TemporaryDirectory() as scratch:
             folders = [str(Path(sekd.__file__).parents[1]), str(Path(__file__).parent)]
+            # Other libraries, such as vLLM, may have set LD_PRELOAD for children of this process.
+            libraries = [str(build_library(Path(scratch))), os.environ.get("LD_PRELOAD", "")]
             environment = os.environ | {
-                "LD_PRELOAD": str(build_library(Path(scratch))),
+                "FAULTY_DISK": "1",
+                "LD_PRELOAD": " ".join(filter(None, libraries)),
                 "PYTHONPATH": os.pathsep.join(folders),
             }
             command = [sys.executable, *sys.argv]

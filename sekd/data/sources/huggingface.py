@@ -23,7 +23,7 @@ from sekd.data.image_refs import cell_ref, open_arrow
 from sekd.data.sources.base import Rows, Source
 from sekd.data.taxonomies.base import LeafPath
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.directories import files_below
+from sekd.io.directories import entries_below
 from sekd.io.text import read_json, refuse_irregular
 
 _ROWS_PER_CHUNK = 1 << 14
@@ -150,7 +150,7 @@ def _files(spec: DatasetSpec) -> list[_DataFile]:
         return [_open_data_file(root, root.name)]
     paths = sorted(
         path
-        for path in files_below(root)
+        for path in entries_below(root)
         if path.suffix in (".parquet", ".arrow") and not path.name.startswith((".", "cache-"))
     )
     if not paths:

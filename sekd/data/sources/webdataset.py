@@ -18,7 +18,7 @@ from sekd.config import DatasetSpec
 from sekd.data.image_folders import is_image
 from sekd.data.sources.base import Rows, Source, escape, is_clean, set_aside
 from sekd.errors import ConfigError
-from sekd.io.directories import files_below
+from sekd.io.directories import entries_below
 from sekd.io.text import PARSE_ERRORS, read_lines, refuse_irregular
 
 _CLASS_FILES = ("classnames.txt", "classes.txt")
@@ -83,7 +83,7 @@ def _tars(spec: DatasetSpec) -> list[Path]:
     """List the tars; with a split, those whose name begins with it or that lie in its folder."""
     assert spec.images is not None
     root = spec.images
-    files = [root] if root.is_file() else sorted(files_below(root))
+    files = [root] if root.is_file() else sorted(entries_below(root))
     paths = [path for path in files if path == root or path.name.endswith(".tar")]
     compressed = [path for path in files if ".tar." in path.name]
     if compressed or root.name.endswith((".gz", ".tgz", ".zst", ".bz2", ".xz")):

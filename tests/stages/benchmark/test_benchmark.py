@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from sekd.analysis.benchmark import (
     BenchmarkRow,
@@ -268,7 +269,14 @@ def test_the_fingerprint_covers_everything_that_changes_the_figures(
     (tasks / "own.yaml").write_text("task: own")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "weights").write_text("1")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+
+    def save_weights(value: float) -> None:
+        names = [f"base_model.model.q_proj.lora_{part}.weight" for part in "AB"]
+        weights = {name: np.full((1, 1), value, np.float32) for name in names}
+        save_file(weights, adapter / "adapter_model.safetensors")
+
+    save_weights(1)
     spec = BenchmarkSpec(tasks=("vqa",), include_path=tasks)
 
     def fingerprint(
@@ -298,7 +306,7 @@ def test_the_fingerprint_covers_everything_that_changes_the_figures(
     (tasks / "__pycache__" / "own.pyc").write_text("compiled meanwhile")
     assert fingerprint() == first
     with_adapter = fingerprint(adapter=adapter)
-    (adapter / "weights").write_text("2")
+    save_weights(2)
     assert fingerprint(adapter=adapter) != with_adapter
     (tasks / "own.yaml").write_text("task: own\nlimit: 3")
     assert fingerprint() != first

@@ -86,8 +86,9 @@ def test_an_exploding_loss_stops_and_names_the_samples(
 
     def exploding(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
-        # There are two calls in each micro-batch, and two micro-batches in each step.
-        return hard_loss(logits, targets) * (1000 if len(calls) > 4 else 1)
+        # There are three calls in each micro-batch (letters, branches of names, other tokens), and
+        # two micro-batches in each step.
+        return hard_loss(logits, targets) * (1000 if len(calls) > 6 else 1)
 
     monkeypatch.setattr(terms, "hard_loss", exploding)
     config = short(elicited, replay=0.0)
@@ -106,7 +107,7 @@ def test_a_gradient_that_is_not_finite_stops_and_names_the_samples_of_the_step(
 
     def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         calls.append(targets)
-        if len(calls) == 5:  # in the first micro-batch of the second step
+        if len(calls) == 7:  # the letters, in the first micro-batch of the second step
             logits.register_hook(lambda gradient: gradient * float("nan"))
         return hard_loss(logits, targets)
 
