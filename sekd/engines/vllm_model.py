@@ -112,10 +112,10 @@ def check_served(spec: ModelSpec, adapter: Path) -> None:
             weights do not fit the model.
     """
     max_lora_rank(adapter)
-    check_fits(spec, adapter)
     support = vllm_support(spec)
     if support.architecture and not support.serves_adapters:
         raise _not_served(adapter, f"its class {support.architecture} takes none.")
+    check_fits(spec, adapter)
 
 
 def load_llm(
