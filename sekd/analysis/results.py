@@ -28,6 +28,7 @@ from sekd.data.predictions import EVALUATION, NO_CONTROL
 from sekd.data.stage_record import StageRecord
 from sekd.errors import ConfigError
 from sekd.io.artefacts import Artefact
+from sekd.io.files import names_in
 from sekd.io.locations import Location
 from sekd.io.records import DamagedFileError
 
@@ -272,10 +273,10 @@ def _check_record(run: Location) -> None:
     """
     try:
         artefact = Artefact.read(run, EVALUATION)
-        if artefact is None:
-            logger.info("%s: the evaluation has no record of its files to check them", run)
-        else:
+        if artefact is not None:
             artefact.check()
+        elif "metrics.json" in names_in(run):
+            logger.info("%s: the evaluation has no record of its files to check them", run)
     except DamagedFileError as error:
         raise ConfigError(
             f"{error}; run sekd evaluate again, which asks no model again what is stored"

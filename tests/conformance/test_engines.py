@@ -422,7 +422,10 @@ def test_engines_with_an_adapter_agree(
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize(
     ("family", "args"),
-    [("qwen2.5-vl", {"max_pixels": 4 * 28 * 28}), ("idefics3", {"size": {"longest_edge": 56}})],
+    [
+        ("qwen2.5-vl", {"min_pixels": 28 * 28, "max_pixels": 2 * 28 * 28}),
+        ("idefics3", {"size": {"longest_edge": 56}}),
+    ],
 )
 def test_engines_with_fewer_visual_tokens_agree(
     name: str, family: str, args: dict[str, object]
