@@ -199,7 +199,7 @@ def _stage_status(name: str, directory: Location, changes: Sequence[str]) -> Sta
         ],
         quarantined=quarantined,
         changes=changes,
-        num_added=revision.num_added if revision else 0,
+        num_added=revision.num_added if revision and revision.number else 0,
         superseded=revision.superseded if revision else (),
     )
 

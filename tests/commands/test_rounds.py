@@ -64,9 +64,9 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[Any, Any, str]] = []
     measure_gain = rounds_module.measure_gain
 
-    def spy(after: Any, before: Any, name: str, spec: Any) -> Gain:
+    def spy(after: Any, before: Any, name: str, *settings: Any) -> Gain:
         compared.append((after, before, name))
-        return measure_gain(after, before, name, spec)
+        return measure_gain(after, before, name, *settings)
 
     monkeypatch.setattr(rounds_module, "measure_gain", spy)
     result = run("rounds", config_path)
