@@ -41,7 +41,7 @@ Distribution = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answered about one image.
+    """A model's answers about one image.
 
     Attributes:
         distribution: float [children].

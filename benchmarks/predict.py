@@ -88,7 +88,7 @@ SIZES = {"small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
 
 @dataclass(frozen=True)
 class Row:
-    """What one way of answering costs per image.
+    """The cost of an image, for one way of answering.
 
     Attributes:
         rate: images in a second, all of them given to the engine at once.

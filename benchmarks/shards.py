@@ -1,4 +1,4 @@
-"""What the shard layer costs: growth, inputs, planning, status, its share, two workers over one.
+"""Measure the shard layer: growth, inputs, planning, status, its share, two workers over one.
 
     python benchmarks/shards.py [--check]
 

@@ -44,7 +44,7 @@ COLUMNS = ("base", "student", "difference")
 
 @dataclass(frozen=True)
 class Settings:
-    """What one seed is run with."""
+    """The settings of the run of one seed."""
 
     seed: int
     folder: Path

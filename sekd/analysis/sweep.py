@@ -162,7 +162,7 @@ class SweepResult:
 
     @property
     def asked(self) -> dict[str, Paradigm]:
-        """What students are compared with -> the paradigm in which the base is asked."""
+        """Name of each row of the base, and the paradigm that it was asked in."""
         return {"base": self.paradigm, "base, conditioned": "conditioned"}
 
     def references(self, dataset: str) -> dict[str, Estimate]:

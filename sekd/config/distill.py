@@ -110,11 +110,11 @@ class DistillSpec(Section):
     formats: tuple[Literal["quiz", "open"], ...] = Field(
         default=("quiz",), exclude_if=lambda formats: formats == ("quiz",)
     )
-    """What the student learns to answer: ``quiz`` is the joint prompt with its options, ``open``
-    names the path without options, and ``[quiz, open]`` mixes both, each sample once in each. Not
-    given by the paper. A sample is named only where its answers are a path to a leaf. The soft term
-    of ``open`` takes the probabilities of all children from the labels of a descent, where there
-    are any, and else those of the options that were asked about."""
+    """The prompts that the student learns to answer: ``quiz`` is the joint prompt with its options,
+    ``open`` asks for the names without options, and ``[quiz, open]`` takes each sample once in
+    each. Not given by the paper. A sample is named only where its answers are a path to a leaf. The
+    soft term of ``open`` takes the probabilities of all children from the labels of a descent,
+    where there are any, and else those of the options that were asked about."""
     losses: LossWeights = LossWeights()
     """Weights of the loss terms."""
     temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -81,7 +81,7 @@ def deal_groups(
 
 
 def count_questions(num_options: int, max_options: int) -> int:
-    """Return the number of questions about so many nodes: those about groups and about winners."""
+    """Return how many questions a descent asks about this number of nodes, finals included."""
     if num_options < 2:
         return 0
     if num_options <= max_options:

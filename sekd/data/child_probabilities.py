@@ -1,4 +1,4 @@
-"""What a descent left in a table of labels about all children of the nodes on its path."""
+"""Reads the probabilities of all children along a descent's path from a table of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shards of a stage are made from, as it is now, and which shards that asks for.
+"""The present inputs of a stage, and the shards that are made from them.
 
 A shard has a key: the hash of everything that its results depend on beside the settings of the
 stage. A planned shard whose key is that of the present inputs stands, also if it was planned for an

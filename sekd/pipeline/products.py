@@ -1,4 +1,4 @@
-"""What commands write beside stages with shards: the one list of it, for verify, status and gc."""
+"""Lists everything that commands write outside of shards, for verify, status and gc."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def _try_shard(
 
 
 def _refuse_streak(shard: Shard, result: ShardResult, limit: int | None) -> None:
-    """Stop the run where so many samples in a row are quarantined that a disk must be gone.
+    """Stop the run if too many samples in a row are quarantined, as when a disk is gone.
 
     Raises:
         StorageError: naming the last of them.

@@ -32,7 +32,7 @@ _LEARNED = {
     "joint_forced": " to give the whole path in one call",
     "open": " to name the whole path without options",
 }
-"""What the student learned, as far as the paradigm of the first figure tells."""
+"""Paradigm of the first figure -> what a student that was measured by it has learned."""
 _EXPERIMENT_WITHOUT_STUDENT = (
     "A vision-language model was asked for the path of each image through a taxonomy, all levels "
     "at once and one after the other."

@@ -10,19 +10,15 @@ from typing import Any
 from sekd.config import RunConfig
 from sekd.data import signals
 from sekd.data.samples import Dataset
-from sekd.data.shards import Quarantined, Shard, ShardResult
+from sekd.data.shards import Shard, ShardResult
 from sekd.data.signals import TeacherAnswer, TeacherSample, TeacherTranscript
-from sekd.engines import Conversation, Engine, engine_version, open_engine
+from sekd.engines import Conversation, Engine, engine_version
 from sekd.models.adapters import adapted_spec, adapter_identity
-from sekd.models.chat import Transcript, load_chat
+from sekd.models.chat import Transcript
 from sekd.stages.answers import LevelAnswer, SampleAnswers
+from sekd.stages.elicit.teacher import Teacher
 from sekd.stages.fingerprints import dataset_fields, dataset_settings, model_fields
-from sekd.stages.prepare import (
-    PreparedSample,
-    check_num_quarantined,
-    prepare_samples,
-    run_conversations,
-)
+from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import reply_plainly, walk
 
 ANSWERS_VERSION = 2
@@ -72,51 +68,22 @@ class AnswersWorker:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, engine: Engine | None = None) -> None:
-        spec = config.elicit
-        model = adapted_spec(config.model, spec.adapter)
-        self._spec = spec
-        self._dataset = dataset
+        self._spec, self._dataset = config.elicit, dataset
         self._knows_truth = not dataset.has_model_labels
-        self._chat = load_chat(
-            model,
-            subject=dataset.spec.subject,
-            wording=dataset.spec.wording,
-            answer=spec.answer,
-        )
-        self._chat.refuse_special_names(dataset.taxonomy)
-        for prompt in spec.plain.prompts:
-            self._chat.refuse_special_tokens(prompt, "elicit.plain.prompts:")
-        self._engine = engine or open_engine(
-            spec.engine,
-            model,
-            self._chat,
-            adapter=spec.adapter,
-            batch_size=spec.runtime.batch_size,
-            engine_args=spec.engine_args | spec.runtime.engine_args,
-        )
+        self._teacher = Teacher(config, dataset, engine, config.elicit.plain.prompts)
+        self._chat = self._teacher.chat
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Walk every sample of the shard; see :class:`sekd.pipeline.work.Worker`."""
         started = time.monotonic()
-        quarantined: list[Quarantined] = []
-        done: dict[str, TeacherSample] = {}
-        samples = self._dataset.samples.named(shard.sample_ids)
-        prepared_samples = prepare_samples(self._dataset, samples, self._chat.used_pixels)
-        for outcome in run_conversations(self._engine, prepared_samples, self._teach):
-            if isinstance(outcome, Quarantined):
-                quarantined.append(outcome)
-            else:
-                done[outcome.sample_id] = outcome
-            advance(1)
-        check_num_quarantined(quarantined, len(samples), self._spec.max_quarantined)
-        in_order = [done[sample.id] for sample in samples if sample.id in done]
+        in_order, quarantined = self._teacher.converse(shard, self._teach, advance)
         files = signals.write_samples(in_order, folder)
         reopened = signals.TeacherShard(files[signals.TRANSCRIPTS], files[signals.ANSWERS])
         signals.check_samples(reopened, [sample.sample_id for sample in in_order], folder)
         answers = [answer for sample in in_order for answer in sample.answers]
         return ShardResult(
             files=files,
-            num_done=len(done),
+            num_done=len(in_order),
             quarantined=quarantined,
             stats={
                 "seconds": time.monotonic() - started,
@@ -128,7 +95,7 @@ class AnswersWorker:
 
     def close(self) -> None:
         """Free the engine."""
-        self._engine.close()
+        self._teacher.close()
 
     def _teach(self, prepared: PreparedSample) -> Conversation[TeacherSample]:
         answers = yield from walk(self._chat, self._dataset, prepared, self._spec)

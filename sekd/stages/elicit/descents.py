@@ -19,30 +19,25 @@ import pyarrow.parquet as pq
 from sekd.config import RunConfig
 from sekd.data.labels import LABEL_SCHEMA, LABELS, DescentLabel, LabelTable, write_labels
 from sekd.data.samples import Dataset
-from sekd.data.shards import Quarantined, Shard, ShardResult
-from sekd.engines import Conversation, Engine, check_serves, engine_version, open_engine
+from sekd.data.shards import Shard, ShardResult
+from sekd.engines import Conversation, Engine, check_serves, engine_version
 from sekd.errors import ConfigError, ShardError
 from sekd.io.files import write_atomically
 from sekd.io.locations import Location
 from sekd.models.adapters import adapted_spec, adapter_identity
-from sekd.models.chat import load_chat
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.manifest import Manifest
 from sekd.pipeline.runner import IncompleteError, run_settings, run_stage
 from sekd.pipeline.stage import Stage, find_finished
 from sekd.stages.descent import Descent, DescentLevel, descend
+from sekd.stages.elicit.teacher import Teacher
 from sekd.stages.fingerprints import (
     dataset_fields,
     hash_images,
     model_fields,
     settings_without_quiz,
 )
-from sekd.stages.prepare import (
-    PreparedSample,
-    check_num_quarantined,
-    prepare_samples,
-    run_conversations,
-)
+from sekd.stages.prepare import PreparedSample
 
 DESCENTS_VERSION = 1
 """Part of the fingerprint: raise it when the same input would give other rows."""
@@ -82,40 +77,13 @@ class DescentsWorker:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, engine: Engine | None = None) -> None:
-        spec = config.elicit
-        model = adapted_spec(config.model, spec.adapter)
-        self._spec, self._descent, self._dataset = spec, config.descent, dataset
-        self._chat = load_chat(
-            model,
-            subject=dataset.spec.subject,
-            wording=dataset.spec.wording,
-            answer=spec.answer,
-        )
-        self._chat.refuse_special_names(dataset.taxonomy)
-        self._engine = engine or open_engine(
-            spec.engine,
-            model,
-            self._chat,
-            adapter=spec.adapter,
-            batch_size=spec.runtime.batch_size,
-            engine_args=spec.engine_args | spec.runtime.engine_args,
-        )
+        self._spec, self._descent, self._dataset = config.elicit, config.descent, dataset
+        self._teacher = Teacher(config, dataset, engine)
 
     def process(self, shard: Shard, folder: Path, advance: Callable[[int], None]) -> ShardResult:
         """Descend with every sample of the shard; see :class:`sekd.pipeline.work.Worker`."""
         started = time.monotonic()
-        quarantined: list[Quarantined] = []
-        done: dict[str, DescentLabel] = {}
-        samples = self._dataset.samples.named(shard.sample_ids)
-        prepared_samples = prepare_samples(self._dataset, samples, self._chat.used_pixels)
-        for outcome in run_conversations(self._engine, prepared_samples, self._label):
-            if isinstance(outcome, Quarantined):
-                quarantined.append(outcome)
-            else:
-                done[outcome.sample_id] = outcome
-            advance(1)
-        check_num_quarantined(quarantined, len(samples), self._spec.max_quarantined)
-        rows = [done[sample.id] for sample in samples if sample.id in done]
+        rows, quarantined = self._teacher.converse(shard, self._label, advance)
         path = folder / "labels.parquet"
         write_labels(rows, path)
         if pq.read_table(path, schema=LABEL_SCHEMA).num_rows != len(rows):
@@ -134,10 +102,12 @@ class DescentsWorker:
 
     def close(self) -> None:
         """Free the engine."""
-        self._engine.close()
+        self._teacher.close()
 
     def _label(self, prepared: PreparedSample) -> Conversation[DescentLabel]:
-        descent = yield from descend(self._chat, self._dataset, prepared, self._descent, self._spec)
+        descent = yield from descend(
+            self._teacher.chat, self._dataset, prepared, self._descent, self._spec
+        )
         return label_of(descent, prepared)
 
 
