@@ -55,6 +55,7 @@ class Taxonomy:
         self._children: dict[str, list[str]] = {}
         self._leaves: dict[str, list[str]] = {}
         self._other_names: list[tuple[str, str]] = []
+        self._common_names: dict[str, str] = {}
         name, rank = leaves[0].path[0] if has_root else ("", "root")
         self.root = Node(_quote(name), name, rank or "level 0", 0, None)
         self._add_node(self.root)
@@ -70,6 +71,8 @@ class Taxonomy:
             self._leaves.setdefault(leaf.label.casefold(), []).append(node.id)
             names = {leaf.label, leaf.common_name, *leaf.other_names} - {None}
             self._other_names += ((name, node.id) for name in sorted(filter(None, names)))
+            if leaf.common_name is not None:
+                self._common_names[node.id] = leaf.common_name
 
         self._leaf_ids = frozenset(place_of)
         self._levels: dict[str, list[Node]] = {}
@@ -202,6 +205,10 @@ class Taxonomy:
     def labelled_leaves(self) -> Sequence[tuple[str, str]]:
         """Return (name, node id) for every name of every leaf: label, common and other names."""
         return self._other_names
+
+    def common_name(self, node: Node) -> str | None:
+        """Return the common name of a leaf; ``None`` where the file gives none."""
+        return self._common_names.get(node.id)
 
     def leaves_labelled(self, label: str) -> list[Node]:
         """Return the leaves of a label (case does not matter), or the leaf of that node id."""
