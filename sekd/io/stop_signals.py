@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_received: list[int] = []
+"""The stop signals of the block that runs now. A library may raise a plain ``KeyboardInterrupt`` in
+place of our error, as Ray does where it waits."""
+
 
 class StoppedBySignalError(KeyboardInterrupt):
     """A signal asked this process to end.
@@ -35,6 +39,7 @@ def stop_signals_raise() -> Iterator[None]:
     another thread than the main one.
     """
     previous = {}
+    _received.clear()
     if threading.current_thread() is threading.main_thread() and "RANK" not in os.environ:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:
@@ -46,11 +51,26 @@ def stop_signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def stop_signals_kept() -> Iterator[None]:
+    """Put back the handlers of SIGTERM and SIGHUP that a library replaces in this block."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
 def stopped_by(error: KeyboardInterrupt) -> signal.Signals:
     """Return the signal that stopped this process; SIGINT for Ctrl-C."""
-    number = error.number if isinstance(error, StoppedBySignalError) else signal.SIGINT
-    return signal.Signals(number)
+    if isinstance(error, StoppedBySignalError):
+        return signal.Signals(error.number)
+    return signal.Signals(_received[-1]) if _received else signal.SIGINT
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
     raise StoppedBySignalError(number)

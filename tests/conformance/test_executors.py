@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from fakes import Fake
 
 from sekd.config import ShardRuntime
 from sekd.errors import ConfigError, FatalError
+from sekd.io.stop_signals import stop_signals_kept
 from sekd.pipeline import work
 from sekd.pipeline.executors import EXECUTORS, open_executor
 from sekd.pipeline.inputs import SampleInputs
@@ -31,13 +34,14 @@ def ray_cluster() -> Iterator[str]:
     ray = pytest.importorskip("ray")
     folder = Path(__file__).parents[1] / "helpers"
     paths = os.pathsep.join([str(folder), str(Path(work.__file__).parents[2])])
-    ray.init(
-        num_cpus=2,
-        object_store_memory=80_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
-    )
+    with stop_signals_kept():
+        ray.init(
+            num_cpus=2,
+            object_store_memory=80_000_000,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        )
     yield "local"
     ray.shutdown()
 
@@ -137,6 +141,39 @@ def test_workers_that_die_while_they_open_end_the_run(tmp_path: Path, pooled: st
     outcome = run(tmp_path / "answers", pooled, Fake(), max_attempts=1)
     assert outcome.num_run == 8  # no attempt was used up
     check(outcome)
+
+
+STOPPED_PROGRAM = """
+import sys
+from pathlib import Path
+from fakes import Fake
+from test_executors import run
+from sekd.io.stop_signals import stop_signals_raise, stopped_by
+
+with stop_signals_raise():
+    try:
+        run(Path(sys.argv[1]), sys.argv[2], Fake(pause=60))
+    except KeyboardInterrupt as error:
+        sys.exit("stopped by " + stopped_by(error).name)
+"""
+
+
+@pytest.mark.parametrize("kind", list(EXECUTORS))  # not the fixture: each program has a cluster
+def test_sigterm_stops_a_run_in_order(tmp_path: Path, kind: str) -> None:
+    if kind == "ray":
+        pytest.importorskip("ray")
+    folders = [Path(__file__).parent, Path(__file__).parents[1] / "helpers"]
+    paths = os.pathsep.join([*map(str, folders), str(Path(work.__file__).parents[2])])
+    command = [sys.executable, "-c", STOPPED_PROGRAM, str(tmp_path / "answers"), kind]
+    environment = os.environ | {"PYTHONPATH": paths}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as program:
+        while program.poll() is None and not list(tmp_path.glob("answers/*/attempts/*")):
+            time.sleep(0.1)
+        time.sleep(1)
+        program.send_signal(signal.SIGTERM)
+        _, errors = program.communicate(timeout=60)
+    assert errors.splitlines()[-1] == "stopped by SIGTERM"
+    assert program.returncode == 1
 
 
 def test_two_runners_share_the_work(tmp_path: Path) -> None:

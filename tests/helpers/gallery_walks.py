@@ -123,8 +123,8 @@ class Teacher:
         self.shard = Shard(0, tuple(sample.id for sample in self.dataset.samples))
         self._folder = folder
         worker = AnswersWorker(config, self.dataset)
-        self.recorded = RecordingEngine(worker._engine)
-        worker._engine = self.recorded
+        self.recorded = RecordingEngine(worker._teacher._engine)
+        worker._teacher._engine = self.recorded
         folder.mkdir(parents=True)
         self.answers = worker.process(self.shard, folder, lambda _: None)
         worker.close()

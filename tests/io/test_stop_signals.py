@@ -7,10 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from sekd.io.stop_signals import StoppedBySignalError, stop_signals_raise, stopped_by
+from sekd.io.stop_signals import (
+    StoppedBySignalError,
+    stop_signals_kept,
+    stop_signals_raise,
+    stopped_by,
+)
 
 PROGRAM = """
 import click, signal, sys, time
@@ -28,19 +34,54 @@ main(["wait"])
 """
 
 
+@pytest.fixture
+def default_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Handlers as a new process has them, whatever a library that ran before has set."""
+    monkeypatch.delenv("RANK", raising=False)
+    with stop_signals_kept():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        yield
+
+
+def send_to_this_process(number: signal.Signals) -> None:
+    assert signal.getsignal(number) != signal.SIG_DFL  # it would end all tests
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_signal_raises_in_the_block_alone(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
     with pytest.raises(StoppedBySignalError) as caught, stop_signals_raise():
-        os.kill(os.getpid(), number)
+        send_to_this_process(number)
     assert stopped_by(caught.value) == number
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("default_handlers")
+def test_the_handler_of_a_library_is_put_back() -> None:
+    with stop_signals_raise():
+        ours = signal.getsignal(signal.SIGTERM)
+        with stop_signals_kept():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) == ours != signal.SIG_DFL
 
 
 def test_ctrl_c_is_a_stop_too() -> None:
-    assert stopped_by(KeyboardInterrupt()) == signal.SIGINT
+    with stop_signals_raise():
+        assert stopped_by(KeyboardInterrupt()) == signal.SIGINT
 
 
+@pytest.mark.usefixtures("default_handlers")
+def test_a_signal_is_known_behind_another_librarys_error() -> None:
+    with stop_signals_raise():
+        try:
+            send_to_this_process(signal.SIGTERM)
+        except StoppedBySignalError:
+            assert stopped_by(KeyboardInterrupt()) == signal.SIGTERM
+
+
+@pytest.mark.usefixtures("default_handlers")
 def test_processes_of_torchrun_and_other_threads_keep_their_handlers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

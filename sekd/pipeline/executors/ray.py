@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from sekd.config import ShardRuntime
 from sekd.errors import FatalError, in_one_line
+from sekd.io.stop_signals import stop_signals_kept
 from sekd.pipeline.executors.base import Executor
 from sekd.pipeline.executors.pool import (
     Broken,
@@ -50,7 +51,8 @@ class RayExecutor(Executor):
     def run(self, job: Job, claims: Sequence[Claim], report: Callable[[Event], None]) -> None:
         """Try every claim once; see :meth:`Executor.run`."""
         if not ray.is_initialized():
-            ray.init(address=self._address, logging_level=logging.WARNING)
+            with stop_signals_kept():  # Ray's handler of SIGTERM ends the process with exit code 15
+                ray.init(address=self._address, logging_level=logging.WARNING)
         shared_job = ray.put(job)  # once for all workers, because a dataset may be large
 
         def start(_slot: int) -> WorkerHandle:
