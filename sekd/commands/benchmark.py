@@ -37,7 +37,7 @@ def benchmark_command(config: RunConfig, as_json: bool) -> bool:
 
     \b
     Example:
-        sekd benchmark configs/qwen2.5-vl-7b.yaml --tasks mmbench_en_dev,gqa --limit 500
+        sekd benchmark my.yaml --tasks mmbench_en_dev,gqa --limit 500
     """
     from sekd import api
     from sekd.report.benchmark import benchmark_table

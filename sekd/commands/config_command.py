@@ -18,6 +18,7 @@ from sekd.errors import ConfigError, in_one_line
 from sekd.io.faults import StorageError, retry
 from sekd.io.locations import local_directory
 from sekd.io.log_file import LogFile
+from sekd.io.terminal_log import is_quiet, show_from
 from sekd.io.torchrun import is_main_process
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
                 config = _load(config_path, [*overrides, *context.meta.get(_OVERRIDES, [])])
                 if not is_silent:
                     log.start(config)
+                elif not is_quiet():
+                    show_from(logging.WARNING)
                 is_complete = run(config, as_json, **options)
             except Exception as error:  # noqa: BLE001  every error becomes one line and a code
                 sys.exit(_fail(error, as_json, is_silent, log.path))
@@ -144,7 +147,7 @@ def _load(path: Path, overrides: Sequence[str]) -> RunConfig:
 
 
 class _Log:
-    """The run's log file, and one line per event on standard error.
+    """The run's log file.
 
     Attributes:
         path: the log file; ``None`` before :meth:`start`.
@@ -172,9 +175,7 @@ class _Log:
         self.path = path
         to_file = LogFile(path)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.setLevel(logging.DEBUG)
-        logger.handlers = [to_file, _TerminalHandler(logging.INFO)]
-        logger.propagate = False
+        logger.addHandler(to_file)
 
 
 def _append_nothing(path: Path) -> None:
@@ -182,13 +183,6 @@ def _append_nothing(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a"):
         pass
-
-
-class _TerminalHandler(logging.Handler):
-    """Writes one line per event to standard error, above a progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
 
 
 def _fail(error: Exception, as_json: bool, is_silent: bool, log_path: Path | None) -> int:

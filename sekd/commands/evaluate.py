@@ -45,7 +45,7 @@ def evaluate_command(
     \b
     Example:
         sekd evaluate configs/qwen2.5-vl-7b.yaml --set evaluate.limit=500
-        sekd evaluate my.yaml --set evaluate.models.other.adapter=runs/x/distill/abc/adapter
+        sekd evaluate my.yaml --set evaluate.models.other.adapter=ADAPTER
     """
     from sekd import api
     from sekd.report.tables import cells_table, controls_table

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sekd.commands import exit_codes
 from sekd.errors import ConfigError, FatalError
@@ -16,7 +17,7 @@ from sekd.errors import ConfigError, FatalError
 def run_command(command: Callable[..., int]) -> Callable[..., None]:
     """Give a command the argument RUN, before all others; ``command`` returns the exit code."""
 
-    @click.argument("run")
+    @click.argument("run", shell_complete=_complete_directory)
     @wraps(command)
     def wrapped(run: str, **options: Any) -> None:
         from sekd.io.files import names_in
@@ -37,3 +38,8 @@ def run_command(command: Callable[..., int]) -> Callable[..., None]:
         sys.exit(exit_codes.CONFIG)
 
     return wrapped
+
+
+def _complete_directory(*_: object) -> list[CompletionItem]:
+    """Let the shell complete RUN as a directory, which a remote store is not."""
+    return [CompletionItem("", type="dir")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from sekd.errors import ConfigError
 
 if TYPE_CHECKING:
     from sekd.analysis.scoring.files import FileOptions
+
+logger = logging.getLogger(__name__)
 
 
 @click.command("score")
@@ -116,7 +119,7 @@ def score_command(
         click.echo(f"sekd: {error}", err=True)
         sys.exit(exit_codes.CONFIG)
     for warning in scored.warnings:
-        click.echo(f"sekd: {warning}", err=True)
+        logger.warning("sekd: %s", warning)
     if as_json:
         click.echo(json.dumps(scored.to_json()))
         return

@@ -26,8 +26,6 @@ def status_command(run: Location, failed: bool, as_json: bool) -> int:
 
     Finished cells of the evaluation are counted in one line; --failed lists them too.
 
-    Exit code 0: everything is done. 1: something is left. 3: shards failed or were lost.
-
     \b
     Example:
         sekd status runs/birds --failed

@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from sekd.io.terminal_log import is_quiet
+
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -71,9 +73,12 @@ class Progress:
 
 @contextmanager
 def show_progress(title: str, total: int, unit: str = "samples") -> Iterator[Progress]:
-    """Show a bar on standard error if that is a terminal, else a log line every ten seconds."""
+    """Show a bar on standard error if that is a terminal, else a log line every ten seconds.
+
+    With ``-q`` nothing is shown.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet() or not console.is_terminal:
         yield Progress(title, total, None, unit)
         return
     columns = (
@@ -95,7 +100,7 @@ def show_activity(title: str) -> Iterator[Callable[[str], None]]:
     Yields a function that takes the next message.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet() or not console.is_terminal:
         last_line = time.monotonic()
 
         def log(text: str) -> None:

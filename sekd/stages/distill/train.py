@@ -20,6 +20,7 @@ from sekd.data.images import Reading
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.io.files import remove, replace_atomically
+from sekd.io.terminal_log import is_quiet
 from sekd.models import loading
 from sekd.models.adapters import (
     WEIGHTS,
@@ -170,7 +171,7 @@ def _fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not is_quiet():
         trainer.add_callback(ProgressBarCallback)
     trainer.add_callback(LogCallback(spec.global_batch))
     trainer.add_callback(SetEpochCallback(dataset))
