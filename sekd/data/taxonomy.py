@@ -75,6 +75,7 @@ class Taxonomy:
                 self._common_names[node.id] = leaf.common_name
 
         self._leaf_ids = frozenset(place_of)
+        self._order_of_leaves = tuple(place_of)
         self._levels: dict[str, list[Node]] = {}
         self._places: dict[str, int] = {}
         self._by_name: dict[tuple[int, str], list[Node]] = {}
@@ -209,6 +210,28 @@ class Taxonomy:
     def common_name(self, node: Node) -> str | None:
         """Return the common name of a leaf; ``None`` where the file gives none."""
         return self._common_names.get(node.id)
+
+    def leaf_paths(self) -> list[LeafPath]:
+        """Return the leaves in the order of the file, from which the same taxonomy can be built."""
+        label_of = {node_id: label for label, ids in self._leaves.items() for node_id in ids}
+        names_of: dict[str, set[str]] = {}
+        for name, node_id in self._other_names:
+            names_of.setdefault(node_id, set()).add(name)
+        root = [self.root] if self.root.name else []
+        leaves = []
+        for node_id in self._order_of_leaves:
+            names, common_name = names_of[node_id], self._common_names.get(node_id)
+            label = next(name for name in sorted(names) if name.casefold() == label_of[node_id])
+            leaves.append(
+                LeafPath(
+                    f"{self.source}: leaf {label!r}",
+                    label,
+                    tuple((node.name, node.rank) for node in [*root, *self.path(self[node_id])]),
+                    common_name,
+                    tuple(sorted(names - {label, common_name})),
+                )
+            )
+        return leaves
 
     def leaves_labelled(self, label: str) -> list[Node]:
         """Return the leaves of a label (case does not matter), or the leaf of that node id."""

@@ -1,4 +1,4 @@
-"""Write a taxonomy as JSON (leaf -> path) or as CSV (one column for each rank)."""
+"""Write a taxonomy as JSON (leaf -> path), as CSV (one column for each rank), or with all of it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,26 @@ def write_leaves(leaves: Sequence[LeafPath], path: Path) -> None:
         write_atomically(path, _to_csv(leaves, path))
     else:
         raise ConfigError(f"{path}: a taxonomy is written as .json or .csv, not {path.suffix!r}")
+
+
+def write_taxonomy(taxonomy: Taxonomy, path: Path) -> None:
+    """Write all of a taxonomy as JSON, so that it is read again with the same digest.
+
+    Unlike :func:`write_leaves`, this keeps labels, ranks, common names and the order of the nodes.
+    There is a line for each leaf.
+    """
+    lines = []
+    for leaf in taxonomy.leaf_paths():
+        names = [name for name, _ in leaf.path]
+        content: dict[str, object] = {"names": names, "ranks": [rank for _, rank in leaf.path]}
+        if leaf.label != names[-1]:
+            content["label"] = leaf.label
+        if leaf.common_name is not None:
+            content["common_name"] = leaf.common_name
+        if leaf.other_names:
+            content["other_names"] = leaf.other_names
+        lines.append(json.dumps(content, ensure_ascii=False))
+    write_atomically(path, '{"leaves": [\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def _to_json(leaves: Sequence[LeafPath]) -> str:

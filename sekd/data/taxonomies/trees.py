@@ -1,8 +1,10 @@
-"""Taxonomies as JSON or YAML: leaf -> path, a nested tree, or the categories of iNaturalist.
+"""Taxonomies as JSON or YAML: leaf -> path, a nested tree, lists of leaves or of categories.
 
 - An object of lists of names is leaf -> path, root first.
 - An object with a list ``categories`` is what iNaturalist 2021 and COCO have: each category is a
   leaf, with its ranks as keys.
+- An object with a list ``leaves`` is what sekd writes beside a trained model: each leaf has its
+  ``names`` and ``ranks``, root first, and where they differ a ``label`` and other names.
 - Anything else is a nested tree: an object of name -> subtree, a list of names and subtrees, or an
   object with ``name`` and ``children``. An empty subtree is a leaf.
 """
@@ -25,7 +27,7 @@ RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
 
 
 def read_json_taxonomy(path: Path, options: TaxonomyOptions) -> list[LeafPath]:
-    """Read a JSON file of any of the three shapes."""
+    """Read a JSON file of any of these shapes."""
 
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -39,7 +41,7 @@ def read_json_taxonomy(path: Path, options: TaxonomyOptions) -> list[LeafPath]:
 
 
 def read_yaml_taxonomy(path: Path, options: TaxonomyOptions) -> list[LeafPath]:
-    """Read a YAML file of any of the three shapes."""
+    """Read a YAML file of any of these shapes."""
     try:
         content = load_yaml(read_text_file(path))
     except (yaml.YAMLError, ValueError) as error:
@@ -52,6 +54,8 @@ def _leaves_of(content: Any, path: Path, options: TaxonomyOptions) -> list[LeafP
         raise ConfigError(f"{path}: expected an object of leaf -> list of names, root first")
     if isinstance(content, dict) and _is_list_of_dicts(content.get("categories")):
         leaves = category_leaves(content["categories"], path)
+    elif isinstance(content, dict) and _is_list_of_leaves(content.get("leaves")):
+        leaves = [_read_leaf(leaf, path, n) for n, leaf in enumerate(content["leaves"], start=1)]
     elif isinstance(content, dict) and _has_paths(content):
         leaves = list(_leaves_with_paths(content, path, options.level_names))
     else:
@@ -77,6 +81,27 @@ def _holds_subtrees(value: Any) -> bool:
 
 def _is_list_of_dicts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
+def _is_list_of_leaves(value: Any) -> bool:
+    return _is_list_of_dicts(value) and {"names", "ranks"} <= value[0].keys()
+
+
+def _read_leaf(leaf: Mapping[str, Any], path: Path, number: int) -> LeafPath:
+    """Read a leaf as :func:`sekd.data.taxonomy_writer.write_taxonomy` writes it."""
+    place = f"{path}, leaf {number}"
+    names, ranks, others = leaf.get("names"), leaf.get("ranks"), leaf.get("other_names", [])
+    if not (_are_texts(names) and _are_texts(ranks) and names and len(names) == len(ranks)):
+        raise ConfigError(f"{place}: expected as many names as ranks, got {names} and {ranks}")
+    label, common_name = leaf.get("label", names[-1]), leaf.get("common_name")
+    if not (isinstance(label, str) and isinstance(common_name, str | None) and _are_texts(others)):
+        raise ConfigError(f"{place}: its label and other names are no texts")
+    ranked = tuple(zip(names, ranks, strict=True))
+    return LeafPath(place, label, ranked, common_name, tuple(others))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _leaves_with_paths(

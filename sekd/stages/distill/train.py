@@ -32,6 +32,7 @@ from sekd.models.batching import Batcher, forward_arguments
 from sekd.models.chat import load_chat
 from sekd.models.lora_targets import default_names
 from sekd.models.probe import probe_model
+from sekd.models.usage import write_usage_files
 from sekd.stages.distill import distributed
 from sekd.stages.distill.adapter import add_adapter, saved_modules
 from sekd.stages.distill.callbacks import (
@@ -125,7 +126,9 @@ def train(
         assert checkpoint is not None
         assert checkpoint.is_final
     final_checkpoint = checkpoint
-    distributed.broadcast_from_main(lambda: _write_adapter(config, final_checkpoint, adapter))
+    distributed.broadcast_from_main(
+        lambda: _write_adapter(config, taxonomy, final_checkpoint, adapter)
+    )
     return adapter
 
 
@@ -199,8 +202,10 @@ def _set_environment(spec: DistillSpec) -> None:
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
 
 
-def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> None:
-    """Write the checkpoint's adapter with its model card and curves to the directory ``adapter``.
+def _write_adapter(
+    config: RunConfig, taxonomy: Taxonomy, checkpoint: Checkpoint, adapter: Path
+) -> None:
+    """Write the checkpoint's adapter, how it is asked, its model card and curves to ``adapter``.
 
     The directory appears at the end, when it is complete; an earlier one gives way to it.
     """
@@ -209,9 +214,10 @@ def _write_adapter(config: RunConfig, checkpoint: Checkpoint, adapter: Path) -> 
         temporary.mkdir()
         shutil.copyfile(checkpoint.path / WEIGHTS, temporary / WEIGHTS)
         copy_adapter_config(checkpoint.path, temporary)
-        processor_args = student_spec(config).processor_args
-        if processor_args != config.model.processor_args:
-            write_processor_args(temporary, processor_args)
+        student = student_spec(config)
+        if student.processor_args != config.model.processor_args:
+            write_processor_args(temporary, student.processor_args)
+        write_usage_files(temporary, config, student, taxonomy)
         write_curves(checkpoint.history, temporary)
         card = model_card(config, saved_modules(temporary), checkpoint.history)
         (temporary / "README.md").write_text(card, encoding="utf-8")
