@@ -90,7 +90,7 @@ def _is_list_of_leaves(value: Any) -> bool:
 def _read_leaf(leaf: Mapping[str, Any], path: Path, number: int) -> LeafPath:
     """Read a leaf as :func:`sekd.data.taxonomy_writer.write_taxonomy` writes it."""
     place = f"{path}, leaf {number}"
-    names, ranks, others = leaf.get("names"), leaf.get("ranks"), leaf.get("other_names", [])
+    names, ranks, others = (leaf.get(key, []) for key in ("names", "ranks", "other_names"))
     if not (_are_texts(names) and _are_texts(ranks) and names and len(names) == len(ranks)):
         raise ConfigError(f"{place}: expected as many names as ranks, got {names} and {ranks}")
     label, common_name = leaf.get("label", names[-1]), leaf.get("common_name")
