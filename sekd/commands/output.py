@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from sekd.pipeline.runner import Outcome
+    from sekd.report.headline import Headline
     from sekd.report.table import Table
 
 
@@ -24,6 +26,13 @@ def print_table(table: Table) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=160)  # a pipe has no width
     console.print(to_terminal(table, console.width))
+
+
+def print_headline(headline: Headline) -> None:
+    """Print the first screen of a report to standard output."""
+    from sekd.report.headline_text import format_headline
+
+    click.echo(format_headline(headline, min(get_terminal_size().columns, 80)))
 
 
 def print_incomplete(outcomes: Sequence[Outcome], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from sekd.analysis.results import Evaluation
 from sekd.io.files import write_atomically
 from sekd.io.locations import Location
 from sekd.pipeline.status import read_stage_records
+from sekd.report.headline import Headline, make_headline
 from sekd.report.page import render_page
 from sekd.report.tables import REPORT_TABLES
 from sekd.report.writers import FILE_WRITERS
@@ -30,10 +31,11 @@ def build_report(evaluation: Evaluation) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The paths of a report's files."""
+    """The paths of a report's files, and its first screen."""
 
     page: Location
     tables: Sequence[Location]
+    headline: Headline
 
 
 def write_report(run: Location) -> ReportFiles:
@@ -42,7 +44,9 @@ def write_report(run: Location) -> ReportFiles:
     Raises:
         ConfigError: if the run has no finished evaluation, or a file of it is damaged.
     """
-    files = build_report(Evaluation.read(run, read_stage_records(run)))
+    evaluation = Evaluation.read(run, read_stage_records(run))
+    files = build_report(evaluation)
     for name, content in files.items():
         write_atomically(run / name, content)
-    return ReportFiles(run / PAGE, [run / name for name in files if name != PAGE])
+    tables = [run / name for name in files if name != PAGE]
+    return ReportFiles(run / PAGE, tables, make_headline(evaluation))

@@ -13,11 +13,16 @@ from store import s3_store
 from sekd.io.locations import Location, to_location
 
 
-def test_the_paths_are_printed(tmp_path: Path) -> None:
+def test_the_first_screen_and_the_paths_are_printed(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     result = sekd("report", run)
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"report: {run}/report.html\ntables: {run}/report\n"
+    screen, paths = result.stdout.rsplit("\n\n", 1)
+    assert paths == f"report: {run}/report.html\ntables: {run}/report\n"
+    assert [line.split()[0] for line in screen.splitlines() if line[:1].isupper()] == [
+        *("Asked", "Gained", "Kept", "Lost", "Cost")
+    ]
+    assert max(map(len, screen.splitlines())) <= 80
     assert (run / "report.html").read_text("utf-8").startswith("<!doctype html>")
     assert (run / "report" / "cells.csv").exists()
 
