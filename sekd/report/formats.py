@@ -26,6 +26,14 @@ def format_number(
     return text.replace("-", MINUS)
 
 
+def format_share(share: float) -> str:
+    """Format a share, 0 to 1, as whole percent; 0 % and 100 % are shown only where exact."""
+    percent = f"{100 * share:.0f}"
+    if percent == "0" and share > 0:
+        return "<1 %"
+    return ">99 %" if percent == "100" and share < 1 else f"{percent} %"
+
+
 def format_interval(
     estimate: Estimate,
     digits: int = 1,

@@ -1,18 +1,9 @@
-"""The page: one HTML file that carries its style, its script and its images inside itself.
-
-It loads nothing from anywhere, and its own content security policy forbids it to. Every name is
-escaped by the template engine or, in drawings, by the XML library.
-"""
+"""The page of an evaluation, with its images inside itself."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
@@ -22,9 +13,8 @@ from sekd.report import paper
 from sekd.report.cases import choose_cases
 from sekd.report.charts import draw_charts
 from sekd.report.coverage import coverage_charts
-from sekd.report.drawings.dots import draw_strip
-from sekd.report.formats import format_value, format_value_interval
 from sekd.report.headline import make_headline
+from sekd.report.html import render_template
 from sekd.report.provenance import provenance_of
 from sekd.report.table import Table
 from sekd.report.tables import OPTIONS_ALONE, ReportTable
@@ -42,13 +32,11 @@ _OTHER_TERMS: Mapping[str, str] = {
 def render_page(evaluation: Evaluation, tables: Mapping[ReportTable, Table]) -> str:
     """Render the whole page; the same run gives the same page."""
     gallery = choose_cases(evaluation)
-    css = _read_page_file("page.css")
-    script = _read_page_file("sort.js") + _read_page_file("filter.js")
-    return _environment().get_template("page.html.jinja").render(
+    return render_template(
+        "page.html.jinja",
+        styles=("page.css",),
+        scripts=("sort.js", "filter.js"),
         run_name=evaluation.name,
-        policy=_content_policy(css, script),
-        css=css,
-        script=script,
         headline=make_headline(evaluation),
         tables={table.name: table for table in tables.values()},
         folded_tables=_folded_tables(tables),
@@ -91,39 +79,3 @@ def _terms() -> Mapping[str, str]:
         direction = "" if metric.higher_is_better else " Lower is better."
         terms[metric.title] = f"{metric.definition}{direction}"
     return {**terms, **_OTHER_TERMS}
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("sekd.report", "page_files"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "format_value": format_value,
-        "format_interval": format_value_interval,
-        "draw_strip": draw_strip,
-    }
-    return environment
-
-
-def _read_page_file(name: str) -> Markup:
-    """Read a file of this package, which a template may insert without escaping it."""
-    loader = PackageLoader("sekd.report", "page_files")
-    source, *_ = loader.get_source(Environment(autoescape=True), name)
-    return Markup(source)  # noqa: S704  our own file
-
-
-def _content_policy(css: str, script: str) -> str:
-    """Allow nothing from outside, and no script and no style but these two."""
-
-    def source(text: str) -> str:
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        return f"'sha256-{digest}'"
-
-    return (
-        f"default-src 'none'; img-src data:; style-src {source(css)}; script-src {source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )

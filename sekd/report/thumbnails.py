@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sekd.config import RunConfig
+from sekd.data.image_refs import ImageRef
 from sekd.data.images import Reading, read_image
 from sekd.data.samples import Dataset, Sample
 from sekd.errors import ConfigError, SampleError
@@ -21,8 +22,6 @@ MAX_SIDE = 256
 """Pixels of the longer side; a smaller image keeps its size."""
 MAX_BYTES = 3_000_000
 """Limit for all thumbnails together, before they are encoded as text."""
-_AS_THUMBNAIL = Reading(pixel_limit=sys.maxsize, used_pixels=lambda: MAX_SIDE**2)
-"""A model was shown the image before, within the limit of its dataset."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def make_thumbnails(
             elif num_bytes >= MAX_BYTES:
                 thumbnail = Thumbnail(reason="left out to keep the page small")
             else:
-                thumbnail = _make_thumbnail(samples[sample_id])
+                thumbnail = make_thumbnail(samples[sample_id].image)
             num_bytes += thumbnail.num_bytes
             thumbnails[dataset, sample_id] = thumbnail
     return thumbnails
@@ -80,13 +79,19 @@ def _load_samples(
         return None
 
 
-def _make_thumbnail(sample: Sample) -> Thumbnail:
+def make_thumbnail(ref: ImageRef, max_side: int = MAX_SIDE) -> Thumbnail:
+    """Make a thumbnail of at most ``max_side`` pixels on its longer side.
+
+    An image that cannot be read is no error: the thumbnail says so.
+    """
+    # A model was shown the image before, within the limit of its dataset.
+    reading = Reading(pixel_limit=sys.maxsize, used_pixels=lambda: max_side**2)
     try:
-        image = read_image(sample.image, _AS_THUMBNAIL)
+        image = read_image(ref, reading)
     except SampleError as error:
-        logger.warning("%s: shown without its image: %s", sample.id, error)
+        logger.warning("shown without its image: %s", error)
         return Thumbnail(reason="cannot be read any more")
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image.thumbnail((max_side, max_side))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=75)
     content = buffer.getvalue()

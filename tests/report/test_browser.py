@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from browser import load_screenshots, needs_browser
 from click.testing import CliRunner
 from evaluations import write_run
 from PIL import Image
@@ -19,32 +16,12 @@ from PIL import Image
 from sekd.analysis.results import Evaluation
 from sekd.report import PAGE, build_report
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
-
-
-def missing() -> str:
-    """What keeps the tests of this file from running."""
-    if importlib.util.find_spec("selenium") is None:
-        return "selenium is not installed (pip install '.[dev]')"
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        return "no chromium (apt-get install chromium chromium-driver)"
-    return ""
-
-
-pytestmark = pytest.mark.skipif(
-    bool(missing()) and not os.environ.get("SEKD_REQUIRE_CHROMIUM"), reason=missing()
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def screenshots() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("screenshot_report", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_screenshots()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Predicted paths of images as one HTML page."""
