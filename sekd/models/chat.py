@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,62 +27,10 @@ from sekd.models.encoding import EncodedText, Span, TextEncoder, TokenIds, commo
 from sekd.models.image_size import UsedPixels
 from sekd.models.loading import load_processor
 from sekd.models.template import TODAY, ChatTemplate
+from sekd.models.transcripts import DialogueTurn, PlacedAnswer, Transcript
 from sekd.models.wording import Wording, load_wording
 
 __all__ = ["Chat", "DialogueTurn", "TokenIds", "Transcript", "load_chat"]
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """Token ids of a conversation, and where its answers are.
-
-    Attributes:
-        token_ids: all tokens, with one image placeholder.
-        positions: index in ``token_ids`` of each answer's letter, level by level.
-        is_target: per token, whether the model must write it (letters, names, ends of turn).
-    """
-
-    token_ids: TokenIds = ()
-    positions: tuple[int, ...] = ()
-    is_target: tuple[bool, ...] = ()
-
-    def with_context(self, token_ids: TokenIds) -> Transcript:
-        """Append tokens that the model reads."""
-        return self._extended(token_ids, is_target=False)
-
-    def with_target(self, token_ids: TokenIds) -> Transcript:
-        """Append tokens that the model writes."""
-        return self._extended(token_ids, is_target=True)
-
-    def _extended(self, token_ids: TokenIds, *, is_target: bool) -> Transcript:
-        return Transcript(
-            (*self.token_ids, *token_ids),
-            self.positions,
-            (*self.is_target, *(is_target for _ in token_ids)),
-        )
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """An answer in a text: where its letter and all of its words are, and the letter's token."""
-
-    letter: int
-    words: Span
-    letter_id: int
-
-
-@dataclass(frozen=True)
-class DialogueTurn:
-    """A dialogue that ends with ``question``: the next token is the letter of its answer.
-
-    Attributes:
-        token_ids: all tokens of the dialogue up to there.
-    """
-
-    question: Question
-    token_ids: TokenIds
-    text: str = field(repr=False)
-    answers: tuple[_Answer, ...] = field(repr=False, default=())
 
 
 class Chat:
@@ -133,9 +80,10 @@ class Chat:
         self.used_pixels = UsedPixels(processor)
         self._has_names = answer == "letter_and_name"
         self.template = ChatTemplate(processor, arguments=template_args, with_image=with_image)
-        self.encoder = TextEncoder(self.tokenizer)
-        self.name = self.template.name
         prompt = self.template.open("x")
+        example = f"{prompt}{self.template.answer_lead}A{self.template.end}"
+        self.encoder = TextEncoder(self.tokenizer, example)
+        self.name = self.template.name
         image_end = prompt.find(self.template.image_token) + len(self.template.image_token)
         self.image_prefix_text = prompt[:image_end] if with_image else ""
         self.image_prefix_ids = self.encoder.encode(self.image_prefix_text)
@@ -219,13 +167,13 @@ class Chat:
         """Open a dialogue with the image, the facts that are known beforehand, and one question."""
         asked = prompts.single_question(question, facts, self.subject, self.wording)
         text = self.template.open(asked)
-        return DialogueTurn(question, self._prompt_ids(text), text)
+        return DialogueTurn(question, self._turn_ids(text), text)
 
     def next_turn(self, turn: DialogueTurn, answer: int, question: Question) -> DialogueTurn:
         """Append option ``answer`` of the last question as the model's answer, and ``question``."""
         behind = self.template.reopen(prompts.next_question(question, self.subject, self.wording))
         text, answers = self._with_answer(turn, answer, behind)
-        return DialogueTurn(question, self._prompt_ids(text), text, answers)
+        return DialogueTurn(question, self._turn_ids(text), text, answers)
 
     def close(self, turn: DialogueTurn, answer: int) -> Transcript:
         """End the dialogue with option ``answer`` of the last question.
@@ -244,7 +192,7 @@ class Chat:
 
     def _with_answer(
         self, turn: DialogueTurn, answer: int, behind: str
-    ) -> tuple[str, tuple[_Answer, ...]]:
+    ) -> tuple[str, tuple[PlacedAnswer, ...]]:
         """Append an answer and what is behind it; returns the text and all answers in it.
 
         The model itself writes the end of its turn, as far as ``behind`` begins with it.
@@ -254,13 +202,16 @@ class Chat:
         letter = len(turn.text + self.template.answer_lead)
         text = turn.text + self.template.answer_lead + LETTERS[answer] + suffix
         words = (letter, len(text) + common_length(self.template.end, behind))
-        answers = (*turn.answers, _Answer(letter, words, self.letter_ids[answer]))
+        answers = (*turn.answers, PlacedAnswer(letter, words, self.letter_ids[answer]))
         return text + behind, answers
 
-    def _prompt_ids(self, text: str) -> TokenIds:
-        """Encode a prompt as it stands in front of an answer's letter."""
-        token_ids = self.encoder.encode(text + self.template.answer_lead + LETTERS[0])
-        if token_ids[-1] != self.letter_ids[0]:
+    def _turn_ids(self, text: str) -> TokenIds:
+        return self._ids_before_letter(text + self.template.answer_lead, self.letter_ids[0])
+
+    def _ids_before_letter(self, text: str, letter_id: int) -> TokenIds:
+        """Encode a prompt as it stands in front of a letter; the token of "A" there is known."""
+        token_ids = self.encoder.encode(text + LETTERS[0])
+        if token_ids[-1] != letter_id:
             raise self._merged(text[-8:] + LETTERS[0])
         return token_ids[:-1]
 
@@ -279,13 +230,31 @@ class Chat:
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
             start = len(text)
             text += self.template.answer_lead if number == 1 else ""
-            text += f"{prompts.answer_prefix(question, self.wording)} "
+            text += self._line_start(question)
             letter = len(text)
             text += LETTERS[answer] + prompts.answer_suffix(question.options[answer])
             text += self.template.end if number == len(questions) else "\n"
             letter_id = self.joint_letter_ids(question)[answer]
-            places.append(_Answer(letter, (start, len(text)), letter_id))
+            places.append(PlacedAnswer(letter, (start, len(text)), letter_id))
         return self._transcript(text, places)
+
+    def first_line(self, questions: Sequence[Question], root: Node) -> DialogueTurn:
+        """Render the joint prompt and the reply up to the letter of the first question."""
+        text = self._joint_text(questions, root) + self.template.answer_lead
+        return self._line(questions[0], text)
+
+    def next_line(self, turn: DialogueTurn, answer: int, question: Question) -> DialogueTurn:
+        """Go on with the reply, from option ``answer`` of the last line to the next letter."""
+        suffix = prompts.answer_suffix(turn.question.options[answer])
+        return self._line(question, f"{turn.text}{LETTERS[answer]}{suffix}\n")
+
+    def _line(self, question: Question, before: str) -> DialogueTurn:
+        text = before + self._line_start(question)
+        letter_id = self.joint_letter_ids(question)[0]
+        return DialogueTurn(question, self._ids_before_letter(text, letter_id), text)
+
+    def _line_start(self, question: Question) -> str:
+        return f"{prompts.answer_prefix(question, self.wording)} "
 
     def joint_letter_ids(self, question: Question) -> TokenIds:
         """Token ids of the letters in a joint answer's line; " B" may not be the token "B"."""
@@ -310,7 +279,7 @@ class Chat:
 
     # Tokens
 
-    def _transcript(self, text: str, answers: Sequence[_Answer]) -> Transcript:
+    def _transcript(self, text: str, answers: Sequence[PlacedAnswer]) -> Transcript:
         """Encode a text with its answers, whose letters must be the tokens that are expected."""
         spans = [answer.words for answer in answers]
         letters = [(answer.letter, answer.letter + 1) for answer in answers]
@@ -318,7 +287,7 @@ class Chat:
         positions = tuple(self._letter_place(encoded, answer, text) for answer in answers)
         return Transcript(encoded.token_ids, positions, encoded.is_within(spans))
 
-    def _letter_place(self, encoded: EncodedText, answer: _Answer, text: str) -> int:
+    def _letter_place(self, encoded: EncodedText, answer: PlacedAnswer, text: str) -> int:
         position = encoded.index_of(answer.letter)
         if position is None or encoded.token_ids[position] != answer.letter_id:
             raise self._merged(text[answer.letter - 8 : answer.letter + 8])

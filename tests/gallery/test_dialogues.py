@@ -95,6 +95,12 @@ def test_a_template_carries_a_joint_prompt(
         zip(questions, transcript.positions, strict=True)
     ):
         assert transcript.token_ids[position] == chat.joint_letter_ids(question)[answer]
+    line = chat.first_line(questions, taxonomy.root)
+    for answer, position in enumerate(transcript.positions):
+        assert line.token_ids == transcript.token_ids[:position]
+        assert line.token_ids == whole(chat, line.text + "A")[:-1]
+        if answer < 2:
+            line = chat.next_line(line, answer, questions[answer + 1])
     written = chat.decode(transcript.token_ids[len(prompt) :])
     for answer, question in enumerate(questions):
         assert f"{question.rank}: {LETTERS[answer]}. {question.options[answer].name}" in written

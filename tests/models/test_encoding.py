@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gallery_tokenizers import available_kinds, build_tokenizer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from sekd.models.encoding import TextEncoder
 
@@ -30,6 +32,61 @@ def without_offsets(tokenizer: Any) -> SimpleNamespace:
 
 def test_ids_are_those_of_the_whole_text(tokenizer: Any) -> None:
     assert TextEncoder(tokenizer).encode(TEXT) == tuple(tokenizer(TEXT)["input_ids"])
+
+
+SPECIAL = ["<image>", "</s>", "<s2>"]
+words = st.text(st.sampled_from("Ab c.\n▁é鷗<"), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(st.tuples(words, st.sampled_from(SPECIAL)), max_size=6), end=words)
+def test_a_text_that_is_cut_at_special_tokens_has_the_ids_of_the_whole(
+    kept: list[tuple[Any, TextEncoder]], parts: list[tuple[str, str]], end: str
+) -> None:
+    text = "".join(word + token for word, token in parts) + end
+    for tokenizer, encoder in kept:
+        assert encoder.encode_part(text) == tuple(tokenizer.encode(text, add_special_tokens=False))
+        expected = tuple(tokenizer(text)["input_ids"]) if text else ()
+        if not text.startswith(str(tokenizer.bos_token)):
+            assert encoder.encode(text) == expected
+
+
+@pytest.fixture(scope="module")
+def kept() -> list[tuple[Any, TextEncoder]]:
+    """Each tokenizer, in both forms of SentencePiece, with an encoder that cuts and keeps."""
+    pairs = []
+    for kind, legacy in product(KINDS, (True, False)):
+        tokenizer = build_tokenizer(
+            kind, SPECIAL, size=3000, adds_bos=kind != "qwen", legacy=legacy
+        )
+        pairs.append((tokenizer, TextEncoder(tokenizer, "<image>\nWhich?</s>Answer: A")))
+    return pairs
+
+
+def test_a_piece_between_special_tokens_is_encoded_once(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = TextEncoder(tokenizer, TEXT)
+    encoded: list[str] = []
+    encode = tokenizer.encode
+
+    def record(text: str, **options: Any) -> list[int]:
+        encoded.append(text)
+        return list(encode(text, **options))
+
+    monkeypatch.setattr(tokenizer, "encode", record)
+    assert encoder.encode(TEXT + " And B.")[:-1] != encoder.encode(TEXT)
+    assert encoded == ["</s> And B."]  # the rest is in the example
+
+
+@pytest.mark.parametrize("condition", ["lstrip", "single_word", "normalized"])
+def test_a_token_that_looks_at_what_is_before_it_cuts_nothing(
+    tokenizer: Any, condition: str
+) -> None:
+    tokenizer.add_tokens([AddedToken("<end>", special=False, **{condition: True})])
+    encoder = TextEncoder(tokenizer, "Which? <end>Answer")
+    for text in ("Which  <end> A", "Which?<end>", "x<end>y", " <end>"):
+        assert encoder.encode(text) == tuple(tokenizer(text)["input_ids"])
 
 
 def test_the_special_token_in_front_is_written_once(tokenizer: Any) -> None:

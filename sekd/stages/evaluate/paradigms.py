@@ -23,7 +23,7 @@ from sekd.data.questions import Question
 from sekd.data.samples import Dataset
 from sekd.engines import Ask, Conversation, Write, ask, write
 from sekd.errors import SampleError
-from sekd.models.chat import Chat, TokenIds
+from sekd.models.chat import Chat, DialogueTurn, TokenIds
 from sekd.models.open_naming import OpenAnswers
 from sekd.models.prompts import ParsedAnswer, find_joint_answers
 from sekd.models.wording import load_wording
@@ -131,13 +131,14 @@ def _ask_letters_alone(
     """
     questions = prepared.questions or ()
     levels: list[LevelAnswer] = []
-    for index, question in enumerate(questions):
-        # What comes behind the letter does not matter, because the prompt ends before it.
-        choices = [level.choice or 0 for level in levels] + [0] * (len(questions) - index)
-        transcript = chat.joint_transcript(questions, choices, dataset.taxonomy.root)
-        prefix_ids = transcript.token_ids[: transcript.positions[index]]
+    turn: DialogueTurn | None = None
+    for question in questions:
+        if turn is None:
+            turn = chat.first_line(questions, dataset.taxonomy.root)
+        else:
+            turn = chat.next_line(turn, levels[-1].choice or 0, question)
         letter_ids = chat.joint_letter_ids(question)[: len(question.options)]
-        (answer,) = yield from ask([Ask(prepared.prompt(prefix_ids), letter_ids)])
+        (answer,) = yield from ask([Ask(prepared.prompt(turn.token_ids), letter_ids)])
         levels.append(
             LevelAnswer(
                 question,
