@@ -18,8 +18,11 @@ demo: $(VENV)/demo
 	$(BIN)/sekd evaluate runs/demo/world/config.yaml
 	$(BIN)/sekd report runs/demo
 
+# Two files of tests at a time. One thread each: more of them would only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # All families of the gallery instead of a few, about twenty minutes on one core. GALLERY=file
 # receives what was measured, for the table of supported models.

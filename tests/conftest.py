@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 import sekd
 from sekd.config import DistillSpec, LoraSpec, ModelSpec, RunConfig, load_config
@@ -23,6 +24,10 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and most tests do wit
     from sekd.models.chat import Chat
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# How long an example takes says how busy the machine is, and nothing about sekd.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 TINY_MODEL = Path(sekd.__file__).parent / "tiny_model"
 
