@@ -28,8 +28,9 @@ from sekd.data.predictions import EVALUATION, NO_CONTROL
 from sekd.data.stage_record import StageRecord
 from sekd.errors import ConfigError
 from sekd.io.artefacts import Artefact
-from sekd.io.files import names_in
+from sekd.io.files import names_in, read_bytes
 from sekd.io.locations import Location
+from sekd.io.parquet_bytes import parquet_batches
 from sekd.io.records import DamagedFileError
 
 logger = logging.getLogger(__name__)
@@ -251,15 +252,18 @@ _COLUMNS = ("dataset", "model", "paradigm", "sample_id", "level", "rank", "truth
 
 
 def _read_predictions(path: Location) -> pa.Table | None:
-    if not path.exists():
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
         return None
     columns = [*_COLUMNS, "control"]
-    with path.open("rb") as content:
-        file = pq.ParquetFile(content)
-        missing = [column for column in columns if column not in file.schema_arrow.names]
-        if missing:
-            raise ConfigError(f"{path}: no column {', '.join(missing)}; run sekd evaluate again")
-        table = file.read(columns)
+    schema = pq.read_schema(pa.BufferReader(content))
+    missing = [column for column in columns if column not in schema.names]
+    if missing:
+        raise ConfigError(f"{path}: no column {', '.join(missing)}; run sekd evaluate again")
+    table = pa.Table.from_batches(
+        parquet_batches(content, columns), pa.schema(map(schema.field, columns))
+    )
     table = table.filter(pc.equal(table["control"], NO_CONTROL))
     correct = pc.fill_null(pc.equal(table["prediction"], table["truth"]), False)
     return table.select(_COLUMNS).append_column("correct", correct)

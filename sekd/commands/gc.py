@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
 @run_command
 def gc_command(run: Location, dry_run: bool) -> int:
-    """Delete the files of failed and dead attempts of the run in RUN; no record refers to them.
+    """Delete what failed attempts and dead processes left of the run in RUN.
+
+    No record refers to it: the files of attempts that are not done, and files that a killed process
+    had half written or half removed, in the run and in the cache.
 
     \b
     Example:
@@ -24,9 +27,8 @@ def gc_command(run: Location, dry_run: bool) -> int:
     """
     from sekd.io.files import remove
     from sekd.pipeline.garbage import find_garbage
-    from sekd.pipeline.status import stage_directories
 
-    garbage = [each for _, place in stage_directories(run) for each in find_garbage(place)]
+    garbage = list(find_garbage(run))
     for each in garbage:
         click.echo(f"{each.num_bytes:>15,} bytes  {each.path}")
     total = sum(each.num_bytes for each in garbage)

@@ -25,3 +25,9 @@ def encode_column(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.String
     indices = pa.chunked_array([chunk.indices for chunk in column.chunks])
     codes = indices.fill_null(-1).to_numpy()
     return codes.astype(np.int64, copy=False), column.chunk(0).dictionary.cast(pa.string())
+
+
+def to_texts(column: pa.Array | pa.ChunkedArray) -> list[str]:
+    """Turn a column of texts without nulls into a list, much faster than ``to_pylist`` does."""
+    texts: list[str] = column.to_numpy(zero_copy_only=False).tolist()
+    return texts

@@ -28,7 +28,8 @@ from sekd.io.faults import StorageError, fault_kind, retry, single_try
 from sekd.io.locations import Location
 from sekd.io.processes import process_tag
 
-_TEMPORARY = re.compile(r"^\..*\.(?P<tag>[0-9a-f]{8}-\d+-\d+)-[0-9a-f]{12}\.tmp$")
+_TEMPORARY = re.compile(r"^\..*\.((?P<tag>[0-9a-f]{8}-\d+-\d+)-[0-9a-f]{12}|[0-9a-f]{32})\.tmp$")
+"""The second form is that of an earlier version of sekd."""
 
 
 def sync(path: Path) -> None:
@@ -64,13 +65,23 @@ def replace_atomically(target: Path) -> Iterator[Path]:
 def _temporary_beside(target: Path) -> Iterator[Path]:
     """Yield an unused hidden path beside ``target``; remove what is there at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unique = f"{process_tag()}-{uuid.uuid4().hex[:12]}"
-    temporary = target.with_name(f".{target.name}.{unique}.tmp")
+    temporary = _temporary_name(target)
     try:
         yield temporary
     finally:
         with contextlib.suppress(OSError, StorageError), single_try():
             remove(temporary)
+
+
+def _temporary_name(target: Path) -> Path:
+    """Return a hidden name beside ``target`` that tells which process uses it."""
+    unique = f"{process_tag()}-{uuid.uuid4().hex[:12]}"
+    return target.with_name(f".{target.name}.{unique}.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether a file or folder of this name is on its way to its place, or to its end."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def writer_of(temporary: Path) -> str | None:
@@ -263,13 +274,17 @@ def sizes_below(directory: Location) -> dict[str, int]:
 
 
 def remove(path: Location) -> None:
-    """Remove a file or a whole directory, if it exists."""
+    """Remove a file or a whole directory, if it exists.
+
+    A directory of this machine is renamed first, so that nobody meets half of it.
+    """
 
     def remove_once() -> None:
         if not isinstance(path, Path):
             path.fs.rm(path.path, recursive=True)
         elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            doomed = path if writer_of(path) else path.rename(_temporary_name(path))
+            shutil.rmtree(doomed)
         else:
             path.unlink()
 

@@ -10,6 +10,10 @@ from typing import Any
 from sekd.io.directories import files_below
 from sekd.io.faults import retry
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 
 def canonical_json(value: Any) -> str:
     """Write a value as JSON with sorted keys and no spaces.
@@ -18,9 +22,7 @@ def canonical_json(value: Any) -> str:
         TypeError, ValueError: on anything that JSON cannot hold exactly (objects, NaN); nothing is
             pickled or turned into its ``repr``.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODER.encode(value)
 
 
 def digest(value: Any) -> str:

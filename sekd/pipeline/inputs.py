@@ -7,7 +7,7 @@ earlier state of the data. What no planned shard covers gets new shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, Self
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
-from sekd.io.columns import encode_column
+from sekd.io.columns import encode_column, to_texts
 from sekd.io.hashing import digest
 
 # Shapes: N samples.
@@ -136,9 +136,8 @@ class SampleInputs:
         """See :meth:`Inputs.select`; of two shards that share a sample, the earlier one counts."""
         is_taken_N = np.zeros(len(self.ids), dtype=bool)
         selected = []
-        for shard, rows in zip(planned, self._rows_of(planned), strict=True):
-            is_there = len(rows) and rows.min() >= 0 and not is_taken_N[rows].any()
-            if is_there and self._key(shard.sample_ids, rows) == shard.key:
+        for shard, rows in self._still_there(planned):
+            if not is_taken_N[rows].any() and self._key(shard.sample_ids, rows) == shard.key:
                 selected.append(shard)
                 is_taken_N[rows] = True
         rest = np.flatnonzero(~is_taken_N)
@@ -178,12 +177,15 @@ class SampleInputs:
                 texts.append(f"{ids[row]} has {' and '.join(changes)}")
         return {shard: _join_reasons(texts) for shard, texts in reasons.items()}
 
-    def _rows_of(self, planned: Sequence[Shard]) -> list[NDArray[np.int64]]:
-        """Return the positions of each shard's samples; -1 for one that is not there."""
+    def _still_there(self, planned: Sequence[Shard]) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
+        """Yield each shard of which all samples are there, with their positions."""
         ids = [sample_id for shard in planned for sample_id in shard.sample_ids]
         positions = self._find(pa.chunked_array([pa.array(ids, pa.string())]))
-        ends = np.cumsum([len(shard.sample_ids) for shard in planned], dtype=np.int64)
-        return np.split(positions, ends[:-1]) if planned else []
+        ends = np.cumsum([len(shard.sample_ids) for shard in planned], dtype=np.int64).tolist()
+        num_missing = np.cumsum(np.concatenate([[0], positions < 0])).tolist()
+        for shard, start, end in zip(planned, [0, *ends], ends, strict=False):
+            if start < end and num_missing[start] == num_missing[end]:
+                yield shard, positions[start:end]
 
     def _find(self, ids: pa.ChunkedArray) -> NDArray[np.int64]:
         if not len(ids):
@@ -214,11 +216,9 @@ class SampleInputs:
     @staticmethod
     def _column_slice(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> list[str]:
         """Return some values of a column; consecutive rows, the usual case, are not copied."""
-        if len(rows) and (rows[1:] - rows[:-1] == 1).all():
-            values: list[str] = column.slice(int(rows[0]), len(rows)).to_pylist()
-        else:
-            values = column.take(pa.array(rows)).to_pylist()
-        return values
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (rows[1:] > rows[:-1]).all():
+            return to_texts(column.slice(int(rows[0]), len(rows)))
+        return to_texts(column.take(pa.array(rows)))
 
     @cached_property
     def _labels(self) -> tuple[NDArray[np.int64], list[str | None]]:

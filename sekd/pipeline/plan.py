@@ -16,13 +16,13 @@ from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sekd.data.shards import Shard
 from sekd.errors import FatalError
 from sekd.io.files import create_exclusively, names_in, remove, write_atomically
 from sekd.io.hashing import digest
 from sekd.io.locations import Location
+from sekd.io.parquet_bytes import parquet_batches
 from sekd.io.records import DamagedFileError, read_record, seal
 from sekd.pipeline.inputs import Inputs, NewShard, Selection
 from sekd.pipeline.plan_files import (
@@ -269,7 +269,7 @@ def _rows_that_counted(directory: Location, revisions: Sequence[Revision], plan:
     for revision in revisions:
         content = read_shards_file(directory, revision.number, revision.file) if len(gone) else None
         if content is not None:
-            table = pq.read_table(pa.BufferReader(content))
+            table = pa.Table.from_batches(parquet_batches(content), PLAN_SCHEMA)
             tables.append(table.filter(pc.is_in(table["shard"], gone)))
     return pa.concat_tables(tables).unify_dictionaries()
 

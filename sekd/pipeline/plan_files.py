@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sekd.data.shards import Shard
+from sekd.io.columns import to_texts
 from sekd.io.files import read_bytes
 from sekd.io.locations import Location
+from sekd.io.parquet_bytes import parquet_batches
 from sekd.io.records import DamagedFileError
 from sekd.pipeline.inputs import MARKS, Inputs, NewShard
 
@@ -54,11 +57,7 @@ def read_shards(directory: Location, revision: int, file: str | None) -> list[Sh
     if content is None:
         return []
     shards: list[Shard] = []
-    columns = ["shard", "key", "sample_id"]
-    batches = pq.ParquetFile(pa.BufferReader(content)).iter_batches(
-        _ROWS_PER_BATCH, columns=columns
-    )
-    for batch in batches:
+    for batch in parquet_batches(content, ["shard", "key", "sample_id"]):
         for shard in _shards_in(batch):
             if shards and shards[-1].index == shard.index:  # it began in the batch before
                 sample_ids = shards.pop().sample_ids + shard.sample_ids
@@ -89,11 +88,13 @@ def read_shards_file(directory: Location, revision: int, file: str | None) -> by
 def _shards_in(batch: pa.RecordBatch) -> Iterator[Shard]:
     """Yield each shard of a batch whose rows are sorted by shard."""
     encoded = pc.run_end_encode(batch["shard"])
-    sample_ids, keys = batch["sample_id"].to_pylist(), batch["key"].to_pylist()
-    start = 0
-    for index, stop in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
-        yield Shard(index, tuple(sample_ids[start:stop]), keys[start])
-        start = stop
+    stops = encoded.run_ends.to_numpy()
+    starts = np.concatenate([[0], stops[:-1]])
+    keys = to_texts(batch["key"].take(pa.array(starts)).cast(pa.string()))
+    sample_ids = to_texts(batch["sample_id"])
+    rows = zip(encoded.values.to_pylist(), starts.tolist(), stops.tolist(), keys, strict=True)
+    for index, start, stop, key in rows:
+        yield Shard(index, tuple(sample_ids[start:stop]), key)
 
 
 def shards_to_parquet(shards: Sequence[NewShard], first: int, inputs: Inputs) -> bytes:

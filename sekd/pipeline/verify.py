@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from sekd.io.artefacts import Damage, artefact_names
 from sekd.io.cache import copy_of
 from sekd.io.files import names_in, read_bytes, read_many
 from sekd.io.hashing import digest, hash_file
 from sekd.io.locations import Location, cache_directory, local_directory
+from sekd.io.parquet_bytes import parquet_batches
 from sekd.io.records import DamagedFileError, read_record, unseal
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.manifest import Manifest, manifest_names
@@ -161,7 +159,8 @@ def _why_unreadable(suffix: str, content: bytes) -> str | None:
     """Say why a reader would refuse a file whose bytes are as committed; ``None`` if it opens."""
     try:
         if suffix == ".parquet":
-            pq.read_table(pa.BufferReader(content))
+            for _ in parquet_batches(content):
+                pass
         elif suffix == ".safetensors":
             # An 8-byte little-endian length, a JSON header of that length, then the tensors.
             header_length = int.from_bytes(content[:8], "little")

@@ -49,7 +49,7 @@ from sekd.io.files import names_in, read_many
 from sekd.io.hashing import digest
 from sekd.io.records import unseal
 from sekd.pipeline import work
-from sekd.pipeline.garbage import find_garbage
+from sekd.pipeline.garbage import find_stage_garbage
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import parse_record_name
 from sekd.pipeline.runner import run_stage
@@ -158,7 +158,7 @@ def run(folder: Path) -> list[str]:
         if outcome.manifest is None:
             wrong.append(f"{dataset.name}: {dict(outcome.failed)}")
         wrong += [f"{damage.path}: {damage.reason}" for damage in verify_stage(stage.directory)]
-        list(find_garbage(stage.directory))
+        list(find_stage_garbage(stage.directory))
     run_status(folder / "run")
     return wrong
 

@@ -289,6 +289,7 @@ def one_of_each_kind(finished: FinishedRun, num_flips: int) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flips", type=int, default=1000, help="number of damages")
+    parser.add_argument("--seed", type=int, default=0, help="of the random damages")
     options = parser.parse_args()
     started = time.monotonic()
     outcomes: Counter[str] = Counter()
@@ -297,7 +298,7 @@ def main() -> None:
     os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
     finished = FinishedRun.build(scratch)
     print(f"{len(finished.damageable())} files, {time.monotonic() - started:.0f} s", flush=True)
-    for number, flip in enumerate(flips_of(finished, options.flips), 1):
+    for number, flip in enumerate(flips_of(finished, options.flips, options.seed), 1):
         outcomes[flip.outcome] += 1
         num_verified += flip.is_verified
         files.add(flip.path)

@@ -1,4 +1,4 @@
-"""Garbage: files that no committed record refers to, and nothing else."""
+"""Garbage: what failed attempts and dead processes left of any command, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pytest
 from fakes import Fake
 
 from sekd.io.files import remove, write_atomically
+from sekd.io.locations import cache_directory
+from sekd.io.processes import process_tag
 from sekd.pipeline.garbage import find_garbage
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.names import attempt_of_data_folder
 from sekd.pipeline.runner import Outcome, run_stage
+from sekd.pipeline.sole_process import sole_process
 from sekd.pipeline.stage import Stage
 from sekd.pipeline.verify import verify_stage
 
@@ -37,7 +40,7 @@ def stage(tmp_path: Path) -> Stage:
 def garbage_names(stage: Stage) -> dict[str, int]:
     """Name -> bytes, of each piece of garbage; data folders go by the name of their attempt."""
     names = {}
-    for found in find_garbage(stage.directory):
+    for found in find_garbage(stage.directory.parents[1]):
         name = found.path.name
         is_data_folder = found.path.parent == stage.ledger.data
         names[attempt_of_data_folder(name) if is_data_folder else name] = found.num_bytes
@@ -72,21 +75,61 @@ import sys, time
 from pathlib import Path
 from sekd.io.files import replace_atomically
 with replace_atomically(Path(sys.argv[1])) as temporary:
-    temporary.write_text("{")
+    temporary.mkdir()
+    (temporary / "half").write_text("{")
     print(temporary.name, flush=True)
     time.sleep(600)
 """
 
 
-def test_a_temporary_file_is_garbage_when_its_writer_is_dead(stage: Stage) -> None:
-    target = stage.directory / "attempts" / "00002-002.end.json"
+PLACES = (
+    "metrics.json",
+    "answers/0123456789abcdef/attempts/00002-002.end.json",
+    "distill/0123456789abcdef/adapter",
+    "distill/0123456789abcdef/checkpoints/checkpoint-1",
+    "distill/0123456789abcdef/checkpoints/checkpoint-2/checkpoint.record.json",
+    "predictions/student-seen-joint/0123456789abcdef/plan-00000.json",
+    "benchmark/vqa-base/0123456789abcdef/results",
+    "sweep/table.md",
+    "rounds/rounds.json",
+    "rounds/2/distill/0123456789abcdef/adapter",
+    "rounds/2/metrics.json",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_temporary_file_is_garbage_when_its_writer_is_dead(stage: Stage, place: str) -> None:
+    target = stage.directory.parents[1] / place
     command = [sys.executable, "-c", WRITER, str(target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         name = writer.stdout.readline().strip()
         assert garbage_names(stage).keys() == {"00002-001"}
         writer.kill()
-    assert garbage_names(stage).keys() == {"00002-001", name}
+    found = garbage_names(stage)
+    assert found.keys() == {"00002-001", name}
+    assert found[name] == 1
+
+
+def test_what_a_dead_process_left_in_the_cache_is_garbage(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    name = f".model-1.{process_tag()}0-0123456789ab.tmp"
+    merged = cache_directory() / "merged" / name
+    merged.mkdir(parents=True)
+    (merged / "weights").write_bytes(b"x" * 100)
+    assert garbage_names(stage)[name] == 100
+
+
+def test_the_heartbeat_of_a_training_that_was_killed_is_garbage(stage: Stage) -> None:
+    student = stage.directory.parents[1] / "distill" / "0123456789abcdef"
+    beat = "00000-001.beat.json"
+    with sole_process(student, "trains"):
+        write_atomically(student / "attempts" / beat, "{}")
+        assert garbage_names(stage).keys() == {"00002-001"}
+    write_atomically(student / "attempts" / beat, "{}")
+    assert garbage_names(stage).keys() == {"00002-001", beat}
 
 
 def test_a_temporary_file_of_another_machine_is_garbage_after_a_day(stage: Stage) -> None:
@@ -108,9 +151,10 @@ def test_files_of_other_programs_are_left_alone(stage: Stage) -> None:
 
 
 def test_a_run_without_its_garbage_is_sound_and_goes_on(stage: Stage) -> None:
-    for found in list(find_garbage(stage.directory)):
+    run_dir = stage.directory.parents[1]
+    for found in list(find_garbage(run_dir)):
         remove(found.path)
-    assert not list(find_garbage(stage.directory))
+    assert not list(find_garbage(run_dir))
     assert not list(verify_stage(stage.directory))
     outcome = run(stage.directory.parent, Fake())
     assert outcome.manifest is not None

@@ -16,7 +16,7 @@ from sekd.io.files import create_exclusively, names_in, remove, sizes_below, wri
 from sekd.io.folders import find_folder, publish_folder
 from sekd.io.locations import Location, to_location
 from sekd.pipeline.executors import open_executor
-from sekd.pipeline.garbage import find_garbage
+from sekd.pipeline.garbage import find_stage_garbage
 from sekd.pipeline.inputs import SampleInputs
 from sekd.pipeline.ledger import Ledger
 from sekd.pipeline.runner import Outcome, run_stage
@@ -72,12 +72,12 @@ def test_a_stage_on_a_store_has_the_content_of_a_local_one(
 
 def test_a_folder_that_was_uploaded_and_not_committed_is_garbage(place: Location) -> None:
     directory = run(place, Fake()).stage.directory
-    assert not list(find_garbage(directory))
+    assert not list(find_stage_garbage(directory))
     write_atomically(directory / "data" / "00001-002-0f3a2b" / "half", b"x" * 100)
-    (garbage,) = find_garbage(directory)
+    (garbage,) = find_stage_garbage(directory)
     assert (garbage.path.name, garbage.num_bytes) == ("00001-002-0f3a2b", 100)
     remove(garbage.path)
-    assert not list(find_garbage(directory))
+    assert not list(find_stage_garbage(directory))
     assert not list(verify_stage(directory))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from sekd.config import BenchmarkSpec, ModelSpec
 from sekd.errors import ConfigError, ShardError
-from sekd.io.files import replace_atomically
+from sekd.io.files import remove, replace_atomically
 from sekd.models import OFFLINE_BY_SEKD
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class LmmsEval:
             for path in temporary.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
-            shutil.rmtree(folder, ignore_errors=True)  # an earlier result gives way to this one
+            remove(folder)  # an earlier result gives way to this one
 
 
 def _refuse_newer_packages(python: Path, versions: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _RECORD = "checkpoint"
 """Name of a checkpoint's record, which is written into its directory when all else is there."""
+_NUM_KEPT = 2
+"""The last checkpoint, and the one before it in case that the last one is damaged."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Checkpoint:
 
 
 def record_checkpoint(path: Path, inputs: TrainingInputs) -> None:
-    """Complete a checkpoint whose files are written, with a record of them.
+    """Complete a checkpoint whose files are written, with a record of them; remove the oldest ones.
 
     Raises:
         ShardError: if a file that was trained on has changed since.
@@ -66,6 +68,8 @@ def record_checkpoint(path: Path, inputs: TrainingInputs) -> None:
     inputs.check()
     names = [name for name in sizes_below(path) if not name.endswith(".record.json")]
     record_files(path, path, _RECORD, sorted(names), inputs.hashes)
+    for old in checkpoint_paths(path.parent)[_NUM_KEPT:]:
+        remove(old)
 
 
 def last_checkpoint(directory: Path, inputs: TrainingInputs) -> Checkpoint | None:

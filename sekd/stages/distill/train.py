@@ -249,7 +249,6 @@ def _training_arguments(spec: DistillSpec, directory: Path, *, is_bf16: bool) ->
         bf16=is_bf16 and torch.cuda.is_available(),
         gradient_checkpointing=runtime.gradient_checkpointing,
         save_steps=runtime.save_steps,
-        save_total_limit=2,
         logging_steps=runtime.logging_steps,
         logging_first_step=True,
         report_to=list(runtime.report_to) or "none",

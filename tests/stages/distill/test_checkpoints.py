@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,21 @@ def test_the_last_checkpoint_is_the_one_with_the_most_steps(tmp_path: Path) -> N
     assert checkpoint.path.name == "checkpoint-10"
     assert checkpoint.is_final
     assert checkpoint.history == [{"step": 10, "loss": 1.0}]
-    assert len(checkpoint_paths(tmp_path)) == 3
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[tuple[str, int]] = []
+
+    def remove_tree(path: Path) -> None:  # as if the process were killed before it begins
+        removed.append((path.name, len(checkpoint_paths(tmp_path))))
+
+    monkeypatch.setattr(shutil, "rmtree", remove_tree)
+    for step in (2, 8, 10):
+        write_checkpoint(tmp_path, step)
+    assert [path.name for path in checkpoint_paths(tmp_path)] == ["checkpoint-10", "checkpoint-8"]
+    ((name, num_left),) = removed
+    assert name.startswith(".checkpoint-2.")
+    assert num_left == 2  # nobody meets half of the third one
 
 
 @pytest.mark.parametrize(
