@@ -24,6 +24,7 @@ from sekd.engines import Conversation
 from sekd.engines.driver import in_step
 from sekd.errors import SampleError
 from sekd.models.chat import Chat
+from sekd.stages.path_rules import NO_RULES, PathRules
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import AnsweredTurn, ask_next, known_root
 
@@ -42,6 +43,7 @@ class DescentLevel:
         path_probability: that of the whole path down to here.
         option_mass: the probability of all letters that were shown, 0 to 1, in the question that
             decided; ``None`` where nothing was asked.
+        outside: the probability of the children that a restriction left out, before it did.
     """
 
     level: int
@@ -51,6 +53,7 @@ class DescentLevel:
     probabilities: NDArray[np.float64]
     path_probability: float
     option_mass: float | None
+    outside: float = 0.0
 
     @property
     def logprobs(self) -> NDArray[np.float64]:
@@ -104,17 +107,24 @@ class Descent:
 
 
 def descend(
-    chat: Chat, dataset: Dataset, prepared: PreparedSample, spec: DescentSpec, teacher: ElicitSpec
+    chat: Chat,
+    dataset: Dataset,
+    prepared: PreparedSample,
+    spec: DescentSpec,
+    teacher: ElicitSpec,
+    rules: PathRules = NO_RULES,
 ) -> Conversation[Descent]:
     """Descend from the root to a leaf, or to several leaves under a beam.
 
     Args:
         teacher: its ``style`` and ``permutations`` say how questions are asked.
+        rules: say where paths may lead and end, and adjust the probabilities of children. All
+            children are asked about.
 
     Raises:
         SampleError: if there is no level below the root.
     """
-    asker = _Asker(chat, dataset, prepared, spec, teacher)
+    asker = _Asker(chat, dataset, prepared, spec, teacher, rules)
     best = [_Hypothesis(dataset.taxonomy.root)]
     while growing := [each for each in best if not each.is_done]:
         grown = yield from in_step([asker.grow(each) for each in growing])
@@ -172,9 +182,10 @@ class _Asker:
         prepared: PreparedSample,
         spec: DescentSpec,
         teacher: ElicitSpec,
+        rules: PathRules,
     ) -> None:
         self._chat, self._dataset, self._prepared = chat, dataset, prepared
-        self._spec, self._teacher = spec, teacher
+        self._spec, self._teacher, self._rules = spec, teacher, rules
         leaf = prepared.sample.leaf
         self._true_path = [] if leaf is None else [*dataset.taxonomy.path(leaf), leaf]
         self.num_questions = self.num_prompt_tokens = self.num_cached_tokens = 0
@@ -182,7 +193,7 @@ class _Asker:
     def grow(self, path: _Hypothesis) -> Conversation[list[_Hypothesis]]:
         """Extend a path by one level; returns it with each of the branches below its node."""
         branches = Branches.below(self._dataset.taxonomy, path.node)
-        if branches is None:
+        if branches is None or self._rules.ends_at(path.node):
             return [replace(path, is_done=True)]
         compared = yield from self._compare(branches.options, branches.rank, path, 0)
         turn_of = {
@@ -196,7 +207,12 @@ class _Asker:
                 branches.options, compared.probabilities.tolist(), strict=True
             )
         }
-        probabilities = branches.spread(asked)
+        probabilities, outside = branches.spread(asked), 0.0
+        if self._rules.adjusts:
+            with np.errstate(divide="ignore"):
+                logprobs = np.log(probabilities)
+            logprobs, outside = self._rules.adjust(path.node, branches.nodes, logprobs)
+            probabilities = np.exp(logprobs)
         return [
             _Hypothesis(
                 node,
@@ -210,12 +226,14 @@ class _Asker:
                         probabilities=probabilities,
                         path_probability=path.probability * probability,
                         option_mass=compared.option_mass,
+                        outside=outside,
                     ),
                 ),
                 turn_of[node.id] or path.last,
                 is_done=node is path.node,
             )
             for node, probability in zip(branches.nodes, probabilities.tolist(), strict=True)
+            if self._rules.allows(path.node, node)
         ]
 
     def _compare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sekd.data.path_predictions import (
@@ -34,6 +34,7 @@ def prediction_of(probabilities: list[float], image: str = "a.jpg") -> PathPredi
     return PathPrediction(image=image, levels=tuple(levels))
 
 
+@settings(deadline=None)  # the first call of Arrow takes long
 @given(st.lists(PROBABILITIES, min_size=1, max_size=6), PROBABILITIES)
 def test_the_deepest_level_that_is_sure_enough_is_accepted(
     probabilities: list[float], floor: float
@@ -51,6 +52,7 @@ def test_a_stop_names_the_level_its_probability_and_the_limit() -> None:
     assert prediction.stopped == "rank2: n2 has a probability of 0.45, less than 0.8"
 
 
+@settings(deadline=None)  # the first call of Arrow takes long
 @given(st.lists(st.lists(PROBABILITIES, max_size=4), max_size=3), PROBABILITIES)
 def test_a_stored_prediction_is_read_as_it_was(rows: list[list[float]], floor: float) -> None:
     predictions = [
@@ -117,6 +119,7 @@ def test_an_image_that_cannot_be_used_is_a_row_with_its_reason() -> None:
 NAMES = st.sampled_from(["image", "error", "error_probability", "path_1", "clade", "a", "rank a"])
 
 
+@settings(deadline=None)  # the first call of Arrow takes long
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=3))
 def test_no_two_columns_have_one_name_whatever_ranks_are_called(ranks: list[list[str]]) -> None:
     leaves = [

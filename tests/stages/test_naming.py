@@ -16,13 +16,15 @@ from random_taxonomies import taxonomies
 
 from sekd.data.samples import Dataset
 from sekd.data.taxonomy import Node, Taxonomy
-from sekd.engines import Answer, Ask
+from sekd.engines import Answer, Ask, Conversation
 from sekd.engines.driver import run_one_by_one
 from sekd.models.chat import Chat, TokenIds
 from sekd.models.open_naming import AnswerRange, OpenAnswers
 from sekd.stages.answers import PathStep
-from sekd.stages.naming import name_path
+from sekd.stages.naming import name_path, name_paths
+from sekd.stages.path_rules import PathRules
 from sekd.stages.prepare import PreparedSample
+from sekd.stages.restriction import Restriction
 
 Logprobs = Callable[[TokenIds, TokenIds], Sequence[float]]
 """Returns the log-probabilities of some tokens behind others."""
@@ -43,6 +45,11 @@ def follow(
     answers: OpenAnswers, prepared: PreparedSample, model: Logprobs
 ) -> tuple[list[PathStep], list[Ask]]:
     """Let a model name the path; returns the steps and what it was asked."""
+    return run(name_path(answers, prepared), model)
+
+
+def run(conversation: Conversation[Any], model: Logprobs) -> tuple[Any, list[Ask]]:
+    """Hold a conversation with a model; returns its result and what the model was asked."""
     asked: list[Ask] = []
 
     def respond(requests: Sequence[Any]) -> list[Answer]:
@@ -55,8 +62,8 @@ def follow(
             responses.append(Answer(int(logprobs.argmax()), logprobs, 9, 0))
         return responses
 
-    (steps,) = run_one_by_one([name_path(answers, prepared)], respond)
-    return steps, asked
+    (result,) = run_one_by_one([conversation], respond)
+    return result, asked
 
 
 def seeded(seed: int) -> Logprobs:
@@ -173,6 +180,39 @@ def test_the_chosen_child_is_the_most_probable_of_all(
             for answer, probability in probability_of.items()
             if answers.outcomes(answer, depth) == (step.node,)
         }
+
+
+@settings(max_examples=300, deadline=None)
+@given(taxonomy=taxonomies(), num_paths=st.integers(1, 6), data=st.data())
+def test_the_most_probable_paths_of_all_are_found(
+    letters: Chat, prepared: PreparedSample, taxonomy: Taxonomy, num_paths: int, data: st.DataObject
+) -> None:
+    answers = OpenAnswers(letters, taxonomy)
+    model = seeded(len(taxonomy))
+    leaf_of = {
+        index: answers.outcomes(AnswerRange(index, index + 1), 99)[0]
+        for index in range(*answers.all)
+    }
+    chosen = data.draw(
+        st.sets(st.sampled_from(sorted({leaf.id for leaf in leaf_of.values()})), min_size=1)
+    )
+    allowed = Restriction.to_leaves(taxonomy, chosen)
+    rules = PathRules(restriction=allowed)
+    found = run(name_paths(answers, prepared, num_paths, rules), model)[0]
+    logprob_of = {
+        leaf_of[index].id: logprob
+        for index, logprob in exact(answers, model, answers.all).items()
+        if leaf_of[index].id in allowed.leaf_ids
+    }
+    best = sorted(logprob_of.values(), reverse=True)[:num_paths]
+    leaves = [check_path(taxonomy, steps).id for steps in found]
+    assert len(set(leaves)) == len(leaves)
+    assert [logprob_of[leaf] for leaf in leaves] == pytest.approx(best, abs=1e-4)
+    for leaf, steps in zip(leaves, found, strict=True):
+        total = sum(step.logprobs[step.children.index(step.node)] for step in steps)
+        assert total == pytest.approx(logprob_of[leaf], abs=1e-4)
+    steps = run(name_path(answers, prepared, rules), model)[0]
+    assert check_path(taxonomy, steps).id in allowed.leaf_ids
 
 
 @settings(max_examples=200, deadline=None)

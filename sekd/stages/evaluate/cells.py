@@ -42,6 +42,7 @@ from sekd.stages.evaluate.paradigms import (
     run_paradigm,
 )
 from sekd.stages.fingerprints import dataset_fields, dataset_settings, settings_without_quiz
+from sekd.stages.naming import NAMING_VERSION
 from sekd.stages.prepare import PreparedSample, prepare_samples, run_conversations
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,8 @@ def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
         "data": as_settings(cell.dataset.spec),
         "evaluate": evaluate,
     }
+    if cell.paradigm == "open":
+        settings["naming"] = NAMING_VERSION
     if cell.paradigm == "descent":
         settings["descent"] = config.descent.model_dump(mode="json")
     if cell.paradigm in ("conditioned", "descent"):
