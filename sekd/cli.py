@@ -20,6 +20,7 @@ from sekd.commands.inspect import inspect_command
 from sekd.commands.label import label_command
 from sekd.commands.models import models_group
 from sekd.commands.plan import plan_command
+from sekd.commands.predict import predict_command
 from sekd.commands.program import Program
 from sekd.commands.report import report_command
 from sekd.commands.rounds import rounds_command
@@ -62,6 +63,7 @@ main.add_section(
         evaluate_command,
         benchmark_command,
         report_command,
+        predict_command,
     ),
 )
 main.add_section(

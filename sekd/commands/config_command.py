@@ -50,6 +50,11 @@ def setting_option(flag: str, *keys: str, as_list: bool = False, **attributes: A
     return click.option(flag, expose_value=False, callback=add_override, **attributes)
 
 
+def short_overrides(context: click.Context) -> list[str]:
+    """Return the ``key=value`` of the short options that were given."""
+    return list(context.meta.get(_OVERRIDES, []))
+
+
 def worker_options(section: str) -> Decorator:
     """Add the options that say where the workers of a stage run.
 
@@ -120,14 +125,14 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
             log = _Log()
             try:
                 _refuse_torchrun(name, is_distributed)
-                config = _load(config_path, [*overrides, *context.meta.get(_OVERRIDES, [])])
+                config = _load(config_path, [*overrides, *short_overrides(context)])
                 if not is_silent:
                     log.start(config)
                 elif not is_quiet():
                     show_from(logging.WARNING)
                 is_complete = run(config, as_json, **options)
             except Exception as error:  # noqa: BLE001  every error becomes one line and a code
-                sys.exit(_fail(error, as_json, is_silent, log.path))
+                sys.exit(fail(error, as_json, is_silent, log.path))
             sys.exit(0 if is_complete else exit_codes.INCOMPLETE)
 
         return command
@@ -185,7 +190,9 @@ def _append_nothing(path: Path) -> None:
         pass
 
 
-def _fail(error: Exception, as_json: bool, is_silent: bool, log_path: Path | None) -> int:
+def fail(
+    error: Exception, as_json: bool, is_silent: bool = False, log_path: Path | None = None
+) -> int:
     """Print what went wrong on one line, with the traceback in the log; return the exit code."""
     from sekd.pipeline.runner import IncompleteError
 

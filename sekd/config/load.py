@@ -39,6 +39,18 @@ def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfi
         raise ConfigError(f"{path}: not valid YAML: {in_one_line(str(error))}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys such as run_dir, model and data")
+    return config_of(content, overrides, str(path))
+
+
+def config_of(content: dict[str, Any], overrides: Sequence[str], path: str) -> RunConfig:
+    """Apply overrides to the content of a config, and validate the result.
+
+    Args:
+        path: names the content in messages.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
     for override in overrides:
         _apply_override(content, override)
     try:

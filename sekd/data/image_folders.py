@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Never
 
 from sekd.data.images import IMAGE_SUFFIXES
 from sekd.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 _FURNITURE = ("thumbs.db", "desktop.ini", ".ds_store")
 """Names of files that file managers leave in folders, in lower case."""
@@ -62,3 +65,13 @@ def is_image(name: str) -> bool:
     """Tell whether the name of a file is that of a visible image."""
     _, dot, suffix = name.rpartition(".")
     return not name.startswith(".") and f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES
+
+
+def say_skipped(folder: Path, skipped: Counter[str]) -> None:
+    """Log how many files of a folder are no images, by their suffixes."""
+    if skipped:
+        by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count} with {suffix}" for suffix, count in by_count)
+        logger.warning(
+            "%s: skipped %d files that are no images: %s", folder, skipped.total(), kinds
+        )

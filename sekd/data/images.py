@@ -90,13 +90,13 @@ def read_image(ref: ImageRef, reading: Reading = _WHOLE) -> Image.Image:
         SampleError: if its bytes cannot be read, are truncated or no image, has more
             pixels than the limit, or pixels without a known white (32-bit integers, floats).
     """
-    return _decode(ref.read_bytes(), ref, reading)
+    return decode_image(ref.read_bytes(), ref, reading)
 
 
 def read_and_hash(ref: ImageRef, reading: Reading = _WHOLE) -> tuple[Image.Image, str]:
     """Read an image as :func:`read_image` does, and hash the same bytes as :func:`image_sha256`."""
     content = ref.read_bytes()
-    return _decode(content, ref, reading), _hash(content)
+    return decode_image(content, ref, reading), hash_image(content)
 
 
 def read_unchanged(ref: ImageRef, sha256: str, reading: Reading = _WHOLE) -> Image.Image:
@@ -106,9 +106,9 @@ def read_unchanged(ref: ImageRef, sha256: str, reading: Reading = _WHOLE) -> Ima
         SampleError: as :func:`read_image` does, and if the file was changed.
     """
     content = ref.read_bytes()
-    if _hash(content) != sha256:
+    if hash_image(content) != sha256:
         raise SampleError(f"{ref}: not the image that the teacher saw; run sekd elicit again")
-    return _decode(content, ref, reading)
+    return decode_image(content, ref, reading)
 
 
 def image_sha256(ref: ImageRef) -> str | None:
@@ -121,12 +121,13 @@ def image_sha256(ref: ImageRef) -> str | None:
         StorageError: if storage does not let it be read.
     """
     try:
-        return _hash(ref.read_bytes())
+        return hash_image(ref.read_bytes())
     except SampleError:
         return None
 
 
-def _hash(content: bytes) -> str:
+def hash_image(content: bytes) -> str:
+    """Hash the bytes of an image file as :func:`image_sha256` does."""
     sha256 = hashlib.sha256(content)
     if not content.startswith(_JPEG) and _has_transparent_pixels(content):
         sha256.update(b"over white")
@@ -148,7 +149,15 @@ def _has_transparent_pixels(content: bytes) -> bool:
         return False  # a broken image is set aside when it is read
 
 
-def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
+def decode_image(content: bytes, ref: ImageRef, reading: Reading = _WHOLE) -> Image.Image:
+    """Decode the bytes of an image file as RGB.
+
+    Args:
+        ref: names the image in messages.
+
+    Raises:
+        SampleError: as :func:`read_image`.
+    """
     try:
         with (
             _open_image(io.BytesIO(content), ref, reading.pixel_limit) as image,
@@ -163,9 +172,9 @@ def _decode(content: bytes, ref: ImageRef, reading: Reading) -> Image.Image:
                 reading.before_decoding(image.width * image.height * _BYTES_PER_PIXEL)
             rest = max(1, factor * image.width // width)
             image.load()
-            turn = _turn_of(image)
+            turn = turn_of(image)
             _say_first_frame(image, ref)
-            rgb = _to_rgb(image)
+            rgb = to_rgb(image)
             rgb = rgb.reduce(rest) if rest > 1 else rgb
             upright = rgb if turn is None else rgb.transpose(turn)
             upright.info = {}  # vLLM would find the orientation in it and turn the image again
@@ -290,7 +299,7 @@ _TURNS = {
 """Orientation in EXIF -> how the image is turned upright."""
 
 
-def _turn_of(image: Image.Image) -> Image.Transpose | None:
+def turn_of(image: Image.Image) -> Image.Transpose | None:
     """Return how an image is turned upright; not at all where its EXIF cannot be read."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -298,7 +307,7 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to 8-bit RGB over white."""
     is_16_bit = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in ("PNG", "PPM")

@@ -130,6 +130,7 @@ def _own_stage_roots(run: Location) -> Iterator[tuple[str, Location]]:
     yield "states", run / "states"
     for cell in names_in(run / "predictions"):
         yield f"predictions/{cell}", run / "predictions" / cell
+    yield "predict", run / "predict"
 
 
 def stage_directories(run: Location) -> Iterator[tuple[str, Location]]:

@@ -28,6 +28,9 @@ from sekd.stages.path_rules import NO_RULES, PathRules
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import AnsweredTurn, ask_next, known_root
 
+DESCENT_VERSION = 2
+"""Part of fingerprints: raise it when the same model would give other paths or probabilities."""
+
 
 @dataclass(frozen=True, eq=False)
 class DescentLevel:
@@ -240,7 +243,9 @@ class _Asker:
         self, options: Sequence[Node], rank: str, path: _Hypothesis, round_number: int
     ) -> Conversation[_Compared]:
         """Ask which of some nodes it is: in one question, or in groups and among their winners."""
-        key = f"{self._dataset.spec.seed}:{self._prepared.sample.id}:{path.node.id}:{round_number}"
+        # The image, not its name: the same picture gets the same answer, whatever it is called.
+        image = self._prepared.image_key or self._prepared.sample.id
+        key = f"{self._dataset.spec.seed}:{image}:{path.node.id}:{round_number}"
         groups = deal_groups(options, self._spec.max_options, random.Random(key))
         within = yield from in_step([self._ask(group, rank, path) for group in groups])
         option_mass = within[0].option_mass

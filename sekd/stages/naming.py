@@ -72,7 +72,7 @@ def name_paths(
         SampleError: as in :func:`name_path`.
     """
     search = _Search(answers, prepared, rules)
-    forks, ends = [search.root], []
+    forks, ends = [search.root], list[_Fork]()
     if search.root.is_done:
         return [search.root.steps]
     while forks and len(ends) < num_paths:

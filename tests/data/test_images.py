@@ -352,7 +352,7 @@ def test_any_exception_of_pil_is_a_sample_error(
         raise struct.error("required argument is not an integer")
 
     gradient("RGB").save(tmp_path / "a.jpg")
-    monkeypatch.setattr(images, "_to_rgb", fail)
+    monkeypatch.setattr(images, "to_rgb", fail)
     with pytest.raises(SampleError, match=r"a\.jpg: cannot be read: required argument"):
         read_image(at(tmp_path / "a.jpg"))
 

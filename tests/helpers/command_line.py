@@ -12,13 +12,14 @@ from sekd.cli import main
 from sekd.config import load_config
 
 
-def sekd(*arguments: object) -> Result:
-    """Run ``sekd`` with these arguments.
+def sekd(*arguments: object, stdin: str | None = None) -> Result:
+    """Run ``sekd`` with these arguments, and a text on standard input.
 
     The command turns every error into one line and an exit code, so an exception that comes out of
     it is a fault of its own, and is raised here.
     """
-    return CliRunner(catch_exceptions=False).invoke(main, [str(argument) for argument in arguments])
+    texts = [str(argument) for argument in arguments]
+    return CliRunner(catch_exceptions=False).invoke(main, texts, input=stdin)
 
 
 def answers_of(config_file: Path) -> dict[tuple[str, int], str]:

@@ -88,13 +88,13 @@ def test_the_bytes_of_images_that_wait_for_the_reader_are_bounded(
 ) -> None:
     """Of 56 x 56 pixels each, two fit; larger ones are decoded one by one."""
     decoded: list[str] = []
-    to_rgb = images._to_rgb
+    to_rgb = images.to_rgb
 
     def count(image: Image.Image) -> Image.Image:
         decoded.append("image")
         return to_rgb(image)
 
-    monkeypatch.setattr(images, "_to_rgb", count)
+    monkeypatch.setattr(images, "to_rgb", count)
     for limit, num_ahead in ((2 * 4 * 56 * 56, 2), (1, 1)):
         monkeypatch.setattr(prepare, "_BYTES_AHEAD", limit)
         decoded.clear()

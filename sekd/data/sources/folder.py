@@ -8,19 +8,16 @@ itself (``taxonomy: folders``). Images without any folder have no leaf.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from sekd.config import DatasetSpec
-from sekd.data.image_folders import walk_images
+from sekd.data.image_folders import say_skipped, walk_images
 from sekd.data.sources.base import Rows, Source, escape, is_clean, set_aside
 from sekd.data.taxonomies.base import LeafPath, TaxonomyOptions
 from sekd.data.taxonomies.folders import read_folder_taxonomy, split_folders
 from sekd.errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 
 class FolderSource(Source):
@@ -45,7 +42,7 @@ class FolderSource(Source):
             raise ConfigError(
                 f"{root / loose}: lies beside the folders of the leaves, not in one of them"
             )
-        _say_skipped(root, skipped)
+        say_skipped(root, skipped)
         paths = sorted(label_of)
         yield Rows(
             ids=[escape(path) for path in paths],
@@ -73,12 +70,3 @@ class FolderSource(Source):
         if spec.split is not None:
             roots = split_folders(spec.images) or roots
         return read_folder_taxonomy(roots, TaxonomyOptions(level_names=spec.level_names))
-
-
-def _say_skipped(folder: Path, skipped: Counter[str]) -> None:
-    if skipped:
-        by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-        kinds = ", ".join(f"{count} with {suffix}" for suffix, count in by_count)
-        logger.warning(
-            "%s: skipped %d files that are no images: %s", folder, skipped.total(), kinds
-        )

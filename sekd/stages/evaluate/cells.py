@@ -32,6 +32,7 @@ from sekd.models.chat import Chat
 from sekd.models.open_naming import OpenAnswers
 from sekd.models.wording import load_wording
 from sekd.stages.answers import LevelAnswer, SampleAnswers, with_given
+from sekd.stages.descent import DESCENT_VERSION
 from sekd.stages.evaluate.candidates import Candidate, EngineCache
 from sekd.stages.evaluate.controls import apply_control
 from sekd.stages.evaluate.paradigms import (
@@ -166,7 +167,7 @@ def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
         evaluate["seed"] = spec.seed
     has_quiz = cell.paradigm not in WITHOUT_QUIZ
     as_settings = dataset_settings if has_quiz else settings_without_quiz
-    settings = {
+    settings: dict[str, Any] = {
         "cell": cell.names,
         "model": cell.candidate.spec.model_dump(mode="json"),
         "data": as_settings(cell.dataset.spec),
@@ -176,6 +177,7 @@ def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
         settings["naming"] = NAMING_VERSION
     if cell.paradigm == "descent":
         settings["descent"] = config.descent.model_dump(mode="json")
+        settings["descending"] = DESCENT_VERSION
     if cell.paradigm in ("conditioned", "descent"):
         walk_settings = {"style", "answer", "permutations"}
         settings["elicit"] = config.elicit.model_dump(mode="json", include=walk_settings)

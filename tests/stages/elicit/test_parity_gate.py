@@ -124,6 +124,6 @@ def test_another_checkpoint_fails_the_shard(
 def test_images_that_were_changed_fail_the_shard(
     config: RunConfig, answered: ShardResult, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sekd.data.images._hash", lambda _: "0" * 64)
+    monkeypatch.setattr("sekd.data.images.hash_image", lambda _: "0" * 64)
     with pytest.raises(ShardError, match=r"7 of 7 samples .*not the image that the teacher saw"):
         run_states(config, answered, shard)

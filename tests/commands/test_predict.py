@@ -1,0 +1,148 @@
+"""``sekd predict`` as a person uses it: odd photographs, broken files, lists, 80 columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command_line import sekd
+
+from sekd.data.taxonomy import Taxonomy
+
+
+@pytest.fixture
+def photos(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images, one that is broken, and a text; the current folder is the one above them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(sorted((world / "seen" / "images").rglob("*.png"))[:3]):
+        shutil.copy(image, folder / f"{number} with a long name that fills the line.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no image")
+    (folder / "notes.md").write_text("no image", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def run(world: Path) -> list[str]:
+    return ["--run", str(world / "config.yaml"), "--single-pass"]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_becomes_a_table_with_a_row_for_each_image(photos: Path, run: list[str]) -> None:
+    result = sekd("predict", "photos", *run, "--output", "out.csv", "--min-confidence", "0.999")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(Path("out.csv"))
+    assert [row["image"] for row in rows] == [
+        *(f"photos/{n} with a long name that fills the line.png" for n in range(3)),
+        "photos/broken.jpg",
+    ]
+    assert rows[3]["error"].startswith("not an image")
+    assert rows[3]["leaf"] == rows[3]["order"] == ""
+    for row in rows[:3]:
+        assert row["error"] == ""
+        chain = [float(row[f"{rank}_probability"]) for rank in ("order", "family", "genus")]
+        assert chain == sorted(chain, reverse=True)
+        assert row["leaf"].endswith(row["species"])
+        if row["accepted_rank"] != "species":
+            assert "less than 0.999" in row["stopped"]
+    assert "4 images: " in result.output
+    assert "1 failed" in result.output
+    assert "photos: skipped 1 files that are no images: 1 with .md" in result.output
+    assert "photos/broken.jpg: not an image" in result.output
+    assert not Path("out.csv.run").exists()
+
+
+def test_a_terminal_of_80_columns_shows_the_table(photos: Path, run: list[str]) -> None:
+    result = sekd("predict", "photos", *run)
+    assert result.exit_code == 0, result.output
+    table = result.stdout
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert "Predictions in photos" in table
+    assert "probability" in table
+    assert "1 failed" in table
+
+
+def test_machines_get_json(photos: Path, run: list[str]) -> None:
+    result = sekd("predict", "photos", *run, "--top-k", "2", "--json", "-q")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(lines) == 4
+    assert [len(line["paths"]) for line in lines] == [2, 2, 2, 0]
+    assert lines[0]["probability"] == lines[0]["paths"][0]["probability"]
+    result = sekd("predict", "photos", *run, "--json", "-q", "-o", "out.parquet")
+    summary = json.loads(result.stdout)
+    assert (summary["num_images"], summary["num_failed"], summary["run"]) == (4, 1, None)
+    assert len(pd.read_parquet("out.parquet")) == 4
+
+
+def test_rows_are_streamed_where_a_pipe_wants_them(photos: Path, run: list[str]) -> None:
+    paths = "".join(f"{path}\n" for path in sorted(photos.glob("*.png")))
+    result = sekd("predict", "-", *run, "--format", "csv", "-q", stdin=paths)
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["image"] for row in rows] == paths.splitlines()
+
+
+def test_a_list_of_species_restricts_and_shows_what_it_took_away(
+    photos: Path, run: list[str], world: Path
+) -> None:
+    tree = Taxonomy.load(world / "seen" / "taxonomy.json")
+    some = [tree[leaf_id].name for leaf_id in sorted(tree.leaf_ids)[:5]]
+    Path("here.txt").write_text("\n".join([*some, "Panthera leo"]), "utf-8")
+    result = sekd("predict", "photos", *run, "--only", "here.txt", "-o", "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "1 of 6 names are not in the taxonomy: 'Panthera leo'" in result.output
+    rows = rows_of(Path("out.csv"))[:3]
+    assert {row["species"] for row in rows} <= set(some)
+    assert all(0 <= float(row["outside"]) <= 1 for row in rows)
+
+
+def test_many_images_leave_shards_and_another_threshold_asks_nothing(
+    photos: Path, run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["predict", "photos", *run, "-o", "out.csv", "--set", "evaluate.runtime.shard_size=2"]
+    result = sekd(*command)
+    assert result.exit_code == 0, result.output
+    assert "out.csv.run" in result.output
+    before = rows_of(Path("out.csv"))
+    monkeypatch.setattr(
+        "sekd.stages.predict.run.Predictor", lambda *_: pytest.fail("a model is loaded")
+    )
+    result = sekd(*command, "--min-confidence", "1")
+    assert result.exit_code == 0, result.output
+    after = rows_of(Path("out.csv"))
+    assert [row["leaf"] for row in after] == [row["leaf"] for row in before]
+    assert [row["accepted_rank"] for row in after] != [row["accepted_rank"] for row in before]
+    assert sekd("status", "out.csv.run").exit_code == 0
+    assert sekd("verify", "out.csv.run").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photos"], "no model: name a run"),
+        (["absent", "--run"], "absent: no such file or folder"),
+        (["photos", "--output", "out.ods", "--run"], "a table is written as one of .csv"),
+        (["photos", "--rank", "tribe", "--run"], "--rank tribe: no rank of"),
+        (["photos", "--subtree", "Felidae", "--run"], "--subtree Felidae: no node of"),
+        (["photos", "--adapter", "photos", "--run"], "no directory of a PEFT adapter"),
+        (["photos", "--run", "photos"], "no run of sekd and no config"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    photos: Path, world: Path, arguments: list[str], message: str
+) -> None:
+    if arguments[-1] == "--run":
+        arguments = [*arguments, str(world / "config.yaml")]
+    result = sekd("predict", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
