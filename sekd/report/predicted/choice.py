@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from sekd.data.path_predictions import PathPrediction
+import numpy as np
+from numpy.typing import NDArray
 
 
-def choose_shown(predictions: Sequence[PathPrediction], limit: int) -> list[PathPrediction]:
-    """Choose at most ``limit`` predictions, so that rare leaves are not crowded out.
+def choose_shown(leaves: Sequence[int], probabilities: Sequence[float], limit: int) -> list[int]:
+    """Choose at most ``limit`` images, so that rare leaves are not crowded out.
 
     Every leaf gives one image in turn until there are enough. The images of a leaf are spread
-    evenly from its most to its least probable path. The choice does not depend on the order of the
-    predictions.
+    evenly from its most to its least probable path.
 
     Args:
-        predictions: predictions without those that failed.
+        leaves: number of the leaf of each image.
+        probabilities: probability of the path of each image, 0 to 1.
 
     Returns:
-        The chosen ones, the most probable path first; equally probable ones by the image's name.
+        Positions of the chosen images, the most probable path first; equally probable ones in
+        their order.
     """
-    ranked = sorted(predictions, key=by_probability)
-    if len(ranked) <= limit:
-        return ranked
-    pools: dict[str, list[PathPrediction]] = defaultdict(list)
-    for prediction in ranked:
-        pools[prediction.levels[-1].node].append(prediction)
-    shares = _share_out({leaf: len(pool) for leaf, pool in pools.items()}, limit)
-    chosen = [each for leaf, pool in pools.items() for each in _spread(pool, shares[leaf])]
-    return sorted(chosen, key=by_probability)
+    ranked = np.argsort(-np.asarray(probabilities), kind="stable")
+    if len(ranked) > limit:
+        leaf_of = np.asarray(leaves)[ranked]
+        shares = _share_out(Counter(leaf_of.tolist()), limit)
+        places = [_spread(np.flatnonzero(leaf_of == leaf), count) for leaf, count in shares.items()]
+        ranked = ranked[np.sort(np.concatenate(places))]
+    positions: list[int] = ranked.tolist()
+    return positions
 
 
-def by_probability(prediction: PathPrediction) -> tuple[float, str]:
-    """Sort the most probable path first."""
-    return -(prediction.probability or 0.0), prediction.image
-
-
-def _share_out(sizes: dict[str, int], limit: int) -> dict[str, int]:
+def _share_out(sizes: Mapping[int, int], limit: int) -> dict[int, int]:
     """Give one place to each leaf in turn, the most frequent first, until all are given."""
     leaves = sorted(sizes, key=lambda leaf: (-sizes[leaf], leaf))
-    in_turn = (leaf for turn in range(max(sizes.values())) for leaf in leaves if turn < sizes[leaf])
-    shares = dict.fromkeys(leaves, 0)
-    for leaf in islice(in_turn, limit):
-        shares[leaf] += 1
-    return shares
+    in_turn = (leaf for turn in range(limit) for leaf in leaves if turn < sizes[leaf])
+    return Counter(islice(in_turn, limit))
 
 
-def _spread(pool: Sequence[PathPrediction], count: int) -> list[PathPrediction]:
+def _spread(pool: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """Take ``count`` items at even steps, the first and the last among them."""
-    if count < 2:
-        return list(pool[:count])
-    return [pool[round(step * (len(pool) - 1) / (count - 1))] for step in range(count)]
+    return pool[np.linspace(0, len(pool) - 1, count).round().astype(int)]

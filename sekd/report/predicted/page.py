@@ -7,12 +7,11 @@ and tables count all.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sekd.data.image_refs import ImageRef
-from sekd.data.path_predictions import PathPrediction, PredictedLevel
+from sekd.data.path_predictions import PathPrediction
 from sekd.report.html import render_template
 from sekd.report.predicted.choice import choose_shown
 from sekd.report.predicted.summary import (
@@ -21,6 +20,7 @@ from sekd.report.predicted.summary import (
     make_figures,
     nodes_table,
 )
+from sekd.report.predicted.tally import Tally, trusted_rank
 from sekd.report.thumbnails import Thumbnail, make_thumbnail
 
 NUM_SHOWN = 500
@@ -29,8 +29,6 @@ MAX_SIDE = 192
 """Pixels of the longer side of a thumbnail."""
 MAX_BYTES = 6_000_000
 """Limit for all thumbnails together, before they are encoded as text."""
-NO_RANK = "no rank"
-"""Stands for the rank of a path of which nothing is trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,40 +81,51 @@ class PredictionCard:
     @property
     def trusted_rank(self) -> str:
         """The rank down to which the path is trusted."""
-        return _trusted_rank(self.prediction)
+        return trusted_rank(self.prediction)
 
 
 def render_predictions(
-    predictions: Sequence[PathPrediction],
+    predictions: Iterable[PathPrediction],
     image_of: Callable[[str], ImageRef | None],
     notes: PageNotes,
 ) -> str:
     """Render the page; the same predictions and images give the same page.
 
     Args:
+        predictions: these are gone through twice, to count them and to take those that are shown,
+            so that not all of them have to be in memory.
         image_of: gives the image that has the name :attr:`PathPrediction.image`, if it is known.
     """
-    named = [each for each in predictions if each.error is None]
-    failed = [each for each in predictions if each.error is not None]
-    shown = choose_shown(named, NUM_SHOWN)
-    numbers = {node: i for i, node in enumerate(dict.fromkeys(_nodes_of(shown)))}
+    tally = Tally.of(predictions, NUM_FAILURES)
+    positions = choose_shown(tally.leaves, tally.probabilities, NUM_SHOWN)
+    shown = _take(predictions, positions)
+    on_page = dict.fromkeys(level.node for each in shown for level in each.levels)
+    numbers = {node: number for number, node in enumerate(on_page)}
     return render_template(
         "predictions.html.jinja",
         styles=("page.css", "predictions.css"),
         scripts=("sort.js", "predictions.js"),
         notes=notes,
-        num_images=len(predictions),
-        num_named=len(named),
-        figures=make_figures(predictions, notes.min_confidence, notes.restriction),
-        confidence=draw_confidence(named),
+        num_images=tally.num_named + tally.num_failed,
+        num_named=tally.num_named,
+        figures=make_figures(tally, notes.min_confidence, notes.restriction),
+        confidence=draw_confidence(tally),
         legend=confidence_legend(),
-        nodes=nodes_table(named),
+        nodes=nodes_table(tally),
         cards=_make_cards(shown, image_of, numbers),
-        ranks=_count_ranks(named),
-        options=_node_options(named, numbers),
-        failures=failed[:NUM_FAILURES],
-        num_failed=len(failed),
+        ranks={rank: tally.ranks[rank] for rank in sorted(tally.ranks, key=tally.rank_depth)},
+        options=_node_options(tally, numbers),
+        failures=tally.failures,
+        num_failed=tally.num_failed,
     )
+
+
+def _take(predictions: Iterable[PathPrediction], positions: Sequence[int]) -> list[PathPrediction]:
+    """Take the predictions at these positions, counted without those that failed."""
+    named = (each for each in predictions if each.error is None)
+    wanted = set(positions)
+    taken = {number: each for number, each in enumerate(named) if number in wanted}
+    return [taken[position] for position in positions]
 
 
 def _make_cards(
@@ -141,37 +150,11 @@ def _make_cards(
     return cards
 
 
-def _nodes_of(predictions: Sequence[PathPrediction]) -> list[str]:
-    return [level.node for each in predictions for level in each.levels]
-
-
-def _trusted_rank(prediction: PathPrediction) -> str:
-    return NO_RANK if prediction.accepted is None else prediction.accepted.rank
-
-
-def _count_ranks(named: Sequence[PathPrediction]) -> Mapping[str, int]:
-    """Count the images by the rank down to which they are trusted, from the top down."""
-    counts = Counter(map(_trusted_rank, named))
-    depths: dict[str, int] = {NO_RANK: -1}
-    for each in named:
-        for depth, level in enumerate(each.levels):
-            depths[level.rank] = max(depth, depths.get(level.rank, 0))
-    return {rank: counts[rank] for rank in sorted(counts, key=lambda rank: depths[rank])}
-
-
-def _node_options(
-    named: Sequence[PathPrediction], numbers: Mapping[str, int]
-) -> Mapping[str, Sequence[NodeOption]]:
+def _node_options(tally: Tally, numbers: Mapping[str, int]) -> Mapping[str, Sequence[NodeOption]]:
     """Return rank -> its nodes on the page by name, ranks from the top down."""
-    counts = Counter(_nodes_of(named))
-    by_depth: dict[tuple[int, str], dict[str, PredictedLevel]] = {}
-    for each in named:
-        for depth, level in enumerate(each.levels):
-            if level.node in numbers:
-                by_depth.setdefault((depth, level.rank), {})[level.node] = level
+    counts = [node for id_, node in tally.nodes.items() if id_ in numbers]
     options: dict[str, list[NodeOption]] = {}
-    for (_, rank), levels in sorted(by_depth.items()):
-        for level in sorted(levels.values(), key=lambda level: (level.name, level.node)):
-            option = NodeOption(numbers[level.node], level.name, counts[level.node])
-            options.setdefault(rank, []).append(option)
+    for node in sorted(counts, key=lambda node: (node.depth, node.level.rank, node.label)):
+        option = NodeOption(numbers[node.level.node], node.label, node.num_images)
+        options.setdefault(node.level.rank, []).append(option)
     return options

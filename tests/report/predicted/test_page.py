@@ -89,7 +89,7 @@ def test_images_can_be_filtered_by_rank_and_by_node() -> None:
     page = render(PREDICTIONS, {})
     text = " ".join(page.text.split())
     assert "any rank no rank (1) order (1) species (1)" in text
-    assert "any node bird (3) gulls (2) owls (1) barn owl (1) herring gull (2)" in text
+    assert "any node bird (3) gulls (2) owls (1) barn owl (1) herring gull (seagull) (2)" in text
     groups = [tag["label"] for tag in page.of("optgroup")]
     assert groups == ["class", "order", "species"]
     numbers = [tag["data-nodes"] for tag in page.of("article")]

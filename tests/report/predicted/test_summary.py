@@ -15,6 +15,7 @@ from sekd.report.predicted.summary import (
     make_figures,
     nodes_table,
 )
+from sekd.report.predicted.tally import Tally
 
 PREDICTIONS = [
     predicted("a.png", GULL, (1, 0.9, 0.5)),
@@ -24,13 +25,21 @@ PREDICTIONS = [
 ]
 
 
-def by_title(figures: list[Figure]) -> dict[str, Figure]:
+def tally_of(predictions: list[PathPrediction]) -> Tally:
+    return Tally.of(predictions, max_failures=9)
+
+
+def figures_of(
+    predictions: list[PathPrediction], min_confidence: float, restriction: str | None = None
+) -> dict[str, Figure]:
+    """Title -> figure."""
+    figures = make_figures(tally_of(predictions), min_confidence, restriction)
     return {figure.title: figure for figure in figures}
 
 
 def test_figures_count_images_failures_and_trusted_paths() -> None:
     trusting = [each.accept(0.4) for each in PREDICTIONS]
-    figures = by_title(make_figures(trusting, 0.4, None))
+    figures = figures_of(trusting, 0.4)
     assert figures.keys() == {"Images", "Trusted to the end", "Confidence"}
     assert figures["Images"].value == "4"
     assert "3 have a path" in figures["Images"].meaning
@@ -42,26 +51,25 @@ def test_figures_count_images_failures_and_trusted_paths() -> None:
 
 def test_calibrated_paths_need_no_caution_and_mixed_ones_are_counted() -> None:
     calibrated = [replace(each, is_calibrated=True) for each in PREDICTIONS[:3]]
-    assert by_title(make_figures(calibrated, 0, None))["Confidence"].caution == ""
-    mixed = by_title(make_figures([*calibrated, PREDICTIONS[0]], 0, None))["Confidence"].caution
+    assert figures_of(calibrated, 0)["Confidence"].caution == ""
+    mixed = figures_of([*calibrated, PREDICTIONS[0]], 0)["Confidence"].caution
     assert mixed.startswith("1 of them are uncalibrated")
 
 
 def test_a_restriction_says_what_it_took_away() -> None:
     restricted = [replace(each, outside=0.25) for each in PREDICTIONS[:2]]
-    outside = by_title(make_figures(restricted, 0, "2 of 9 leaves"))["Outside"]
+    outside = figures_of(restricted, 0, "2 of 9 leaves")["Outside"]
     assert outside.value == "25 %"
     assert "Restricted to 2 of 9 leaves" in outside.meaning
 
 
 def test_without_any_path_only_the_failures_are_counted() -> None:
-    figures = make_figures(PREDICTIONS[3:], 0.5, "2 of 9 leaves")
-    assert [figure.title for figure in figures] == ["Images"]
-    assert draw_confidence(PREDICTIONS[3:]) is None
+    assert figures_of(PREDICTIONS[3:], 0.5, "2 of 9 leaves").keys() == {"Images"}
+    assert draw_confidence(tally_of(PREDICTIONS[3:])) is None
 
 
 def test_the_drawing_shows_the_share_of_each_band_at_each_rank() -> None:
-    drawing = draw_confidence(PREDICTIONS[:3])
+    drawing = draw_confidence(tally_of(PREDICTIONS[:3]))
     assert drawing is not None
     assert "class: at least 90 % 66.7, 70 to 90 % 33.3." in drawing
     assert "species: at least 90 % 33.3, 30 to 50 % 33.3, below 30 % 33.3." in drawing
@@ -69,7 +77,7 @@ def test_the_drawing_shows_the_share_of_each_band_at_each_rank() -> None:
 
 
 def test_nodes_are_counted_from_the_top_down() -> None:
-    table = nodes_table(PREDICTIONS[:3])
+    table = nodes_table(tally_of(PREDICTIONS[:3]))
     rows = [row[:3] for row in table.rows]
     assert rows == [
         ["class", "bird", 3],
@@ -86,6 +94,6 @@ def test_a_long_table_of_nodes_says_what_it_leaves_out() -> None:
     predictions = [
         predicted(f"{n}.png", ("bird", f"order {n}"), (1, 1)) for n in range(summary.NUM_NODES + 4)
     ]
-    table = nodes_table(predictions)
+    table = nodes_table(tally_of(predictions))
     assert len(table.rows) == summary.NUM_NODES
     assert table.note == "5 nodes with fewer images are left out."
