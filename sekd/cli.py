@@ -47,6 +47,7 @@ def main() -> None:
         sekd distill ~/sekd-demo/world/config.yaml
         sekd evaluate ~/sekd-demo/world/config.yaml
         sekd report ~/sekd-demo
+        sekd predict ~/sekd-demo/world/seen/images --run ~/sekd-demo
     """
 
 

@@ -37,6 +37,7 @@ _NUM_FAILURES = 20
 @click.option("--model", metavar="MODEL", help="A model's directory or Hugging Face id.")
 @click.option("--adapter", type=_PATH, help="A PEFT adapter; one of sekd knows its model.")
 @click.option("--output", "-o", type=_PATH, help="Write a .csv, .tsv, .jsonl, .parquet or .xlsx.")
+@click.option("--html", type=_PATH, help="Write a page that shows images, paths and bars.")
 @click.option(
     "--format",
     "form",
@@ -90,11 +91,12 @@ def predict_command(context: click.Context, as_json: bool, **options: Any) -> No
     it is. An image that cannot be used is a row with the reason.
 
     With --output, more images than a shard has (256) are done in shards in the folder OUTPUT.run,
-    so that the same command goes on where it was stopped.
+    so that the same command goes on where it was stopped. The page of --html is one file that
+    needs no network; of very many images it shows some, and says so.
 
     \b
     Example:
-        sekd predict photos --run runs/birds --output birds.csv
+        sekd predict photos --run runs/birds --output birds.csv --html birds.html
         sekd predict a.jpg b.jpg --adapter student --min-confidence 0.8
         sekd predict photos --run runs/birds --only species-of-ghana.txt
         find . -name '*.jpg' | sekd predict - --model PATH --taxonomy birds.csv
@@ -111,6 +113,7 @@ def _predict(
     *,
     images: Sequence[str],
     output: Path | None,
+    html: Path | None,
     form: str,
     min_confidence: float,
     image_column: str | None,
@@ -121,17 +124,23 @@ def _predict(
     from sekd.data.image_inputs import gather_images
     from sekd.data.path_predictions import FlatRows
     from sekd.io.table_writers import check_writable, text_writer, write_rows
+    from sekd.stages.predict.page import check_page, write_page
     from sekd.stages.predict.run import predict_images
     from sekd.stages.predict.setup import PredictionRequest, set_up
 
     if output is not None:
         check_writable(output)
+    if html is not None:
+        check_page(html)
     names = [name.strip() for name in level_names.split(",") if name.strip()]
     spec = set_up(PredictionRequest(**request, level_names=names))
     lines = map(os.fsdecode, sys.stdin.buffer)
     samples = gather_images(images, spec.taxonomy, image_column=image_column, standard_input=lines)
-    directory = None if output is None else output.with_name(f"{output.name}.run")
-    found = predict_images(spec, samples, directory, retry_failed=retry_failed)
+    file = output or html
+    directory = None if file is None else file.with_name(f"{file.name}.run")
+    found = predict_images(
+        spec, samples, directory, retry_failed=retry_failed, is_kept=html is not None
+    )
     predictions = (prediction.accept(min_confidence) for prediction in found)
     rows = FlatRows.of(spec.taxonomy, spec.num_paths)
     if output is not None:
@@ -147,6 +156,17 @@ def _predict(
         write = text_writer(sys.stdout, rows.schema, f".{form}")
         for prediction in predictions:
             write(rows.row(prediction))
+    if html is not None:
+        write_page(
+            html,
+            spec,
+            samples,
+            found,
+            images,
+            min_confidence=min_confidence,
+            table=output,
+        )
+        logger.info("page: %s", html)
 
 
 def _print_predictions(predictions: Iterator[PathPrediction]) -> None:

@@ -7,7 +7,7 @@ and tables count all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sekd.data.image_refs import ImageRef
@@ -86,7 +86,7 @@ class PredictionCard:
 
 def render_predictions(
     predictions: Iterable[PathPrediction],
-    image_of: Callable[[str], ImageRef | None],
+    find_images: Callable[[Sequence[str]], Mapping[str, ImageRef]],
     notes: PageNotes,
 ) -> str:
     """Render the page; the same predictions and images give the same page.
@@ -94,11 +94,15 @@ def render_predictions(
     Args:
         predictions: these are gone through twice, to count them and to take those that are shown,
             so that not all of them have to be in memory.
-        image_of: gives the image that has the name :attr:`PathPrediction.image`, if it is known.
+        find_images: gives, to some names (:attr:`PathPrediction.image`), the images that are known.
     """
-    tally = Tally.of(predictions, NUM_FAILURES)
+
+    def accepted() -> Iterator[PathPrediction]:
+        return (each.accept(notes.min_confidence) for each in predictions)
+
+    tally = Tally.of(accepted(), NUM_FAILURES)
     positions = choose_shown(tally.leaves, tally.probabilities, NUM_SHOWN)
-    shown = _take(predictions, positions)
+    shown = _take(accepted(), positions)
     on_page = dict.fromkeys(level.node for each in shown for level in each.levels)
     numbers = {node: number for number, node in enumerate(on_page)}
     return render_template(
@@ -112,7 +116,7 @@ def render_predictions(
         confidence=draw_confidence(tally),
         legend=confidence_legend(),
         nodes=nodes_table(tally),
-        cards=_make_cards(shown, image_of, numbers),
+        cards=_make_cards(shown, find_images([each.image for each in shown]), numbers),
         ranks={rank: tally.ranks[rank] for rank in sorted(tally.ranks, key=tally.rank_depth)},
         options=_node_options(tally, numbers),
         failures=tally.failures,
@@ -130,12 +134,12 @@ def _take(predictions: Iterable[PathPrediction], positions: Sequence[int]) -> li
 
 def _make_cards(
     shown: Sequence[PathPrediction],
-    image_of: Callable[[str], ImageRef | None],
+    images: Mapping[str, ImageRef],
     numbers: Mapping[str, int],
 ) -> list[PredictionCard]:
     cards, num_bytes = [], 0
     for prediction in shown:
-        ref = image_of(prediction.image)
+        ref = images.get(prediction.image)
         if ref is None:
             thumbnail = Thumbnail(reason="not found")
         elif num_bytes >= MAX_BYTES:

@@ -6,7 +6,8 @@ that was stopped goes on, other images add shards, and another threshold asks th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,26 @@ def predict_images(
     directory: Location | None = None,
     *,
     retry_failed: bool = False,
-) -> Iterator[PathPrediction]:
+    is_kept: bool = False,
+) -> Iterable[PathPrediction]:
     """Predict the path of each image; of one that cannot be used, give the reason.
 
     Args:
         directory: where shards are kept, if there are more images than one shard has; without it,
             everything stays in memory, and a run that is stopped starts anew.
         retry_failed: grant new attempts to shards that have used up theirs.
+        is_kept: the predictions can be gone through several times. Otherwise those in memory are
+            made as they are gone through, once.
+
+    Returns:
+        Predictions in the order of the samples.
 
     Raises:
         IncompleteError: if shards are left; the same call repeats them.
     """
     if directory is None or len(samples) <= spec.evaluate.runtime.shard_size:
-        with Predictor(spec) as predictor, show_progress("predict", len(samples)) as progress:
-            for prediction in predictor.predict(samples):
-                progress.advance(1)
-                yield prediction
-        return
+        made = _predict_in_memory(spec, samples)
+        return list(made) if is_kept else made
     dataset = Dataset("images", spec.dataset, spec.taxonomy, samples)
     runtime = spec.evaluate.runtime
     outcome = run_stage(
@@ -83,8 +87,25 @@ def predict_images(
     if outcome.manifest is None:
         raise IncompleteError([outcome])
     files = outcome.manifest.files(PATHS)
-    for shard in outcome.stage.plan:
-        yield from paths_from_table(pq.read_table(files[shard.index]))
+    return _StoredPredictions([files[shard.index] for shard in outcome.stage.plan])
+
+
+@dataclass(frozen=True)
+class _StoredPredictions(Iterable[PathPrediction]):
+    """The predictions in the files of finished shards, to go through any number of times."""
+
+    files: Sequence[Location]
+
+    def __iter__(self) -> Iterator[PathPrediction]:
+        for path in self.files:
+            yield from paths_from_table(pq.read_table(path))
+
+
+def _predict_in_memory(spec: PredictorSpec, samples: Samples) -> Iterator[PathPrediction]:
+    with Predictor(spec) as predictor, show_progress("predict", len(samples)) as progress:
+        for prediction in predictor.predict(samples):
+            progress.advance(1)
+            yield prediction
 
 
 def prediction_fields(spec: PredictorSpec, dataset: Dataset) -> dict[str, Any]:

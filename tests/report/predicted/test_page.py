@@ -52,8 +52,7 @@ def render(
     images: dict[str, ImageRef],
     notes: PageNotes = NOTES,
 ) -> Elements:
-    accepted = [each.accept(notes.min_confidence) for each in predictions]
-    return Elements(render_predictions(accepted, images.get, notes))
+    return Elements(render_predictions(predictions, lambda _: images, notes))
 
 
 def test_each_image_stands_with_its_path_and_its_probabilities(tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_hostile_names_are_text() -> None:
 
 def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
     images = draw_images(tmp_path, ["one.png", "two.png", "three.png"])
-    html = render_predictions(PREDICTIONS, images.get, NOTES)
+    html = render_predictions(PREDICTIONS, lambda _: images, NOTES)
     for tag, attributes in Elements(html).tags:
         for name in ("src", "href", "action", "data"):
             assert (attributes.get(name) or "#").startswith(("data:", "#")), tag
