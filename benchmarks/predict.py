@@ -1,7 +1,7 @@
 """Measure what an answer about one image costs: a teacher's descent against every kind of student.
 
     python benchmarks/predict.py [--check] [--engines transformers] [--shape 7b]
-        [--inat hierarchy.json] [--cub hierarchy.json] [--images 16]
+        [--inat hierarchy.json] [--cub hierarchy.json] [--images 16] [--repetitions 3]
 
 A random model of the Qwen2.5-VL family answers about images of noise on two taxonomies: one of the
 shape of iNaturalist's animals (5,388 leaves) and one of the shape of CUB's (200). `--inat` and
@@ -17,8 +17,10 @@ shape of iNaturalist's animals (5,388 leaves) and one of the shape of CUB's (200
 
 Random answers would lead a descent to other places than those where the images of a data set are.
 So the model is led down the path of a leaf that was drawn for the image, and a free reply is as
-long as that path's. Each engine runs in a process of its own. The last lines have the ratios beside
-their limits; with --check the exit code is 1 if one falls short.
+long as that path's. Each engine runs in a process of its own. The ways of one model are measured in
+turns, several times, so that other load on the machine falls on all of them: a ratio is that of two
+ways in the same turn, and what is held to a limit is the median over the turns. The last lines have
+the ratios beside their limits; with --check the exit code is 1 if one falls short.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -62,8 +66,6 @@ from sekd.stages.prepare import PreparedSample, prepare_samples
 from sekd.stages.walk import walk
 
 TREES = {"iNat": INAT_ANIMALS, "CUB": CUB}
-NUM_ALONE = 3
-"""Images that are asked about one by one, for the latency and for `generate`."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,18 @@ class Size:
         return {"min_pixels": self.pixels // 4, "max_pixels": self.pixels // 4}
 
 
-SIZES = {"small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
+TINY = replace(
+    SMALL,
+    text={
+        **SMALL.text,
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    vision={**SMALL.vision, "depth": 2, "fullatt_block_indexes": [1], "out_hidden_size": 256},
+)
+SIZES = {"tiny": Size(TINY, side=12), "small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
 
 
 @dataclass(frozen=True)
@@ -91,23 +104,23 @@ class Row:
     """The cost of an image, for one way of answering.
 
     Attributes:
-        rate: images in a second, all of them given to the engine at once.
-        latency: seconds for an image that is asked about alone; the median of a few.
+        together: in each turn, seconds an image, all of them given to the engine at once.
+        alone: in each turn, seconds of an image that is asked about alone.
         computed, cached: tokens of prompts that were computed, and that were not.
         steps: passes of the model that have to wait for each other.
     """
 
     world: str
     way: str
-    rate: float
-    latency: float
+    together: list[float]
+    alone: list[float]
     computed: float
     cached: float
     steps: float
 
     def __str__(self) -> str:
         return (
-            f"{self.world:6}{self.way:34}{self.rate:9.2f}{self.latency:9.3f}"
+            f"{self.world:6}{self.way:34}{1 / median(self.together):9.2f}{median(self.alone):9.3f}"
             f"{self.computed:9.0f}{self.cached:8.0f}{self.steps:6.1f}"
         )
 
@@ -130,7 +143,6 @@ class World:
         samples = prepare_samples(self.dataset, self.dataset.samples, chat.used_pixels)
         self.prepared = [sample for sample in samples if isinstance(sample, PreparedSample)]
         assert len(self.prepared) == len(self.dataset.samples)
-        self.answers = OpenAnswers(chat, self.dataset.taxonomy)
         self.ways: dict[str, Converse] = {
             "descent": lambda each: descend(chat, self.dataset, each, DescentSpec(), ElicitSpec()),
             "walk": lambda each: walk(chat, self.dataset, each, ElicitSpec()),
@@ -141,37 +153,56 @@ class World:
             "open": lambda each: name_path(self.answers, each),
         }
 
-    def measure(self, engine: Engine, way: str, title: str, *, only_alone: bool = False) -> Row:
-        """Ask about a few images one by one, and then about all of them together.
+    @cached_property
+    def answers(self) -> OpenAnswers:
+        return OpenAnswers(self.chat, self.dataset.taxonomy)
+
+    def measure(
+        self,
+        engine: Engine,
+        ways: Sequence[str],
+        num_turns: int,
+        suffix: str = "",
+        *,
+        only_alone: bool = False,
+    ) -> list[Row]:
+        """Take turns: each way asks about one image alone, and then about all of them together.
 
         Args:
-            only_alone: ask about these few together, because the engine takes one at a time anyway.
+            suffix: of the ways' titles.
+            only_alone: ask about one image alone and no more, where the engine takes one at a time.
         """
 
-        def run(some: Sequence[PreparedSample]) -> tuple[float, list[Any]]:
+        def run(way: str, some: Sequence[PreparedSample]) -> tuple[float, list[Any]]:
             conversations = [
-                metered(led(self.ways[way](each), self._right_options(each))) for each in some
+                metered(led(self.ways[way](each), self._right_options(way, each))) for each in some
             ]
             started = time.monotonic()
             costs = list(engine.run(conversations))
-            return time.monotonic() - started, costs
+            return (time.monotonic() - started) / len(some), costs
 
-        run(self.prepared[:1])  # so that kernels are chosen and caches made
-        few = self.prepared[:NUM_ALONE]
-        latency = median(run([each])[0] for each in few)
-        some = few if only_alone else self.prepared
-        seconds, costs = run(some)
-        row = Row(
-            world=self.name,
-            way=title,
-            rate=len(some) / seconds,
-            latency=latency,
-            computed=mean(cost.prefill_tokens for _, cost in costs),
-            cached=mean(cost.cached_tokens for _, cost in costs),
-            steps=mean(num_steps for num_steps, _ in costs),
-        )
-        print(row, flush=True)
-        return row
+        together: dict[str, list[float]] = {way: [] for way in ways}
+        alone: dict[str, list[float]] = {way: [] for way in ways}
+        costs_of = {}
+        for way in ways:
+            run(way, self.prepared[:1])  # so that kernels are chosen and caches made
+        for turn, way in product(range(num_turns), ways):
+            one = [self.prepared[turn % len(self.prepared)]]
+            alone[way].append(run(way, one)[0])
+            seconds, costs_of[way] = run(way, one if only_alone else self.prepared)
+            together[way].append(seconds)
+        return [
+            Row(
+                world=self.name,
+                way=way + suffix,
+                together=together[way],
+                alone=alone[way],
+                computed=mean(cost.prefill_tokens for _, cost in costs_of[way]),
+                cached=mean(cost.cached_tokens for _, cost in costs_of[way]),
+                steps=mean(num_steps for num_steps, _ in costs_of[way]),
+            )
+            for way in ways
+        ]
 
     def _write_freely(self, prepared: PreparedSample) -> Conversation[None]:
         """Let the model write as many tokens as the reply for the image's leaf has."""
@@ -182,8 +213,10 @@ class World:
         # The model hardly ever writes this token, so it stops at the length.
         yield [Write(prepared.prompt(prompt), length, stop_id=VOCABULARY - 1)]
 
-    def _right_options(self, prepared: PreparedSample) -> dict[TokenIds, int]:
+    def _right_options(self, way: str, prepared: PreparedSample) -> dict[TokenIds, int]:
         """Map each prompt of open naming on the way to the image's leaf to the option to take."""
+        if way != "open":
+            return {}  # requests about letters know their right option
         leaf = prepared.sample.leaf
         assert leaf is not None
         branches = self.answers.branches_to(leaf)
@@ -221,44 +254,38 @@ def led(
 # One engine, in a process of its own
 
 
-def measure_engine(folder: Path, name: EngineName, size: Size) -> Iterator[Row]:
+def measure_engine(folder: Path, name: EngineName, size: Size, num_turns: int) -> Iterator[Row]:
     """Measure every way on every taxonomy."""
     dtype: Any = str(size.shape.dtype).removeprefix("torch.")
     base = ModelSpec(path=str(folder / "model"), dtype=dtype)
-    fewer = base.model_copy(update={"processor_args": size.quarter})
     adapter = folder / "adapter"
-    yield from measure_model(folder, name, base, ("descent", "walk", "joint, free"))
-    yield from measure_model(folder, name, base, ("joint, forced", "open"))
-    yield from measure_model(folder, name, fewer, ("open",), ", quarter of the visual tokens")
-    yield from measure_model(folder, name, base, ("open",), ", adapter unmerged", adapter)
     merged = base.model_copy(update={"path": str(merged_model(base, adapter))})
-    yield from measure_model(folder, name, merged, ("open",), ", adapter merged")
+    fewer = base.model_copy(update={"processor_args": size.quarter})
+
+    def measure(
+        spec: ModelSpec, ways: Sequence[str], suffix: str = "", adapter: Path | None = None
+    ) -> Iterator[Row]:
+        chat = load_chat(spec, subject="organism")
+        args = {"max_model_len": 4096} if name == "vllm" else {}
+        engine = open_engine(name, spec, chat, adapter=adapter, batch_size=16, engine_args=args)
+        for tree in TREES:
+            yield from World(folder, tree, chat).measure(engine, ways, num_turns, suffix)
+        engine.close()
+
+    yield from measure(base, ("descent", "walk", "joint, free", "joint, forced", "open"))
+    yield from measure(fewer, ("open",), ", quarter of the visual tokens")
+    yield from measure(base, ("open",), ", adapter unmerged", adapter)
+    yield from measure(merged, ("open",), ", adapter merged")
     if name == "transformers":
         yield from measure_generate(folder, base)
-
-
-def measure_model(
-    folder: Path,
-    name: EngineName,
-    spec: ModelSpec,
-    ways: Sequence[str],
-    suffix: str = "",
-    adapter: Path | None = None,
-) -> Iterator[Row]:
-    chat = load_chat(spec, subject="organism")
-    args = {"max_model_len": 4096} if name == "vllm" else {}
-    engine = open_engine(name, spec, chat, adapter=adapter, batch_size=16, engine_args=args)
-    for world in (World(folder, tree, chat) for tree in TREES):
-        for way in ways:
-            yield world.measure(engine, way, way + suffix)
-    engine.close()
 
 
 def measure_generate(folder: Path, spec: ModelSpec) -> Iterator[Row]:
     chat = load_chat(spec, subject="organism")
     engine = GenerateEngine(spec, chat)
-    for world in (World(folder, tree, chat) for tree in TREES):
-        yield world.measure(engine, "descent", "descent, generate", only_alone=True)
+    for tree in TREES:
+        world = World(folder, tree, chat)
+        yield from world.measure(engine, ("descent",), 1, ", generate", only_alone=True)
     engine.close()
 
 
@@ -294,19 +321,25 @@ def write_world(folder: Path, size: Size, num_images: int, given: dict[str, Path
 
 
 def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
-    """Compare the ways on each taxonomy; all figures are quotients of images a second."""
-    rate = {(row.world, row.way): row.rate for row in rows}
+    """Compare the ways on each taxonomy: how many times the seconds of one the other takes."""
+    row_of = {(row.world, row.way): row for row in rows}
 
-    def figure(world: str, way: str, other: str, limit: float) -> Figure:
-        title = f"{name}, {world}: {way} / {other}"
-        return Figure(
-            title, rate[world, way] / rate[world, other], "times", limit, is_ceiling=False
-        )
+    def figure(world: str, way: str, other: str, limit: float, *, alone: bool = False) -> Figure:
+        fast, slow = row_of[world, way], row_of[world, other]
+        turns = zip(fast.alone, slow.alone, strict=True)
+        if not alone:
+            turns = zip(fast.together, slow.together, strict=True)
+        quotients = [slower / faster for faster, slower in turns]
+        spread = f"{min(quotients):.2f} to {max(quotients):.2f}"
+        how = "alone" if alone else "together"
+        title = f"{name}, {world}, {how}: {way} / {other} ({spread})"
+        return Figure(title, median(quotients), "times", limit, is_ceiling=False)
 
-    yield figure("iNat", "open", "descent", 2)
-    for world in TREES:
-        yield figure(world, "joint, forced", "joint, free", 3)
-        yield figure(world, "joint, forced", "walk", 1)
+    for alone in (False, True):
+        yield figure("iNat", "open", "descent", 2, alone=alone)
+        for world in TREES:
+            yield figure(world, "joint, forced", "joint, free", 3, alone=alone)
+            yield figure(world, "joint, forced", "walk", 1, alone=alone)
 
 
 def main() -> None:
@@ -315,6 +348,7 @@ def main() -> None:
     parser.add_argument("--engines", default="transformers,vllm", help="separated by commas")
     parser.add_argument("--shape", choices=SIZES, default="small", help="of the model")
     parser.add_argument("--images", type=int, default=16, help="per taxonomy")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns of each way")
     parser.add_argument("--inat", type=Path, help="a taxonomy file in place of the drawn one")
     parser.add_argument("--cub", type=Path, help="a taxonomy file in place of the drawn one")
     parser.add_argument("--part", help=argparse.SUPPRESS)
@@ -322,7 +356,10 @@ def main() -> None:
     options = parser.parse_args()
     size = SIZES[options.shape]
     if options.part:
-        rows = list(measure_engine(options.folder, options.part, size))
+        rows = []
+        for row in measure_engine(options.folder, options.part, size, options.repetitions):
+            print(row, flush=True)
+            rows.append(row)
         content = json.dumps([asdict(row) for row in rows])
         (options.folder / f"{options.part}.rows.json").write_text(content, encoding="utf-8")
         return
@@ -333,8 +370,9 @@ def main() -> None:
         write_world(folder, size, options.images, {"iNat": options.inat, "CUB": options.cub})
         for name in options.engines.split(","):
             print(f"\n{name}\n{HEADER}", flush=True)
-            command = [sys.executable, __file__, "--shape", options.shape]
-            subprocess.run([*command, "--part", name, "--folder", folder], check=True)
+            command = [sys.executable, __file__, "--shape", options.shape, "--part", name]
+            turns = ["--repetitions", str(options.repetitions)]
+            subprocess.run([*command, *turns, "--folder", folder], check=True)
             content = (folder / f"{name}.rows.json").read_text("utf-8")
             figures += ratios(name, [Row(**row) for row in json.loads(content)])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

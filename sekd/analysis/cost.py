@@ -1,4 +1,4 @@
-"""Costs of cells: means per sample, also in joint passes of the base, one unit for all models."""
+"""Costs of cells: means per sample, also as multiples of a cost of the base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sekd.analysis.cell_key import CellKey
+from sekd.analysis.cell_key import PARADIGMS, CellKey
+from sekd.analysis.roles import AT_ONCE, find_key
 from sekd.config import BASE
 
 COST_KEYS = ("calls", "prefill_tokens", "cached_tokens", "decode_tokens", "seconds")
@@ -15,11 +16,17 @@ COST_KEYS = ("calls", "prefill_tokens", "cached_tokens", "decode_tokens", "secon
 
 @dataclass(frozen=True)
 class RelativeCost:
-    """A cost in joint passes of the base; ``None`` where such a pass costs nothing."""
+    """A cost as a multiple of what the base costs, one unit for all models.
+
+    Attributes:
+        tokens: by tokens that are computed, prefill and decode; ``None`` where the base has none.
+        seconds: by seconds; ``None`` likewise.
+        unit: the paradigm in which the base is asked: joint, or the first one that was evaluated.
+    """
 
     tokens: float | None
-    """By tokens that are computed: prefill and decode."""
     seconds: float | None
+    unit: str = "joint"
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class MeanCost:
         seconds: seconds of one worker that asks about many samples at once.
         latency: median of the seconds for one sample alone, from the image file to the last answer;
             ``None`` in results of earlier versions and cells of a few samples.
-        relative_to_joint: in joint passes of the base on the same dataset without a control;
-            ``None`` where there is none.
+        relative: the same as a multiple of a cost of the base, on the same dataset without a
+            control; ``None`` where the base was not evaluated.
     """
 
     calls: float
@@ -43,7 +50,7 @@ class MeanCost:
     cached_tokens: float
     decode_tokens: float
     seconds: float
-    relative_to_joint: RelativeCost | None = None
+    relative: RelativeCost | None = None
     latency: float | None = None
 
     @property
@@ -58,10 +65,11 @@ class MeanCost:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MeanCost:
         """Read what :meth:`to_json` returns."""
-        relative = content["relative_to_joint"]
+        # Earlier versions knew joint passes of the base alone.
+        relative = content["relative"] if "relative" in content else content["relative_to_joint"]
         return cls(
             **{key: content[key] for key in COST_KEYS},
-            relative_to_joint=None if relative is None else RelativeCost(**relative),
+            relative=None if relative is None else RelativeCost(**relative),
             latency=content.get("latency"),
         )
 
@@ -87,18 +95,20 @@ def mean_cost(stats: Mapping[str, Sequence[float]], num_samples: int) -> MeanCos
     )
 
 
-def relate_to_joint(costs: Mapping[CellKey, MeanCost]) -> dict[CellKey, MeanCost]:
-    """Fill in :attr:`MeanCost.relative_to_joint` of each cell."""
+def relate_to_base(costs: Mapping[CellKey, MeanCost]) -> dict[CellKey, MeanCost]:
+    """Fill in :attr:`MeanCost.relative` of each cell."""
     related = {}
     for key, cost in costs.items():
-        joint = costs.get(CellKey(key.dataset, BASE, "joint"))
+        unit = find_key(costs, key.dataset, BASE, (*AT_ONCE, *PARADIGMS))
         relative = None
-        if joint is not None:
+        if unit is not None:
+            base = costs[unit]
             relative = RelativeCost(
-                tokens=_ratio(cost.computed_tokens, joint.computed_tokens),
-                seconds=_ratio(cost.seconds, joint.seconds),
+                tokens=_ratio(cost.computed_tokens, base.computed_tokens),
+                seconds=_ratio(cost.seconds, base.seconds),
+                unit=unit.paradigm,
             )
-        related[key] = replace(cost, relative_to_joint=relative)
+        related[key] = replace(cost, relative=relative)
     return related
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain
 
 import numpy as np
 import pyarrow.compute as pc
 
-from sekd.analysis.cell_key import CellKey, solver_key
+from sekd.analysis.cell_key import PARADIGMS, CellKey, solver_key
 from sekd.analysis.cells import CellResult, CellRows
 from sekd.analysis.comparison import compare_paths
-from sekd.analysis.cost import relate_to_joint
+from sekd.analysis.cost import relate_to_base
 from sekd.analysis.diagnosis import diagnose
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.outcomes import Outcomes
@@ -20,24 +20,13 @@ from sekd.analysis.question_shares import QuestionShares
 from sekd.analysis.ranks import rank_accuracy
 from sekd.analysis.rates import compute_metrics
 from sekd.analysis.results import CellComparison, Evaluation
+from sekd.analysis.roles import student_and_teacher
 from sekd.analysis.solver import solve
 from sekd.config import BASE, STUDENT, EvaluateSpec
 from sekd.data.predictions import to_table
 from sekd.data.samples import Dataset, questions_of
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, SampleError
-
-_COMPARED = (
-    ((STUDENT, "joint"), (BASE, "conditioned")),
-    ((STUDENT, "joint"), (BASE, "joint")),
-    ((STUDENT, "joint_forced"), (BASE, "joint_forced")),
-    ((STUDENT, "independent"), (BASE, "independent")),
-    ((STUDENT, "conditioned"), (BASE, "conditioned")),
-    ((STUDENT, "open"), (BASE, "open")),
-    ((STUDENT, "descent"), (BASE, "descent")),
-)
-"""Models and paradigms that are compared: the student with its teacher, and with the base in each
-paradigm, to see what it gained, kept or forgot."""
 
 
 def solve_options(dataset: Dataset, seed: int) -> CellRows:
@@ -71,7 +60,7 @@ def summarize(
     for cell in cells:
         _refuse_empty(cell)
     by_key = {cell.key: cell for cell in cells}
-    costs = relate_to_joint({cell.key: cell.cost for cell in cells if cell.cost is not None})
+    costs = relate_to_base({cell.key: cell.cost for cell in cells if cell.cost is not None})
     learned = {node.id for node in distilled.nodes}
     results = [
         CellResult(
@@ -135,14 +124,24 @@ def _refuse_empty(cell: CellRows) -> None:
 def _compare_cells(cells: Sequence[CellRows], spec: EvaluateSpec) -> Iterator[CellComparison]:
     by_key = {cell.key: cell for cell in cells}
     datasets = dict.fromkeys(cell.key.dataset for cell in cells)
-    for dataset, (name_a, name_b) in product(datasets, _COMPARED):
-        a, b = by_key.get(CellKey(dataset, *name_a)), by_key.get(CellKey(dataset, *name_b))
-        if a is None or b is None:
-            continue
+    for key_a, key_b in chain.from_iterable(_compared(by_key, dataset) for dataset in datasets):
+        a, b = by_key[key_a], by_key[key_b]
         paired = compare_paths(
             a.paths, b.paths, num_bootstrap=spec.num_bootstrap, seed=spec.seed, alpha=spec.alpha
         )
         yield CellComparison(a.key, b.key, paired)
+
+
+def _compared(keys: Container[CellKey], dataset: str) -> Iterator[tuple[CellKey, CellKey]]:
+    """Yield which cells are compared, to see what the student gained, kept or forgot.
+
+    These are the student with its teacher, and with the base in each paradigm.
+    """
+    yield from student_and_teacher(keys, dataset)
+    for paradigm in PARADIGMS:
+        pair = CellKey(dataset, STUDENT, paradigm), CellKey(dataset, BASE, paradigm)
+        if pair[0] in keys and pair[1] in keys:
+            yield pair
 
 
 def _ranks_of(taxonomy: Taxonomy) -> Mapping[int, str]:

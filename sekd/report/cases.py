@@ -1,8 +1,8 @@
 """Single images for the gallery: what became of each, chosen without looking at them.
 
-An image's kind follows from which of three whole paths are right: the base's and the student's
-joint path, and the teacher's (the base, step by step). The same rows and seed give the same cases,
-whatever the order of the rows, and no kind or dataset crowds out another.
+An image's kind follows from which of three whole paths are right: the base's and the student's, as
+the student has learned to answer, and the teacher's (the base, step by step). The same rows and
+seed give the same cases, whatever the order of the rows, and no kind or dataset crowds out another.
 """
 
 from __future__ import annotations
@@ -17,19 +17,13 @@ from typing import Any, Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sekd.analysis.cell_key import PARADIGMS
+from sekd.analysis.cell_key import PARADIGMS, CellKey
 from sekd.analysis.results import Evaluation
+from sekd.analysis.roles import roles
 from sekd.config import BASE, STUDENT
 from sekd.data.taxonomy import name_of
 
 NUM_CASES = 48
-
-_ROLES: Mapping[tuple[str, str], str] = {
-    (BASE, "joint"): "base",
-    (STUDENT, "joint"): "student",
-    (BASE, "conditioned"): "teacher",
-}
-"""Model and paradigm -> which path of a :class:`CaseKind` it is."""
 
 _Answers: TypeAlias = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 """Model and paradigm -> rows of one sample, level by level."""
@@ -61,7 +55,7 @@ class CaseKind:
 _KINDS = (
     CaseKind(
         "repaired",
-        "the base was wrong at once; the student, taught by its walk, is right",
+        "the base was wrong at once; the student, taught step by step, is right",
         base=False,
         student=True,
         teacher=True,
@@ -177,11 +171,12 @@ def choose_cases(
     predictions = evaluation.predictions
     if predictions is None:
         return None
+    learned = evaluation.config.distill.learned_paradigm if evaluation.config else "joint"
     pools: dict[tuple[str, str], list[str]] = {}
     kinds: dict[str, CaseKind] = {}
     for dataset in evaluation.datasets:
         rows = predictions.filter(pc.field("dataset") == dataset)
-        for sample_id, kind in _kinds_of_samples(rows).items():
+        for sample_id, kind in _kinds_of_samples(rows, dataset, learned).items():
             kinds[kind.name] = kind
             pools.setdefault((dataset, kind.name), []).append(sample_id)
     if not pools:
@@ -201,20 +196,23 @@ def choose_cases(
     )
 
 
-def _kinds_of_samples(rows: pa.Table) -> dict[str, CaseKind]:
+def _kinds_of_samples(rows: pa.Table, dataset: str, learned: str) -> dict[str, CaseKind]:
     """Return sample id -> its kind, for the samples that were answered in every role."""
     groups = rows.group_by(["model", "paradigm", "sample_id"])
+    whole_paths = [
+        (CellKey(dataset, row["model"], row["paradigm"]), row["sample_id"], row["correct_all"])
+        for row in groups.aggregate([("correct", "all")]).to_pylist()
+    ]
+    role_of = roles({key for key, _, _ in whole_paths}, dataset, learned)
     is_right: dict[str, dict[str, bool]] = defaultdict(dict)
-    for row in groups.aggregate([("correct", "all")]).to_pylist():
-        role = _ROLES.get((row["model"], row["paradigm"]))
-        if role is not None:
-            is_right[row["sample_id"]][role] = row["correct_all"]
-    roles = frozenset(role for paths in is_right.values() for role in paths)
-    kinds = _KINDS_BY_ROLES.get(roles, ())
+    for key, sample_id, is_all_right in whole_paths:
+        if key in role_of:
+            is_right[sample_id][role_of[key]] = is_all_right
+    kinds = _KINDS_BY_ROLES.get(frozenset(role_of.values()), ())
     return {
         sample_id: next(kind for kind in kinds if kind.includes(paths))
         for sample_id, paths in is_right.items()
-        if kinds and paths.keys() == roles
+        if kinds and paths.keys() == set(role_of.values())
     }
 
 

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from sekd.analysis.cell_key import PARADIGMS, CellKey
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
+from sekd.analysis.roles import student_and_teacher
 from sekd.config import BASE, STUDENT
 from sekd.report.formats import EN_DASH, format_interval, format_number
 
@@ -67,7 +68,7 @@ class Change:
 
     @property
     def is_against_teacher(self) -> bool:
-        """The student's one call is compared with its teacher's walk."""
+        """The student, asked at once, is compared with its teacher, asked step by step."""
         return self.before.paradigm != self.after.paradigm
 
     @property
@@ -127,12 +128,11 @@ def other_changes(evaluation: Evaluation, gain: Change) -> list[Change]:
 
 
 def teacher_changes(evaluation: Evaluation) -> list[Change]:
-    """Return the student asked at once against its teacher's walk, by dataset."""
+    """Return the student asked at once against its teacher, by dataset."""
     changes = [
-        Change.between(
-            evaluation, CellKey(dataset, BASE, "conditioned"), CellKey(dataset, STUDENT, "joint")
-        )
+        Change.between(evaluation, teacher, student)
         for dataset in evaluation.datasets
+        for student, teacher in student_and_teacher(evaluation.cells, dataset)
     ]
     return [change for change in changes if change is not None]
 

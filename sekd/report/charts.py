@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sekd.analysis.cell_key import PARADIGMS, CellKey
+from sekd.analysis.cell_key import PARADIGMS
 from sekd.analysis.cells import CellResult
 from sekd.analysis.comparison import Agreement
 from sekd.analysis.diagnosis import NO_ERROR
 from sekd.analysis.estimates import Estimate, Levels
 from sekd.analysis.results import Evaluation
-from sekd.config import BASE, STUDENT
+from sekd.analysis.roles import student_and_teacher
 from sekd.report import paper
 from sekd.report.drawings.bars import Segment, draw_bars
 from sekd.report.drawings.dots import Lane, draw_dots
@@ -211,14 +211,20 @@ _AGREEMENT_STYLES = {
 
 
 def agreement_charts(evaluation: Evaluation) -> list[Chart]:
-    """Draw where the student (one call) and its teacher (step by step) are right, by level."""
+    """Draw where the student (at once) and its teacher (step by step) are right, by level."""
     charts = []
-    for dataset in evaluation.datasets:
-        student = CellKey(dataset, STUDENT, "joint")
-        teacher = CellKey(dataset, BASE, "conditioned")
+    pairs = [
+        pair
+        for dataset in evaluation.datasets
+        for pair in student_and_teacher(evaluation.cells, dataset)
+    ]
+    for student, teacher in pairs:
         comparison = evaluation.find_comparison(student, teacher)
         if comparison is None:
             continue
+        dataset, title = student.dataset, evaluation.title(student.dataset)
+        if (student.paradigm, teacher.paradigm) != ("joint", "conditioned"):
+            title += f": student {student.paradigm}, teacher {teacher.paradigm}"
         rows = {
             f"{evaluation.rank(dataset, level)}, n {agreement.num_samples:,}": _agreement_segments(
                 agreement
@@ -227,7 +233,7 @@ def agreement_charts(evaluation: Evaluation) -> list[Chart]:
             if agreement.num_samples
         }
         alt = f"Who is right, percent of the images of {dataset} by level"
-        charts.append(Chart(evaluation.title(dataset), draw_bars(rows, alt)))
+        charts.append(Chart(title, draw_bars(rows, alt)))
     return charts
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
+from sekd.analysis.roles import teacher_key
 from sekd.config import BASE, STUDENT, WITHOUT_QUIZ
 from sekd.report.changes import (
     NO_BREAK,
@@ -123,8 +124,9 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
         on_dataset = f" on {worst.dataset}" if len(evaluation.datasets) > 1 else ""
         beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
         if losses[0].is_against_teacher:
-            beginning = "In one call" if gain.verdict == "gain" else "Besides, in one call"
-            sentence += f" {beginning}{on_dataset}, it is worse than its teacher's walk"
+            asked = _in_one_call(losses[0])
+            asked = asked.capitalize() if gain.verdict == "gain" else f"Besides, {asked}"
+            sentence += f" {asked}{on_dataset}, it is worse than its teacher's {_steps(losses[0])}"
         else:
             asked = WAYS_OF_ASKING[worst.paradigm]
             sentence += f" {beginning}{asked}{on_dataset}, it is worse than the base"
@@ -171,6 +173,11 @@ def _in_one_call(change: Change) -> str:
     """Say how the student was asked, in short."""
     paradigm = change.after.paradigm
     return "in one call" if paradigm == "joint" else WAYS_OF_ASKING[paradigm]
+
+
+def _steps(change: Change) -> str:
+    """Say how the teacher was asked."""
+    return "descent" if change.before.paradigm == "descent" else "walk"
 
 
 def _without_format(evaluation: Evaluation, gain: Change) -> Change | None:
@@ -222,7 +229,9 @@ def _lines_without_image(evaluation: Evaluation, key: CellKey) -> Iterator[str]:
 def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure | None:
     from_teacher = []
     for change in changes:
-        teacher = CellKey(change.after.dataset, BASE, "conditioned")
+        teacher = teacher_key(evaluation.cells, change.after.dataset)
+        if teacher is None or teacher.paradigm == change.after.paradigm:
+            continue
         step = Change.between(evaluation, teacher, change.after)
         if step is not None and step.old.value:
             from_teacher.append(step)
@@ -253,7 +262,7 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
         first, *others = losses
         asked = WAYS_OF_ASKING[first.after.paradigm]
         if first.is_against_teacher:
-            asked = "in one call against its teacher's walk"
+            asked = f"{_in_one_call(first)} against its teacher's {_steps(first)}"
         return KeyFigure(
             title="Lost",
             value=format_number(first.points, is_signed=True),
@@ -285,10 +294,10 @@ def _opponent(change: Change) -> str:
 
 
 def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
-    """Compare the student's calls, of which joint answers need one, with its teacher's walk."""
+    """Compare the student's calls, of which joint answers need one, with its teacher's."""
     student = evaluation.cells[gain.after].cost
-    teacher_cell = evaluation.get(gain.after.dataset, BASE, "conditioned")
-    teacher = teacher_cell.cost if teacher_cell else None
+    key_of_teacher = teacher_key(evaluation.cells, gain.after.dataset)
+    teacher = evaluation.cells[key_of_teacher].cost if key_of_teacher else None
     is_joint = gain.after.paradigm == "joint"
     num_calls = 1 if is_joint or student is None else student.calls
     meaning, evidence, caution = f"{'one call' if is_joint else 'calls'} for a whole path", "", ""
@@ -309,7 +318,7 @@ def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
             )
         if at_once > walked or student.seconds > teacher.seconds:
             caution = (
-                "The student costs more than its teacher's walk: "
+                "The student costs more than its teacher: "
                 f"{_format_ratio(at_once, walked)} of its tokens, "
                 f"{_format_ratio(student.seconds, teacher.seconds)} of its time."
             )

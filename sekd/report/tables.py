@@ -41,7 +41,7 @@ def cells_table(evaluation: Evaluation) -> Table:
     ]
     title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
     if any(_relative_tokens(cell) for cell in cells):
-        title += "; cost: tokens, in joint passes of the base; s: seconds an image"
+        title += f"; cost: tokens, 1 is {_unit_of_cost(cells)}; s: seconds an image"
     table = _table_of_cells("cells", title, _main_figures(evaluation), cells)
     notes = [*_notes_about_questions(evaluation), *_notes_about_training(evaluation)]
     return replace(table, note=" ".join(notes))
@@ -220,6 +220,7 @@ def confusions_table(evaluation: Evaluation) -> Table:
 
 def cost_table(evaluation: Evaluation) -> Table:
     """Show what one image costs, without a control."""
+    unit = _unit_of_cost(evaluation.plain_cells)
     columns = {
         "calls": Column("calls", "calls", digits=2),
         "prefill_tokens": Column("prefill_tokens", "tokens read"),
@@ -229,7 +230,7 @@ def cost_table(evaluation: Evaluation) -> Table:
     }
     return _table_of_cells(
         "cost",
-        "Cost of one image (means); the last two columns in joint passes of the base",
+        "Cost of one image (means)" + (f"; in the last two columns 1 is {unit}" if unit else ""),
         [
             *((columns[key], _cost(key)) for key in COST_KEYS),
             (Column("latency", "seconds, one image alone", digits=4), _cost("latency")),
@@ -340,7 +341,14 @@ def _cost(key: str) -> Callable[[CellResult], Value]:
 
 
 def _relative_cost(cell: CellResult) -> RelativeCost | None:
-    return None if cell.cost is None else cell.cost.relative_to_joint
+    return None if cell.cost is None else cell.cost.relative
+
+
+def _unit_of_cost(cells: Iterable[CellResult]) -> str:
+    """Say of what costs are multiples; empty where there is nothing of the kind."""
+    relative = [found for cell in cells if (found := _relative_cost(cell))]
+    units = dict.fromkeys(each.unit for each in relative)
+    return f"the base's {' or '.join(units)} answer" if units else ""
 
 
 def _relative_tokens(cell: CellResult) -> Value:

@@ -117,6 +117,18 @@ def test_results_of_an_earlier_version_have_no_shares_of_questions(tmp_path: Pat
     assert evaluation.to_json() == content
 
 
+def test_costs_of_an_earlier_version_were_in_joint_passes(tmp_path: Path) -> None:
+    content = json.loads(RECORDED.read_text("utf-8"))
+    costs = [row["cost"] for row in content["rows"] if row["cost"] is not None]
+    for cost in costs:
+        relative = cost.pop("relative")
+        assert relative.pop("unit") == "joint"
+        cost["relative_to_joint"] = relative
+    assert costs
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert Evaluation.read(tmp_path).to_json() == json.loads(RECORDED.read_text("utf-8"))
+
+
 def test_the_paths_of_a_cell_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from sekd.analysis import cells
 

@@ -25,9 +25,9 @@ def test_a_complete_run_is_read(tmp_path: Path) -> None:
     cost = results.cells[STUDENT].cost
     assert cost is not None
     assert cost.computed_tokens == 152.0
-    assert cost.relative_to_joint is not None
-    assert cost.relative_to_joint.tokens == 1.25
-    assert cost.relative_to_joint.seconds is None
+    assert cost.relative is not None
+    assert cost.relative.tokens == 1.25
+    assert cost.relative.seconds is None
     assert results.ranks == {"birds": {1: "order", 2: "species"}}
     assert results.options_alone("birds") == Estimate(58.2, 55.2, 61.2, 24)
     assert [cell.key.control for cell in results.controls_of(STUDENT)] == ["blind"]

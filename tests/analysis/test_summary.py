@@ -61,7 +61,7 @@ def test_every_cell_is_scored_and_diagnosed(tree: Taxonomy, rows_of: Any) -> Non
     assert row["parse_failure_rate"]["value"] == 50
     assert row["diagnosis"]["first_error"]["2"]["count"] == 2
     assert row["zero_shot"] is False
-    assert row["cost"]["relative_to_joint"] == {"tokens": 1.0, "seconds": 1.0}
+    assert row["cost"]["relative"] == {"tokens": 1.0, "seconds": 1.0, "unit": "joint"}
     assert content["comparisons"] == []
 
 

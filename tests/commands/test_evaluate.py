@@ -96,9 +96,9 @@ def test_rows_say_what_they_are_of(config_file: Path) -> None:
         cost = row["cost"]
         assert cost["calls"] == {"joint": 1, "independent": 4}[row["paradigm"]]
         assert min(cost["seconds"], cost["prefill_tokens"], cost["decode_tokens"]) > 0
-        assert set(cost["relative_to_joint"]) == {"tokens", "seconds"}
+        assert set(cost["relative"]) == {"tokens", "seconds", "unit"}
         is_joint = (row["paradigm"], row["control"]) == ("joint", "none")
-        assert (cost["relative_to_joint"]["tokens"] == 1) == is_joint
+        assert (cost["relative"]["tokens"] == 1) == is_joint
     table = pq.read_table(config_file.parent / "run" / "predictions.parquet")
     counts = Counter(zip(*(table[n].to_pylist() for n in ("model", "control")), strict=True))
     # Samples, levels, datasets, paradigms.

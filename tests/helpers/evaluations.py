@@ -73,7 +73,7 @@ COST = {
     "cached_tokens": 50.0,
     "decode_tokens": 2.0,
     "seconds": 0.5,
-    "relative_to_joint": {"tokens": 1.25, "seconds": None},
+    "relative": {"tokens": 1.25, "seconds": None, "unit": "joint"},
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from evaluations import PARADIGMS, prediction_rows, read, row
 
 from sekd.analysis.results import Evaluation
+from sekd.config import DistillSpec, RunConfig
 from sekd.report.cases import Gallery, choose_cases
 
 RIGHT, WRONG = "r/a", "r/b"
@@ -29,7 +30,7 @@ def answers(sample: str, dataset: str = "birds", **right: bool | None) -> list[d
         {
             "model": cell.split("_")[0],
             "dataset": dataset,
-            "paradigm": cell.split("_")[1],
+            "paradigm": cell.split("_", maxsplit=1)[1],
             "sample_id": sample,
             "level": 1,
             "rank": "order",
@@ -73,6 +74,32 @@ def test_other_kinds_are_used_without_a_student_or_a_teacher(tmp_path: Path) -> 
     untaught = answers("1", base_joint=True, student_joint=False)
     assert choose(results(tmp_path, untaught)).cases[0].kind.name == "broken"
     assert choose_cases(results(tmp_path, answers("1", base_joint=True))) is None
+
+
+@pytest.mark.parametrize("teacher", ["conditioned", "descent"])
+@pytest.mark.parametrize("way", ["joint_forced", "open"])
+def test_paths_of_any_paradigms_tell_images_apart(tmp_path: Path, way: str, teacher: str) -> None:
+    cells = {f"base_{way}": False, f"student_{way}": True, f"base_{teacher}": True}
+    (case,) = choose(results(tmp_path, answers("1", **cells))).cases
+    assert case.kind.name == "repaired"
+    cells = {f"base_{way}": False, f"base_{teacher}": True}
+    (case,) = choose(results(tmp_path, answers("1", **cells))).cases
+    assert case.kind.name == "only step by step"
+
+
+def test_a_student_that_descends_is_beside_the_base_that_does(tmp_path: Path) -> None:
+    cells = {"base_descent": True, "student_descent": False}
+    (case,) = choose(results(tmp_path, answers("1", **cells))).cases
+    assert case.kind.name == "broken"
+
+
+def test_the_student_is_shown_as_it_learned_to_answer(tmp_path: Path) -> None:
+    rows = answers("1", base_joint=True, student_joint=False, base_open=False, student_open=True)
+    found = results(tmp_path, rows)
+    assert choose(found).cases[0].kind.name == "broken"
+    learned = RunConfig.model_construct(distill=DistillSpec(formats=("open",)))
+    found = Evaluation(found.cells, predictions=found.predictions, config=learned)
+    assert choose(found).cases[0].kind.name == "repaired"
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_student_that_costs_more_than_its_teacher_is_said(tmp_path: Path) -> N
 
     assert caution(90.0, 1.0) == ""
     assert caution(100.4, 1.0) == (
-        "The student costs more than its teacher's walk: 101 % of its tokens, 100 % of its time."
+        "The student costs more than its teacher: 101 % of its tokens, 100 % of its time."
     )
     assert "99 % of its tokens, 150 % of its time" in caution(99.6, 1.5)
 

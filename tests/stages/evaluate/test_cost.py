@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sekd.analysis.cell_key import CellKey
-from sekd.analysis.cost import COST_KEYS, MeanCost, RelativeCost, mean_cost, relate_to_joint
+from sekd.analysis.cost import COST_KEYS, MeanCost, RelativeCost, mean_cost, relate_to_base
 from sekd.engines import Answer, Ask, Conversation, Prompt, Reply, Write, ask, write
 from sekd.engines.metering import Cost, metered
 from sekd.errors import SampleError
@@ -73,20 +73,26 @@ def cost_of(prefill_tokens: float, seconds: float) -> MeanCost:
     return MeanCost(1.0, prefill_tokens, 0.0, 10.0, seconds)
 
 
-def test_costs_are_in_joint_passes_of_the_base() -> None:
+def test_costs_are_multiples_of_the_bases() -> None:
     costs = {
         CellKey("d", "base", "joint"): cost_of(90, 2.0),
         CellKey("d", "base", "joint", "circular"): cost_of(390, 8.0),
         CellKey("d", "student", "conditioned"): cost_of(290, 1.0),
         CellKey("e", "student", "conditioned"): cost_of(290, 1.0),
+        CellKey("f", "base", "descent"): cost_of(390, 2.0),
+        CellKey("f", "base", "open"): cost_of(190, 1.0),
+        CellKey("f", "student", "open"): cost_of(90, 0.5),
     }
-    related = relate_to_joint(costs)
+    related = relate_to_base(costs)
     assert list(related) == list(costs)
-    assert [cost.relative_to_joint for cost in related.values()] == [
+    assert [cost.relative for cost in related.values()] == [
         RelativeCost(1.0, 1.0),
         RelativeCost(4.0, 4.0),
         RelativeCost(3.0, 0.5),
         None,
+        RelativeCost(2.0, 2.0, "open"),
+        RelativeCost(1.0, 1.0, "open"),
+        RelativeCost(0.5, 0.5, "open"),
     ]
 
 
