@@ -35,7 +35,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
@@ -96,7 +95,7 @@ TINY = replace(
     },
     vision={**SMALL.vision, "depth": 2, "fullatt_block_indexes": [1], "out_hidden_size": 256},
 )
-SIZES = {"tiny": Size(TINY, side=12), "small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
+SIZES = {"tiny": Size(TINY, side=10), "small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,15 @@ Converse = Callable[[PreparedSample], Conversation[Any]]
 
 
 class World:
-    """The images of one taxonomy, read once, and the ways to ask about them."""
+    """The images of one taxonomy, read once, and the ways to ask about them.
 
-    def __init__(self, folder: Path, name: str, chat: Chat) -> None:
+    Args:
+        answers: those of open naming, as another model with the same tokenizer has them.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, chat: Chat, answers: OpenAnswers | None = None
+    ) -> None:
         self.name, self.chat = name, chat
         spec = DatasetSpec(
             table=folder / f"{name}.tsv",
@@ -143,6 +148,7 @@ class World:
         samples = prepare_samples(self.dataset, self.dataset.samples, chat.used_pixels)
         self.prepared = [sample for sample in samples if isinstance(sample, PreparedSample)]
         assert len(self.prepared) == len(self.dataset.samples)
+        self.answers = answers or OpenAnswers(chat, self.dataset.taxonomy)
         self.ways: dict[str, Converse] = {
             "descent": lambda each: descend(chat, self.dataset, each, DescentSpec(), ElicitSpec()),
             "walk": lambda each: walk(chat, self.dataset, each, ElicitSpec()),
@@ -152,10 +158,6 @@ class World:
             ),
             "open": lambda each: name_path(self.answers, each),
         }
-
-    @cached_property
-    def answers(self) -> OpenAnswers:
-        return OpenAnswers(self.chat, self.dataset.taxonomy)
 
     def measure(
         self,
@@ -170,7 +172,7 @@ class World:
 
         Args:
             suffix: of the ways' titles.
-            only_alone: ask about one image alone and no more, where the engine takes one at a time.
+            only_alone: ask about one image and no more, where the engine takes one at a time.
         """
 
         def run(way: str, some: Sequence[PreparedSample]) -> tuple[float, list[Any]]:
@@ -184,12 +186,14 @@ class World:
         together: dict[str, list[float]] = {way: [] for way in ways}
         alone: dict[str, list[float]] = {way: [] for way in ways}
         costs_of = {}
-        for way in ways:
-            run(way, self.prepared[:1])  # so that kernels are chosen and caches made
+        if not only_alone:
+            for way in ways:
+                run(way, self.prepared[:1])  # so that kernels are chosen and caches made
         for turn, way in product(range(num_turns), ways):
-            one = [self.prepared[turn % len(self.prepared)]]
-            alone[way].append(run(way, one)[0])
-            seconds, costs_of[way] = run(way, one if only_alone else self.prepared)
+            seconds, costs_of[way] = run(way, [self.prepared[turn % len(self.prepared)]])
+            alone[way].append(seconds)
+            if not only_alone:
+                seconds, costs_of[way] = run(way, self.prepared)
             together[way].append(seconds)
         return [
             Row(
@@ -261,6 +265,7 @@ def measure_engine(folder: Path, name: EngineName, size: Size, num_turns: int) -
     adapter = folder / "adapter"
     merged = base.model_copy(update={"path": str(merged_model(base, adapter))})
     fewer = base.model_copy(update={"processor_args": size.quarter})
+    answers: dict[str, OpenAnswers] = {}
 
     def measure(
         spec: ModelSpec, ways: Sequence[str], suffix: str = "", adapter: Path | None = None
@@ -269,7 +274,9 @@ def measure_engine(folder: Path, name: EngineName, size: Size, num_turns: int) -
         args = {"max_model_len": 4096} if name == "vllm" else {}
         engine = open_engine(name, spec, chat, adapter=adapter, batch_size=16, engine_args=args)
         for tree in TREES:
-            yield from World(folder, tree, chat).measure(engine, ways, num_turns, suffix)
+            world = World(folder, tree, chat, answers.get(tree))
+            answers[tree] = world.answers
+            yield from world.measure(engine, ways, num_turns, suffix)
         engine.close()
 
     yield from measure(base, ("descent", "walk", "joint, free", "joint, forced", "open"))
@@ -277,16 +284,12 @@ def measure_engine(folder: Path, name: EngineName, size: Size, num_turns: int) -
     yield from measure(base, ("open",), ", adapter unmerged", adapter)
     yield from measure(merged, ("open",), ", adapter merged")
     if name == "transformers":
-        yield from measure_generate(folder, base)
-
-
-def measure_generate(folder: Path, spec: ModelSpec) -> Iterator[Row]:
-    chat = load_chat(spec, subject="organism")
-    engine = GenerateEngine(spec, chat)
-    for tree in TREES:
-        world = World(folder, tree, chat)
-        yield from world.measure(engine, ("descent",), 1, ", generate", only_alone=True)
-    engine.close()
+        chat = load_chat(base, subject="organism")
+        one_by_one = GenerateEngine(base, chat)
+        for tree in TREES:
+            world = World(folder, tree, chat, answers[tree])
+            yield from world.measure(one_by_one, ("descent",), 1, ", generate", only_alone=True)
+        one_by_one.close()
 
 
 # All of it

@@ -117,6 +117,29 @@ def test_two_rounds(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ends(run_dir) == after
 
 
+def test_rounds_by_open_naming_alone_of_images_without_labels(
+    config_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student names what its teacher descended to, and descends for the next student."""
+    monkeypatch.setattr(Gain, "is_noise", False)
+    settings = ("data.train.options=children", "distill.formats=[open]")
+    result = run("rounds", config_path, *settings, "evaluate.paradigms=[open]")
+    assert result.exit_code == 0, result.output
+    run_dir = config_path.parents[1]
+    second = run_dir / "rounds" / "2"
+    content = json.loads((run_dir / "rounds" / "rounds.json").read_text())
+    for each in content["rounds"]:
+        assert set(each["open"]) == {"seen", "unseen"}
+        assert (each["conditioned"], "joint" in each) == ({}, False)
+    rows = json.loads((second / "metrics.json").read_text())["rows"]
+    assert {row["paradigm"] for row in rows} == {"open"}
+    (one,) = run_dir.glob("distill/*/adapter")
+    for folder, teacher in ((run_dir, None), (second, adapter_identity(one, ""))):
+        (((_, descended),),) = (newest_first(folder / "descents" / "train"),)
+        assert descended["spec"]["elicit"].get("adapter") == teacher
+    assert run("report", second).exit_code == 0
+
+
 def test_noise_ends_it(config_path: Path) -> None:
     """After steps of no length the student answers as the base does."""
     result = run("rounds", config_path, "rounds=3", "distill.learning_rate=1e-12")
