@@ -32,6 +32,8 @@ from sekd.data import branching, toyworld
 from sekd.data.samples import Dataset, Sample
 from sekd.data.taxonomy import Node, Taxonomy
 from sekd.engines import Ask, Conversation, Engine, ask, open_engine
+from sekd.engines.base import Response, Result
+from sekd.engines.driver import ActiveConversation
 from sekd.models.chat import Chat
 from sekd.models.loading import load_processor
 from sekd.models.open_naming import AnswerRange, OpenAnswers
@@ -46,6 +48,8 @@ Distribution = NDArray[np.float64]
 Part: TypeAlias = tuple[Dataset, list[Sample]]
 """A dataset whose root is the node that is asked about, and the samples below it."""
 Named: TypeAlias = tuple[str, dict[Node, float]]
+Memory: TypeAlias = dict[tuple[str, tuple[int, ...]], Response]
+"""Image and prompt -> the answer."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,39 @@ def other_names() -> list[str]:
     return [*species, *reversed(practice)]
 
 
+def remembered(conversation: Conversation[Result], memory: Memory) -> Conversation[Result]:
+    """Ask an engine only what was not asked before."""
+    active = ActiveConversation(conversation)
+    while not active.is_done:
+        asked = {
+            (each.prompt.image_key, each.prompt.token_ids): each
+            for each in active.requests
+            if isinstance(each, Ask)
+        }
+        new = {key: request for key, request in asked.items() if key not in memory}
+        if new:
+            memory |= zip(new, (yield list(new.values())), strict=True)
+        active.answer([memory[key] for key in asked])
+    return active.result
+
+
 def ask_about(
-    engine: Engine, chat: Chat, parts: Sequence[Part], spec: DescentSpec
+    engine: Engine,
+    chat: Chat,
+    parts: Sequence[Part],
+    spec: DescentSpec,
+    memory: Memory | None = None,
 ) -> dict[str, Answers]:
     answers = {}
+    memory = {} if memory is None else memory
     for dataset, samples in parts:
         truths = {sample.id: sample.leaf for sample in samples}
         for outcome in run_conversations(
             engine,
             prepare_samples(dataset, samples),
-            lambda one, dataset=dataset: descents.descend(chat, dataset, one, spec, ElicitSpec()),
+            lambda one, dataset=dataset: remembered(
+                descents.descend(chat, dataset, one, spec, ElicitSpec()), memory
+            ),
         ):
             assert isinstance(outcome, descents.Descent)
             (level,) = outcome.paths[0].levels
@@ -216,9 +243,11 @@ def rows_of(engine: Engine, chat: Chat, parts: Sequence[Part], *, has_letters: b
     for max_options in MAX_OPTIONS:
         if max_options >= rows[0].num_children:
             continue
+        memory: Memory = {}
         for name, join in (("odds", by_odds), ("product", multiply_groups)):
             descents.join_groups = join
-            grouped = ask_about(engine, chat, parts, DescentSpec(max_options=max_options))
+            spec = DescentSpec(max_options=max_options)
+            grouped = ask_about(engine, chat, parts, spec, memory)
             rows.append(compare(f"groups of {max_options}, {name}", grouped, references))
     descents.join_groups = by_odds
     return rows

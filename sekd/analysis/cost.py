@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -110,6 +110,12 @@ def relate_to_base(costs: Mapping[CellKey, MeanCost]) -> dict[CellKey, MeanCost]
             )
         related[key] = replace(cost, relative=relative)
     return related
+
+
+def unit_of_costs(costs: Iterable[MeanCost | None]) -> str:
+    """Say of what costs are multiples; empty where none is."""
+    units = dict.fromkeys(cost.relative.unit for cost in costs if cost and cost.relative)
+    return f"the base's {' or '.join(units)} answer" if units else ""
 
 
 def _ratio(part: float, whole: float) -> float | None:

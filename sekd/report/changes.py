@@ -72,6 +72,11 @@ class Change:
         return self.before.paradigm != self.after.paradigm
 
     @property
+    def old_steps(self) -> str:
+        """How a teacher was asked step by step."""
+        return "descent" if self.before.paradigm == "descent" else "walk"
+
+    @property
     def verdict(self) -> ChangeVerdict:
         """Tell whether the change is more than noise, and its direction."""
         if self.p_value is not None:

@@ -124,9 +124,9 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
         on_dataset = f" on {worst.dataset}" if len(evaluation.datasets) > 1 else ""
         beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
         if losses[0].is_against_teacher:
-            asked = _in_one_call(losses[0])
+            asked, steps = _in_one_call(losses[0]), losses[0].old_steps
             asked = asked.capitalize() if gain.verdict == "gain" else f"Besides, {asked}"
-            sentence += f" {asked}{on_dataset}, it is worse than its teacher's {_steps(losses[0])}"
+            sentence += f" {asked}{on_dataset}, it is worse than its teacher's {steps}"
         else:
             asked = WAYS_OF_ASKING[worst.paradigm]
             sentence += f" {beginning}{asked}{on_dataset}, it is worse than the base"
@@ -173,11 +173,6 @@ def _in_one_call(change: Change) -> str:
     """Say how the student was asked, in short."""
     paradigm = change.after.paradigm
     return "in one call" if paradigm == "joint" else WAYS_OF_ASKING[paradigm]
-
-
-def _steps(change: Change) -> str:
-    """Say how the teacher was asked."""
-    return "descent" if change.before.paradigm == "descent" else "walk"
 
 
 def _without_format(evaluation: Evaluation, gain: Change) -> Change | None:
@@ -230,10 +225,8 @@ def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure
     from_teacher = []
     for change in changes:
         teacher = teacher_key(evaluation.cells, change.after.dataset)
-        if teacher is None or teacher.paradigm == change.after.paradigm:
-            continue
-        step = Change.between(evaluation, teacher, change.after)
-        if step is not None and step.old.value:
+        step = Change.between(evaluation, teacher, change.after) if teacher else None
+        if step is not None and step.old.value and step.is_against_teacher:
             from_teacher.append(step)
     if not from_teacher:
         return None
@@ -262,7 +255,7 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
         first, *others = losses
         asked = WAYS_OF_ASKING[first.after.paradigm]
         if first.is_against_teacher:
-            asked = f"{_in_one_call(first)} against its teacher's {_steps(first)}"
+            asked = f"{_in_one_call(first)} against its teacher's {first.old_steps}"
         return KeyFigure(
             title="Lost",
             value=format_number(first.points, is_signed=True),
@@ -296,17 +289,17 @@ def _opponent(change: Change) -> str:
 def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
     """Compare the student's calls, of which joint answers need one, with its teacher's."""
     student = evaluation.cells[gain.after].cost
-    key_of_teacher = teacher_key(evaluation.cells, gain.after.dataset)
-    teacher = evaluation.cells[key_of_teacher].cost if key_of_teacher else None
+    walked = teacher_key(evaluation.cells, gain.after.dataset)
+    teacher = evaluation.cells[walked].cost if walked else None
     is_joint = gain.after.paradigm == "joint"
     num_calls = 1 if is_joint or student is None else student.calls
     meaning, evidence, caution = f"{'one call' if is_joint else 'calls'} for a whole path", "", ""
     if teacher is not None and student is not None:
         meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
-        walked, at_once = teacher.computed_tokens, student.computed_tokens
+        in_steps, at_once = teacher.computed_tokens, student.computed_tokens
         evidence = (
             f"{_format_count(at_once)} tokens an image, {_format_count(student.decode_tokens)} of "
-            f"them written one after another; the teacher computes {_format_count(walked)} and "
+            f"them written one after another; the teacher computes {_format_count(in_steps)} and "
             f"writes {_format_count(teacher.decode_tokens)}. One worker took "
             f"{student.seconds:.2g}{NO_BREAK}s an image, for the teacher "
             f"{teacher.seconds:.2g}{NO_BREAK}s"
@@ -316,10 +309,10 @@ def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
                 f"; for one image alone {student.latency:.2g}{NO_BREAK}s and "
                 f"{teacher.latency:.2g}{NO_BREAK}s"
             )
-        if at_once > walked or student.seconds > teacher.seconds:
+        if at_once > in_steps or student.seconds > teacher.seconds:
             caution = (
                 "The student costs more than its teacher: "
-                f"{_format_ratio(at_once, walked)} of its tokens, "
+                f"{_format_ratio(at_once, in_steps)} of its tokens, "
                 f"{_format_ratio(student.seconds, teacher.seconds)} of its time."
             )
     return KeyFigure(

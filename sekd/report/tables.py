@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellResult
-from sekd.analysis.cost import COST_KEYS, RelativeCost
+from sekd.analysis.cost import COST_KEYS, RelativeCost, unit_of_costs
 from sekd.analysis.diagnosis import NO_ERROR
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
@@ -40,8 +40,8 @@ def cells_table(evaluation: Evaluation) -> Table:
         if not (cell.key.is_controlled or cell.key.model == SOLVER)
     ]
     title = "Accuracy in percent; HCA: the whole path is right, with its 95 % interval"
-    if any(_relative_tokens(cell) for cell in cells):
-        title += f"; cost: tokens, 1 is {_unit_of_cost(cells)}; s: seconds an image"
+    if unit := unit_of_costs(cell.cost for cell in cells):
+        title += f"; cost: tokens, 1 is {unit}; s: seconds an image"
     table = _table_of_cells("cells", title, _main_figures(evaluation), cells)
     notes = [*_notes_about_questions(evaluation), *_notes_about_training(evaluation)]
     return replace(table, note=" ".join(notes))
@@ -220,7 +220,7 @@ def confusions_table(evaluation: Evaluation) -> Table:
 
 def cost_table(evaluation: Evaluation) -> Table:
     """Show what one image costs, without a control."""
-    unit = _unit_of_cost(evaluation.plain_cells)
+    unit = unit_of_costs(cell.cost for cell in evaluation.plain_cells)
     columns = {
         "calls": Column("calls", "calls", digits=2),
         "prefill_tokens": Column("prefill_tokens", "tokens read"),
@@ -342,13 +342,6 @@ def _cost(key: str) -> Callable[[CellResult], Value]:
 
 def _relative_cost(cell: CellResult) -> RelativeCost | None:
     return None if cell.cost is None else cell.cost.relative
-
-
-def _unit_of_cost(cells: Iterable[CellResult]) -> str:
-    """Say of what costs are multiples; empty where there is nothing of the kind."""
-    relative = [found for cell in cells if (found := _relative_cost(cell))]
-    units = dict.fromkeys(each.unit for each in relative)
-    return f"the base's {' or '.join(units)} answer" if units else ""
 
 
 def _relative_tokens(cell: CellResult) -> Value:
