@@ -55,9 +55,10 @@ class DatasetSpec(Section):
     aliases: Path | None = Field(default=None, exclude_if=_is_none)
     """CSV with the columns ``class`` and ``leaf``, for classes whose names match no leaf;
     ``sekd data match`` writes it. The leaf ``-`` leaves the images of a class out."""
-    unmatched: Literal["error", "skip"] = Field(default="error", exclude_if=_is_error)
+    unmatched: Literal["error", "skip", "no_label"] = Field(default="error", exclude_if=_is_error)
     """How images are treated whose class matches no leaf: ``error`` stops and lists all these
-    classes, and ``skip`` leaves the images out and counts them."""
+    classes, ``skip`` leaves the images out and counts them, and ``no_label`` takes them as images
+    without a label, for ``options: children``."""
     images: Path | None = None
     """A folder of images, or of the files that ``layout`` describes. Give this or ``table``."""
     table: Path | None = None

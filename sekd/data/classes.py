@@ -75,7 +75,7 @@ class MatchedClasses:
         return self._matcher.nearest(match.label) if match.step == UNMATCHED else ()
 
     def rows(self) -> Iterator[MatchedRows]:
-        """Read all rows. Those of classes without a leaf are left out; :meth:`check` says so."""
+        """Read all rows; what becomes of those of classes without a leaf, :meth:`check` says."""
         for rows in self._source.read_rows(self._spec):
             self.num_images.update(label for label in rows.labels if label is not None)
             leaf_of: dict[str | None, Node | None] = {None: None}
@@ -83,8 +83,11 @@ class MatchedClasses:
             for number, label in zip(rows.numbers, rows.labels, strict=True):
                 if label not in leaf_of and label is not None:
                     self._number_of.setdefault(label, number)
-                    leaf_of[label] = self._matcher.match(label).leaf
-                    is_kept_label[label] = leaf_of[label] is not None
+                    match = self._matcher.match(label)
+                    leaf_of[label] = match.leaf
+                    is_kept_label[label] = match.leaf is not None or (
+                        match.step == UNMATCHED and self._spec.unmatched == "no_label"
+                    )
             leaves = [leaf_of[label] for label in rows.labels]
             choices = self._choices(rows, leaves)
             if all(is_kept_label.values()):
@@ -118,15 +121,20 @@ class MatchedClasses:
         if steps.keys() - {"exact", "case"}:
             counts = ", ".join(f"{count} {step}" for step, count in steps.items())
             logger.info("%s: %d classes, matched by: %s", files, len(self.matches), counts)
-        left_out = [match for match in self.matches if match.step in (UNMATCHED, LEFT_OUT)]
-        if left_out:
-            logger.warning(
-                "%s: %d images of %d classes without a leaf are left out: %s",
-                files,
-                sum(self.num_images[match.label] for match in left_out),
-                len(left_out),
-                ", ".join(match.label for match in left_out),
-            )
+        fates = {UNMATCHED: "left out", LEFT_OUT: "left out"}
+        if self._spec.unmatched == "no_label":
+            fates[UNMATCHED] = "taken without a label"
+        for fate in dict.fromkeys(fates.values()):
+            without_leaf = [match for match in self.matches if fates.get(match.step) == fate]
+            if without_leaf:
+                logger.warning(
+                    "%s: %d images of %d classes without a leaf are %s: %s",
+                    files,
+                    sum(self.num_images[match.label] for match in without_leaf),
+                    len(without_leaf),
+                    fate,
+                    ", ".join(match.label for match in without_leaf),
+                )
 
     def _describe(self, unmatched: Sequence[ClassMatch]) -> str:
         """Describe all classes without a leaf in one line."""
@@ -141,12 +149,15 @@ class MatchedClasses:
             near = " or ".join(repr(name) for name in candidates if name != match.label)
             hint = f"; did you mean {near}?" if near else ""
             described.append(f"{place}: {match.problem}{hint}")
+        takes_unlabelled = self._spec.options == "children"
+        way_out = "unmatched: skip leaves them out"
+        if takes_unlabelled:
+            way_out = "unmatched: no_label takes their images without a label"
         if len(described) == 1:
-            return described[0]
+            return f"{described[0]} ({way_out})" if takes_unlabelled else described[0]
         return (
             f"{files}: {len(unmatched)} of {len(self.matches)} classes match no leaf (sekd data "
-            f"match writes an alias file for them; unmatched: skip leaves them out): "
-            + " | ".join(described)
+            f"match writes an alias file for them; {way_out}): " + " | ".join(described)
         )
 
     def _choices(

@@ -167,6 +167,36 @@ def test_inat21_takes_the_part_that_another_taxonomy_has(tmp_path: Path) -> None
     assert {sample.leaf.name for sample in dataset.samples if sample.leaf} == set(animals)
 
 
+def test_folders_that_are_no_classes_hold_images_without_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = ["2024/1.jpg", "2025/2.jpg", "crow/3.jpg", "other/4.jpg"]
+    layouts.write_files(tmp_path / "photos", {path: layouts.jpeg() for path in paths})
+    (tmp_path / "t.json").write_text('{"crow": ["bird", "crow"], "gull": ["bird", "gull"]}')
+    (tmp_path / "aliases.csv").write_text("class,leaf\nother,-\n")
+    spec = {
+        "images": tmp_path / "photos",
+        "taxonomy": tmp_path / "t.json",
+        "aliases": tmp_path / "aliases.csv",
+        "options": "children",
+    }
+    with pytest.raises(ConfigError, match=r"2 of 4 classes .*unmatched: no_label takes"):
+        load(**spec)
+    samples = load(**spec, unmatched="no_label").samples
+    assert {each.id: each.leaf and each.leaf.name for each in samples} == {
+        "2024/1.jpg": None,
+        "2025/2.jpg": None,
+        "crow/3.jpg": "crow",
+    }
+    assert "2 images of 2 classes without a leaf are taken without a label: 2024, 2025" in (
+        caplog.text
+    )
+    assert "1 images of 1 classes without a leaf are left out: other" in caplog.text
+    (tmp_path / "photos/2025/2.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"'2024' .*\(unmatched: no_label takes"):
+        load(**spec)
+
+
 def test_food101_is_read_by_its_lists(tmp_path: Path) -> None:
     root = layouts.write_food101(tmp_path / "food-101")
     spec = {"images": root, "layout": "food101", "taxonomy": tmp_path / "food.json"}
