@@ -16,7 +16,7 @@ from sekd.analysis.cost import COST_KEYS, RelativeCost, unit_of_costs
 from sekd.analysis.diagnosis import NO_ERROR
 from sekd.analysis.metrics import LEVEL_METRICS, PATH_METRICS
 from sekd.analysis.results import Evaluation
-from sekd.config import SOLVER
+from sekd.config import SOLVER, WITHOUT_QUIZ
 from sekd.report.coverage import coverage_table
 from sekd.report.table import Column, Table, Value, count_groups
 
@@ -86,10 +86,11 @@ def _notes_about_training(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _notes_about_questions(evaluation: Evaluation) -> Iterator[str]:
-    """Say, for each dataset, how many questions are easier than they look."""
+    """Say, for each dataset, how many questions of its quiz are easier than they look."""
     for dataset in evaluation.datasets:
-        cells = [cell for cell in evaluation.plain_cells if cell.key.dataset == dataset]
-        shares = cells[0].questions if cells else None
+        keys = [cell.key for cell in evaluation.plain_cells if cell.key.dataset == dataset]
+        asked = [key for key in keys if key.paradigm not in WITHOUT_QUIZ]
+        shares = evaluation.cells[asked[0]].questions if asked else None
         if shares is not None and (shares.single_option or shares.few_siblings):
             yield (
                 f"Of the questions of {dataset}, {shares.single_option:.1f} % have a single option "
