@@ -23,4 +23,4 @@ class DescentSpec(Section):
     beam: Positive = 1
     """Number of paths that are followed at once. 1 follows the best child of every node. More find
     the most probable paths even if an early answer was wrong, give that many paths for each image,
-    and take about that many times as long."""
+    and take about that many times as long. An evaluation by the paradigm ``open`` gives as many."""

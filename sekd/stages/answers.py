@@ -153,6 +153,11 @@ class PathStep:
     logprobs: NDArray[np.floating]
 
 
+def probability_of(steps: Sequence[PathStep]) -> float:
+    """Return the probability of a whole path: the product over its steps."""
+    return float(np.exp(sum(step.logprobs[step.children.index(step.node)] for step in steps)))
+
+
 def score_path(
     sample_id: str,
     steps: Sequence[PathStep],

@@ -175,6 +175,8 @@ def cell_fields(config: RunConfig, cell: EvaluationCell) -> dict[str, Any]:
     }
     if cell.paradigm == "open":
         settings["naming"] = NAMING_VERSION
+        if config.descent.beam > 1:
+            settings["num_paths"] = config.descent.beam
     if cell.paradigm == "descent":
         settings["descent"] = config.descent.model_dump(mode="json")
         settings["descending"] = DESCENT_VERSION
@@ -312,7 +314,7 @@ class CellWorker:
     def _find_path(self, prepared: PreparedSample) -> Conversation[SampleAnswers]:
         """Let the model find a path without a quiz."""
         if self._open_answers is not None:
-            return name_to_score(self._open_answers, prepared)
+            return name_to_score(self._open_answers, prepared, self._descent.beam)
         return descend_to_score(
             self._chat, self._cell.dataset, prepared, self._descent, self._teacher
         )

@@ -33,10 +33,11 @@ from sekd.stages.answers import (
     PathStep,
     SampleAnswers,
     average_orders,
+    probability_of,
     score_path,
 )
 from sekd.stages.descent import descend
-from sekd.stages.naming import name_path
+from sekd.stages.naming import name_path, name_paths
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import ask_letters, walk
 
@@ -85,8 +86,14 @@ def descend_to_score(
     return score_path(sample.id, steps, dataset.taxonomy.path(sample.leaf), paths)
 
 
-def name_to_score(answers: OpenAnswers, prepared: PreparedSample) -> Conversation[SampleAnswers]:
+def name_to_score(
+    answers: OpenAnswers, prepared: PreparedSample, num_paths: int = 1
+) -> Conversation[SampleAnswers]:
     """Let the model name the path of a labelled sample; no model is told its label.
+
+    Args:
+        num_paths: 1 goes to the best child of every node; more find the most probable paths of all,
+            the first of which is scored.
 
     Raises:
         SampleError: if the sample has no label to score with.
@@ -94,8 +101,13 @@ def name_to_score(answers: OpenAnswers, prepared: PreparedSample) -> Conversatio
     sample = prepared.sample
     if sample.leaf is None:
         raise SampleError("it has no label to score with")
-    steps = yield from name_path(answers, prepared)
-    return score_path(sample.id, steps, answers.taxonomy.path(sample.leaf))
+    truth = answers.taxonomy.path(sample.leaf)
+    if num_paths == 1:
+        steps = yield from name_path(answers, prepared)
+        return score_path(sample.id, steps, truth)
+    found = yield from name_paths(answers, prepared, num_paths)
+    paths = [(steps[-1].node, probability_of(steps)) for steps in found]
+    return score_path(sample.id, found[0], truth, paths)
 
 
 def _ask_jointly(

@@ -11,7 +11,7 @@ from sekd.analysis.calibration import calibrate
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellRows
 from sekd.analysis.summary import measure_cell
-from sekd.config import EvaluateSpec, RunConfig
+from sekd.config import DescentSpec, EvaluateSpec, RunConfig
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset
 from sekd.data.shards import Shard
@@ -62,3 +62,36 @@ def test_names_do_not_depend_on_how_a_quiz_is_made(config: RunConfig, seen: Data
 
     assert fields(num_options=3, distractors="siblings") == fields()
     assert fields(subject="dish") != fields()
+
+
+def test_a_beam_gives_the_most_probable_paths(
+    config: RunConfig, seen: Dataset, tmp_path: Path
+) -> None:
+    config = config.model_copy(update={"descent": DescentSpec(beam=3)})
+    cell = EvaluationCell(Candidate("base", config.model), seen, "open")
+    worker = CellWorker(config, cell)
+    result = worker.process(Shard(0, tuple(seen.samples.ids.to_pylist())), tmp_path, lambda _: None)
+    worker.close()
+    rows = read_predictions([result.files[PREDICTIONS]]).to_pylist()
+    for row in rows[::4]:
+        first, *others = row["paths"]
+        assert len(others) == 2
+        shares = [each["probability"] for each in row["paths"]]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 1 + 1e-6
+        (last,) = (
+            each for each in rows if each["sample_id"] == row["sample_id"] and each["level"] == 4
+        )
+        assert last["prediction"] == first["node"]
+        assert np.exp(last["path_logprob"]) == pytest.approx(first["probability"], rel=1e-4)
+
+
+def test_a_beam_is_part_of_the_fingerprint_where_there_is_one(
+    config: RunConfig, seen: Dataset
+) -> None:
+    cell = EvaluationCell(Candidate("base", config.model), seen, "open")
+    fields = [
+        cell_fields(config.model_copy(update={"descent": spec}), cell)
+        for spec in (DescentSpec(), DescentSpec(max_options=3), DescentSpec(beam=2))
+    ]
+    assert fields[0] == fields[1] != fields[2]
