@@ -11,6 +11,8 @@ from sekd.data.path_predictions import PathPrediction
 from sekd.report.table import Column, Table, Value
 
 _NONE = "-"
+_LONGEST_NAME = 30
+"""Characters of an image's name that are shown: its end tells images apart."""
 
 
 def predictions_table(predictions: Sequence[PathPrediction], title: str) -> Table:
@@ -32,14 +34,14 @@ def predictions_table(predictions: Sequence[PathPrediction], title: str) -> Tabl
         is_whole = accepted == leaf
         rows.append(
             [
-                each.image,
+                _shorten(each.image),
                 accepted.name if accepted else _NONE,
                 accepted.path_probability if accepted else None,
                 accepted.rank if accepted else None,
+                each.outside,
                 leaf.common_name if is_whole else None,
                 None if is_whole else leaf.name,
                 None if is_whole else each.probability,
-                each.outside,
             ]
         )
     columns = [
@@ -47,10 +49,10 @@ def predictions_table(predictions: Sequence[PathPrediction], title: str) -> Tabl
         Column("prediction", "prediction"),
         _probability("probability", "probability"),
         Column("rank", "rank", is_text=True),
+        _probability("outside", "outside"),
         Column("common_name", "common name", is_text=True),
         Column("leaf", "best guess", is_text=True),
         _probability("leaf_probability", "its"),
-        _probability("outside", "outside"),
     ]
     table = Table("predictions", title, columns, 2, rows, [len(rows)])
     return table.without_empty_columns() if rows else table
@@ -59,9 +61,10 @@ def predictions_table(predictions: Sequence[PathPrediction], title: str) -> Tabl
 def _paths_table(predictions: Sequence[PathPrediction], title: str) -> Table:
     rows: list[list[Value]] = [
         [
-            each.image if number == 0 else "",
+            _shorten(each.image) if number == 0 else "",
             path.names[-1],
             path.probability,
+            each.outside if number == 0 else None,
             " > ".join(path.names),
         ]
         for each in predictions
@@ -76,6 +79,10 @@ def _paths_table(predictions: Sequence[PathPrediction], title: str) -> Table:
     ]
     groups = [len(each.paths) for each in predictions]
     return Table("paths", title, columns, 2, rows, groups).without_empty_columns()
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
 
 
 def _probability(key: str, heading: str) -> Column:
