@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
-from whole_run import COMMANDS, figures, sekd, write_config
+from whole_run import COMMANDS, arguments_of, figures, sekd, write_config
 
 from sekd.stages.distill import run as distill_run
 from sekd.stages.distill import train as distill_train
@@ -63,8 +63,8 @@ class FinishedRun:
     def build(cls, folder: Path) -> FinishedRun:
         """Run every command once in a small drawn world."""
         config, run = write_config(folder), folder / "run"
-        for name, options in COMMANDS.items():
-            result = sekd(name, config, *options)
+        for name in COMMANDS:
+            result = sekd(*arguments_of(name, config))
             if result.exit_code:
                 raise RuntimeError(f"sekd {name}: {result.output}")
         contents = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}

@@ -2,11 +2,11 @@
 
     python tests/helpers/torture_commands.py --kills 60
 
-The commands are elicit, distill, evaluate, sweep, rounds and benchmark, with a stand-in for
-lmms-eval. Each is killed (SIGKILL) at random moments of its work, and started again until it ends;
-between two runs of elicit the dataset grows. The results must be those of the run that nothing
-hurt, ``sekd verify`` must find nothing, and no process may be left behind. The last line has the
-counts; the exit code is 1 on any difference.
+The commands are elicit, distill, evaluate, sweep, rounds, benchmark, with a stand-in for
+lmms-eval, and predict. Each is killed (SIGKILL) at random moments of its work, and started again
+until it ends; between two runs of elicit the dataset grows. The results must be those of the run
+that nothing hurt, ``sekd verify`` must find nothing, and no process may be left behind. The last
+line has the counts; the exit code is 1 on any difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
-from whole_run import COMMANDS, results, sekd, write_config
+from whole_run import COMMANDS, arguments_of, results, sekd, write_config
 
 _GIVE_UP_AFTER = 300.0
 _NUM_LATE = 3
@@ -62,7 +62,7 @@ def torture_command(
     Returns:
         The number of kills, and what went wrong.
     """
-    arguments = (name, config, *COMMANDS[name])
+    arguments = arguments_of(name, config)
     num_killed = 0
     for number in range(num_kills):
         process = start(*arguments)
@@ -101,7 +101,7 @@ def run_calmly(name: str, config: Path) -> None:
     Raises:
         RuntimeError: if it fails.
     """
-    process = start(name, config, *COMMANDS[name])
+    process = start(*arguments_of(name, config))
     process.join()
     if process.exitcode:
         raise RuntimeError(f"sekd {name}: exit code {process.exitcode}")

@@ -40,8 +40,17 @@ COMMANDS = {
     **dict.fromkeys(("elicit", "distill", "evaluate", "sweep"), ()),
     "rounds": ("--set", "rounds=2", "--set", "evaluate.datasets=[]"),
     "benchmark": (),
+    "predict": ("--set", "evaluate.runtime.shard_size=2"),
 }
 """Command -> its options, in the order in which they are run."""
+
+
+def arguments_of(name: str, config: Path) -> list[object]:
+    """Return the arguments of a command on the run of a config that :func:`write_config` wrote."""
+    if name != "predict":
+        return [name, config, *COMMANDS[name]]
+    images, output = config.parent / "world" / "train" / "images", config.with_suffix(".csv")
+    return [name, images, "--run", config, "--output", output, *COMMANDS[name]]
 
 
 def sekd(*arguments: object) -> Result:
@@ -72,12 +81,13 @@ def write_config(folder: Path, run: str = "run") -> Path:
 def results(run: Path) -> dict[str, Any]:
     """Return what a run gives, without what is measured by a clock and the paths of the run."""
     adapters = sorted(run.rglob("adapter/adapter_model.safetensors"))
-    benchmark = run / "benchmark.json"
+    benchmark, predictions = run / "benchmark.json", run.with_name(f"{run.name}.csv")
     return {
         "answers": sorted(map(str, rows_of(run / "answers"))),
         "adapters": [path.read_bytes() for path in adapters],
         "evaluate": figures(run / "metrics.json"),
         "sweep": figures(run / "sweep" / "metrics.json"),
+        "predict": predictions.read_text("utf-8") if predictions.is_file() else None,
         "benchmark": json.loads(benchmark.read_bytes())["rows"] if benchmark.is_file() else None,
     }
 
