@@ -28,8 +28,9 @@ from sekd.data.image_inputs import gather_images
 from sekd.data.samples import Samples
 from sekd.data.toyworld import write_world
 from sekd.stages.predict.predictor import Predictor
+from sekd.stages.predict.request import PredictionRequest
 from sekd.stages.predict.run import predict_images
-from sekd.stages.predict.setup import PredictionRequest, PredictorSpec, set_up
+from sekd.stages.predict.setup import PredictorSpec, set_up
 
 NUM_ALONE = 9
 WAYS = {"single pass": False, "stepwise": True}

@@ -18,7 +18,7 @@ from sekd.commands.config_command import fail, setting_option, short_overrides
 from sekd.commands.output import print_table
 
 if TYPE_CHECKING:
-    from sekd.data.path_predictions import PathPrediction
+    from sekd.data.path_predictions import FlatRows, PathPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ _NUM_FAILURES = 20
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line for each image.")
 @click.pass_context
 def predict_command(context: click.Context, as_json: bool, **options: Any) -> None:
-    """Find the path of each of IMAGES in a taxonomy, with its probability.
+    """Find the path of each image in a taxonomy.
 
     IMAGES are files, folders, tars, tables with a row for each image, texts (.txt) with a path in
     each line, or - for such lines on standard input. A row of the output is an image: the name and
@@ -121,21 +121,27 @@ def _predict(
     level_names: str,
     **request: Any,
 ) -> None:
-    from sekd.data.image_inputs import gather_images
+    from sekd.data.image_inputs import list_images, samples_of
     from sekd.data.path_predictions import FlatRows
-    from sekd.io.table_writers import check_writable, text_writer, write_rows
-    from sekd.stages.predict.page import check_page, write_page
-    from sekd.stages.predict.run import predict_images
-    from sekd.stages.predict.setup import PredictionRequest, set_up
+    from sekd.io.table_writers import check_writable, write_rows
+    from sekd.stages.predict.request import PredictionRequest, check_request
 
     if output is not None:
         check_writable(output)
+    names = [name.strip() for name in level_names.split(",") if name.strip()]
+    checked = check_request(PredictionRequest(**request, level_names=names))
+    lines = map(os.fsdecode, sys.stdin.buffer)
+    listed = list_images(images, image_column=image_column, standard_input=lines)
+
+    # These import torch, which takes seconds: what is wrong above is said before.
+    from sekd.stages.predict.page import check_page, write_page
+    from sekd.stages.predict.run import predict_images
+    from sekd.stages.predict.setup import set_up
+
     if html is not None:
         check_page(html)
-    names = [name.strip() for name in level_names.split(",") if name.strip()]
-    spec = set_up(PredictionRequest(**request, level_names=names))
-    lines = map(os.fsdecode, sys.stdin.buffer)
-    samples = gather_images(images, spec.taxonomy, image_column=image_column, standard_input=lines)
+    spec = set_up(checked)
+    samples = samples_of(listed, spec.taxonomy)
     file = output or html
     directory = None if file is None else file.with_name(f"{file.name}.run")
     found = predict_images(
@@ -147,15 +153,8 @@ def _predict(
         summary = _Summary()
         write_rows(output, rows.schema, map(rows.row, summary.count(predictions)))
         summary.print(output, directory, as_json)
-    elif as_json:
-        for prediction in predictions:
-            click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
-    elif form == "table":
-        _print_predictions(predictions)
     else:
-        write = text_writer(sys.stdout, rows.schema, f".{form}")
-        for prediction in predictions:
-            write(rows.row(prediction))
+        _print_predictions(predictions, rows, "json" if as_json else form)
     if html is not None:
         write_page(
             html,
@@ -169,7 +168,22 @@ def _predict(
         logger.info("page: %s", html)
 
 
-def _print_predictions(predictions: Iterator[PathPrediction]) -> None:
+def _print_predictions(predictions: Iterator[PathPrediction], rows: FlatRows, form: str) -> None:
+    """Print predictions as they come, or as a table when all are there."""
+    from sekd.io.table_writers import text_writer
+
+    if form == "table":
+        _print_table(predictions)
+    elif form == "json":
+        for prediction in predictions:
+            click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+    else:
+        write = text_writer(sys.stdout, rows.schema, f".{form}")
+        for prediction in predictions:
+            write(rows.row(prediction))
+
+
+def _print_table(predictions: Iterator[PathPrediction]) -> None:
     """Print a table of the first images, and say what is wrong with the others."""
     from sekd.report.predicted.table import predictions_table
 
@@ -221,7 +235,8 @@ class _Summary:
         ranks = (f"{count:,} down to {rank}" for rank, count in self.num_accepted.most_common())
         counts = [*ranks, *([f"{num_none:,} not at all"] if num_none else [])]
         counts += [f"{self.num_failed:,} failed"] if self.num_failed else []
-        return f"{self.num_images:,} images: {', '.join(counts)}"
+        images = "image" if self.num_images == 1 else "images"
+        return f"{self.num_images:,} {images}: {', '.join(counts)}"
 
     def print(self, output: Path, directory: Path | None, as_json: bool) -> None:
         """Print the counts, and where the predictions are."""

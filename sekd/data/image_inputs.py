@@ -10,7 +10,7 @@ import logging
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,16 +55,41 @@ def gather_images(
     image_column: str | None = None,
     standard_input: Iterable[str] = (),
 ) -> Samples:
-    """Gather the images of several inputs, in their order, as samples without labels.
+    """Gather the images of several inputs; see :func:`list_images` and :func:`samples_of`."""
+    images = list_images(inputs, image_column=image_column, standard_input=standard_input)
+    return samples_of(images, taxonomy)
+
+
+def samples_of(images: Mapping[str, str], taxonomy: Taxonomy) -> Samples:
+    """Make samples without labels of images.
+
+    Args:
+        images: as :func:`list_images` returns them.
+    """
+    names = list(images)
+    rows = MatchedRows(names, list(images.values()), [None] * len(names), None)
+    return Samples.gather([rows], taxonomy, Path("/"))
+
+
+def list_images(
+    inputs: Sequence[str],
+    *,
+    image_column: str | None = None,
+    standard_input: Iterable[str] = (),
+) -> dict[str, str]:
+    """List the images of several inputs, in their order.
 
     An image that several inputs name is taken once, which is said. Its id is its first name: the
     path as it was given, or what a table calls it.
 
     Args:
         inputs: paths of images; of folders, with all images below them; of tars; of tables with a
-            row for each image; of texts (.txt) with a path in each line; or ``-``.
+            row for each image; of texts (.txt) or pipes with a path in each line; or ``-``.
         image_column: of the tables; by default the first of the usual names.
         standard_input: the lines of ``-``, each a path.
+
+    Returns:
+        Name of each image -> the text of its reference, with an absolute path.
 
     Raises:
         ConfigError: if an input is not there or cannot be read, or no image is left.
@@ -83,9 +108,7 @@ def gather_images(
         raise ConfigError(f"{', '.join(inputs)}: no image in it")
     if num_repeated:
         logger.warning("%d images are named more than once; each is taken once", num_repeated)
-    names, images = list(image_of), list(image_of.values())
-    rows = MatchedRows(names, images, [None] * len(names), None)
-    return Samples.gather([rows], taxonomy, Path("/"))
+    return image_of
 
 
 def _read_input(
@@ -100,6 +123,8 @@ def _read_input(
         yield from _of_folder(text, path)
     elif ".tar" in suffixes or ".tgz" in suffixes:
         yield from _of_tar(text, path)
+    elif path.is_fifo():
+        yield from _of_lines((line for _, line in read_lines(path, takes_pipes=True)), Path())
     elif suffixes and suffixes[-1] in _LISTS:
         yield from _of_lines((line for _, line in read_lines(path)), path.parent)
     elif any(suffix in FORMATS for suffix in suffixes[-2:]):

@@ -7,9 +7,11 @@ each child of a node that was visited gets a probability, and each path their pr
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ from sekd.stages.path_rules import NO_RULES, PathRules
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import AnsweredTurn, ask_next, known_root
 
-DESCENT_VERSION = 2
+DESCENT_VERSION = 3
 """Part of fingerprints: raise it when the same model would give other paths or probabilities."""
 
 
@@ -193,6 +195,14 @@ class _Asker:
         self._true_path = [] if leaf is None else [*dataset.taxonomy.path(leaf), leaf]
         self.num_questions = self.num_prompt_tokens = self.num_cached_tokens = 0
 
+    @cached_property
+    def _picture(self) -> str:
+        """What the picture is known by: its pixels, so its name and its file do not count."""
+        image = self._prepared.image
+        if image is None:
+            return self._prepared.sample.id
+        return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
     def grow(self, path: _Hypothesis) -> Conversation[list[_Hypothesis]]:
         """Extend a path by one level; returns it with each of the branches below its node."""
         branches = Branches.below(self._dataset.taxonomy, path.node)
@@ -243,9 +253,7 @@ class _Asker:
         self, options: Sequence[Node], rank: str, path: _Hypothesis, round_number: int
     ) -> Conversation[_Compared]:
         """Ask which of some nodes it is: in one question, or in groups and among their winners."""
-        # The image, not its name: the same picture gets the same answer, whatever it is called.
-        image = self._prepared.image_key or self._prepared.sample.id
-        key = f"{self._dataset.spec.seed}:{image}:{path.node.id}:{round_number}"
+        key = f"{self._dataset.spec.seed}:{self._picture}:{path.node.id}:{round_number}"
         groups = deal_groups(options, self._spec.max_options, random.Random(key))
         within = yield from in_step([self._ask(group, rank, path) for group in groups])
         option_mass = within[0].option_mass

@@ -159,10 +159,10 @@ class _Names:
         return [] if match is None else [self._taxonomy[node_id] for node_id in match.values]
 
     def _read(self, path: Path) -> Iterator[str]:
-        if not path.is_file():
+        if not path.exists() or path.is_dir():
             raise ConfigError(f"{path}: no such list of names")
         if not any(suffix.lower() in FORMATS for suffix in path.suffixes):
-            yield from (line.strip() for _, line in read_lines(path))
+            yield from (line.strip() for _, line in read_lines(path, takes_pipes=True))
             return
         column = None
         for chunk in read_chunks(path):

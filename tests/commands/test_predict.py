@@ -125,15 +125,61 @@ def test_many_images_leave_shards_and_another_threshold_asks_nothing(
     assert sekd("verify", "out.csv.run").exit_code == 0
 
 
+FORMS = ["table", "csv", "jsonl", "json", "o.csv", "o.xlsx", "o.parquet", "o.jsonl", "o.html"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_takes_several_paths_odd_names_and_errors(
+    photos: Path, run: list[str], form: str
+) -> None:
+    good = str(next(iter(sorted(photos.glob("*.png")))))
+    shutil.copy(good, "=odd [bold] ☃.png")
+    inputs = [good, "=odd [bold] ☃.png", "photos/broken.jpg", "gone.png", "https://a.org/b.jpg"]
+    options = {
+        "json": ["--json"],
+        "o.html": ["--html", form],
+        **{name: ["--format", name] for name in ("table", "csv", "jsonl")},
+    }.get(form, ["--output", form])
+    for some in (inputs, inputs[2:]):
+        result = sekd("predict", *some, *run, *options, "--top-k", "3", "--subtree", "bolonor")
+        assert result.exit_code == 0, result.output
+        assert "Traceback" not in result.output
+        if form == "table":
+            assert all(len(line) <= 80 for line in result.stdout.splitlines())
+            assert "3 failed" in result.stdout
+        elif form in ("csv", "jsonl", "json"):
+            assert len(result.stdout.splitlines()) == len(some) + (form == "csv")
+        else:
+            assert Path(form).stat().st_size
+
+
+def test_a_taxonomy_of_one_rank_is_enough(photos: Path, tiny_model: Path) -> None:
+    Path("flat.csv").write_text("species\nbozulus\nbedonis\n", "utf-8")
+    for way in ("--stepwise", "--single-pass"):
+        result = sekd(
+            *("predict", "photos", "--model", tiny_model, "--taxonomy", "flat.csv", way),
+            *("--set", "model.dtype=float32", "--top-k", "5", "-o", "out.csv"),
+        )
+        assert result.exit_code == 0, result.output
+        rows = rows_of(Path("out.csv"))
+        assert {row["species"] for row in rows[:3]} <= {"bozulus", "bedonis"}
+        probabilities = [float(rows[0][f"path_{n}_probability"]) for n in (1, 2)]
+        assert sum(probabilities) == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["photos", "--model", "./absent", "--taxonomy", "x.csv"], "x.csv: no such file or folder"),
+        (["photos", "--model", "./absent"], "--model ./absent: no such folder"),
+        (["photos", "--only", "absent.txt", "--run"], "--only absent.txt: no such file or folder"),
         (["photos"], "no model: name a run"),
         (["absent", "--run"], "absent: no such file or folder"),
         (["photos", "--output", "out.ods", "--run"], "a table is written as one of .csv"),
         (["photos", "--rank", "tribe", "--run"], "--rank tribe: no rank of"),
         (["photos", "--subtree", "Felidae", "--run"], "--subtree Felidae: no node of"),
         (["photos", "--adapter", "photos", "--run"], "no directory of a PEFT adapter"),
+        (["photos", "--adapter", "photos"], "does not say which model it belongs to"),
         (["photos", "--run", "photos"], "no run of sekd and no config"),
     ],
 )

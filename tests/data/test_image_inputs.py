@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,6 +67,16 @@ def test_lists_name_a_path_in_each_line(folder: Path, taxonomy: Taxonomy) -> Non
     # Those of a file start at its own folder.
     (folder / "list.txt").write_text("a.png\nin/b.PNG\n", "utf-8")
     assert names_of(taxonomy, "photos/list.txt") == ["a.png", "in/b.PNG"]
+
+
+def test_a_pipe_is_a_list_from_here(folder: Path, taxonomy: Taxonomy) -> None:
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("photos/a.png\n",))
+    writer.start()
+    found = names_of(taxonomy, "photos/pipe")
+    writer.join()
+    assert found == ["photos/a.png"]
 
 
 def test_a_tar_gives_all_its_images(folder: Path, taxonomy: Taxonomy) -> None:

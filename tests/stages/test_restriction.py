@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,16 @@ def test_names_that_are_not_there_are_said(
         Restriction.of(tree, subtrees=["Corvus"], exclude=text)
     with pytest.raises(ConfigError, match="no such list of names"):
         Restriction.of(tree, only=tmp_path / "absent.txt")
+
+
+def test_a_pipe_is_a_list(tree: Taxonomy, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("raven\nrobin\n",))
+    writer.start()
+    found = names(tree, Restriction.of(tree, only=pipe))
+    writer.join()
+    assert found == {"Corvus corax", "Erithacus rubecula"}
 
 
 def test_what_leaves_everything_is_no_restriction(tree: Taxonomy) -> None:

@@ -22,8 +22,8 @@ def predictions_table(predictions: Sequence[PathPrediction], title: str) -> Tabl
         predictions: with several paths each, a row is a path.
     """
     predicted = [each for each in predictions if each.error is None]
-    folder = commonpath([str(Path(each.image).parent) for each in predicted]) if predicted else ""
-    if folder not in ("", "."):
+    folder = _common_folder([each.image for each in predicted])
+    if folder:
         title = f"{title} in {folder}"
         predicted = [replace(each, image=relpath(each.image, folder)) for each in predicted]
     if any(len(each.paths) > 1 for each in predicted):
@@ -79,6 +79,15 @@ def _paths_table(predictions: Sequence[PathPrediction], title: str) -> Table:
     ]
     groups = [len(each.paths) for each in predictions]
     return Table("paths", title, columns, 2, rows, groups).without_empty_columns()
+
+
+def _common_folder(images: Sequence[str]) -> str:
+    """Return the folder that all paths of images begin with; empty if there is none."""
+    folders = [str(Path(image).parent) for image in images]
+    if not folders or len({folder.startswith("/") for folder in folders}) > 1:
+        return ""
+    folder = commonpath(folders)
+    return "" if folder in (".", "/") or any("://" in image for image in images) else folder
 
 
 def _shorten(name: str) -> str:

@@ -39,7 +39,7 @@ from sekd.stages.fingerprints import (
 )
 from sekd.stages.prepare import PreparedSample
 
-DESCENTS_VERSION = 2
+DESCENTS_VERSION = 3
 """Part of the fingerprint: raise it when the same input would give other rows."""
 
 

@@ -21,7 +21,8 @@ from sekd.errors import SampleError
 from sekd.io.locations import Location, to_location
 from sekd.models.adapters import CONFIG
 from sekd.stages.predict.predictor import Predictor
-from sekd.stages.predict.setup import PredictionRequest, is_run, set_up
+from sekd.stages.predict.request import PredictionRequest, is_run
+from sekd.stages.predict.setup import set_up
 from sekd.stages.prepare import PreparedSample
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def load_model_of(
 
     Args:
         settings: key of the config -> value.
-        request: fields of :class:`~sekd.stages.predict.setup.PredictionRequest`; texts may stand
+        request: fields of :class:`~sekd.stages.predict.request.PredictionRequest`; texts may stand
             for paths.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import exp, log
@@ -24,6 +25,8 @@ from sekd.stages.naming import name_path, name_paths
 from sekd.stages.path_rules import PathRules
 from sekd.stages.predict.setup import PredictorSpec
 from sekd.stages.prepare import PreparedSample, prepare_samples
+
+logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -49,6 +52,7 @@ class Predictor:
         self._dataset = Dataset("images", spec.dataset, spec.taxonomy, no_samples)
         self._answers = None if spec.is_stepwise else OpenAnswers(self._chat, spec.taxonomy)
         runtime = spec.evaluate.runtime
+        logger.info("loading %s", spec.model.path)
         self._engine = engine or open_engine(
             spec.evaluate.engine,
             spec.model,
@@ -123,10 +127,11 @@ class Predictor:
             )
             paths = [_of_descent(spec.taxonomy, path) for path in descent.paths]
         else:
-            if spec.num_paths == 1:
+            num_followed = spec.descent.beam  # as in an evaluation by open naming
+            if num_followed == 1:
                 found = [(yield from name_path(self._answers, prepared, spec.rules))]
             else:
-                found = yield from name_paths(self._answers, prepared, spec.num_paths, spec.rules)
+                found = yield from name_paths(self._answers, prepared, num_followed, spec.rules)
             paths = [_of_steps(spec.taxonomy, steps, spec.rules) for steps in found]
             paths.sort(key=lambda path: -path.ranked.probability)
         return PathPrediction(

@@ -116,7 +116,7 @@ def prediction_fields(spec: PredictorSpec, dataset: Dataset) -> dict[str, Any]:
         "model": spec.model.model_dump(mode="json"),
         "data": settings_without_quiz(spec.dataset),
         "engine_args": spec.evaluate.engine_args,
-        "num_paths": spec.num_paths,
+        "num_paths": [spec.num_paths, spec.descent.beam],
         "last_rank": rules.last_rank,
         "restriction": None if rules.restriction is None else rules.restriction.digest(),
         "temperatures": {str(level): value for level, value in rules.temperatures.items()},

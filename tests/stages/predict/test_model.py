@@ -32,7 +32,14 @@ def photo(world: Path) -> Path:
     return next((world / "seen" / "images").rglob("*.png"))
 
 
-def test_an_image_is_the_same_however_it_is_given(model: Model, photo: Path) -> None:
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_an_image_is_the_same_however_it_is_given(
+    model: Model, world: Path, photo: Path, stepwise: bool
+) -> None:
+    # Two options a question: the children of a node are dealt into groups by the picture.
+    settings = {"descent.max_options": 2}
+    if stepwise:
+        model = sekd.load(world / "config.yaml", stepwise=True, settings=settings)
     picture = Image.open(photo)
     given = [
         *(photo, str(photo), photo.read_bytes(), picture, picture.convert("RGBA")),

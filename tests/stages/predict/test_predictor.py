@@ -20,7 +20,8 @@ from sekd.stages.evaluate.candidates import Candidate
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell
 from sekd.stages.path_rules import PathRules
 from sekd.stages.predict.predictor import Predictor
-from sekd.stages.predict.setup import PredictionRequest, PredictorSpec, set_up
+from sekd.stages.predict.request import PredictionRequest
+from sekd.stages.predict.setup import PredictorSpec, set_up
 from sekd.stages.restriction import Restriction
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None

@@ -14,8 +14,9 @@ from sekd.data.samples import Samples
 from sekd.data.shards import Shard, ShardResult
 from sekd.stages.predict import run
 from sekd.stages.predict.predictor import Predictor
+from sekd.stages.predict.request import PredictionRequest
 from sekd.stages.predict.run import predict_images
-from sekd.stages.predict.setup import PredictionRequest, PredictorSpec, set_up
+from sekd.stages.predict.setup import PredictorSpec, set_up
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
 from sekd.models.prompts import PROMPT_VERSION
 from sekd.models.usage import Usage
-from sekd.stages.predict.setup import PredictionRequest, set_up
+from sekd.stages.predict.request import PredictionRequest
+from sekd.stages.predict.setup import set_up
 
 
 def write_usage(folder: Path, world: Path, tiny_model: Path, *formats: str) -> None:
@@ -71,7 +72,7 @@ def test_an_adapter_knows_its_model_and_how_it_is_asked(
     assert spec.teacher.answer == "letter"
     assert spec.taxonomy.digest() == Taxonomy.load(world / "seen" / "taxonomy.json").digest()
     assert spec.is_stepwise == ("open" not in formats)
-    way = "a single pass (open naming), which the model learned"
+    way = "in a single pass (open naming), which the model learned"
     assert (way in caplog.text) == ("open" in formats)
     assert set_up(PredictionRequest(adapter=student, is_stepwise=True)).is_stepwise
     other = world / "unseen" / "taxonomy.json"
