@@ -101,7 +101,10 @@ def test_a_restriction_and_other_paths_are_shown() -> None:
     page = render([restricted], {}, replace(NOTES, restriction="2 of 9 leaves"))
     text = " ".join(page.text.split())
     assert "Only answers within 2 of 9 leaves were possible." in text
-    assert "Outside the restriction: 12 %" in text
+    assert "Outside the restriction: 12 % " in text
+    assert "probably none of what was allowed" not in text
+    lost = render([replace(restricted, outside=0.75)], {}, NOTES).text
+    assert "Outside the restriction: 75 %, so it is probably none of what was allowed" in lost
     assert "bird \u203a owls \u203a barn owl 25 %" in text
 
 
