@@ -82,7 +82,7 @@ class CellCalibration:
         return cls(overall, {int(level): calibration for level, calibration in parsed.items()})
 
 
-def calibrate(rows: pa.Table) -> CellCalibration | None:
+def measure_calibration(rows: pa.Table) -> CellCalibration | None:
     """Compare the probability of each predicted option with how often it is right.
 
     A prediction's confidence is its probability among the options shown; where the paradigm gives
@@ -109,9 +109,9 @@ def calibrate(rows: pa.Table) -> CellCalibration | None:
     levels = rows["level"].to_numpy()[is_known]
     is_right = pc.equal(rows["prediction"], rows["truth"]).to_numpy()[is_known]
     return CellCalibration(
-        _calibration_of(confidence, is_right),
+        calibration_of(confidence, is_right),
         {
-            level: _calibration_of(confidence[levels == level], is_right[levels == level])
+            level: calibration_of(confidence[levels == level], is_right[levels == level])
             for level in np.unique(levels).tolist()
         },
     )
@@ -166,7 +166,8 @@ def _option_shares(rows: pa.Table) -> FloatArray:
     return confidence
 
 
-def _calibration_of(confidence: FloatArray, is_right: BoolArray) -> Calibration:
+def calibration_of(confidence: FloatArray, is_right: BoolArray) -> Calibration:
+    """Compare confidences, 0 to 1, with whether the answers are right; there is at least one."""
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_BINS)
     divisors = np.maximum(counts, 1)

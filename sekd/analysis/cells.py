@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cost import MeanCost
-from sekd.analysis.diagnosis import Diagnosis
+from sekd.analysis.diagnosis import Diagnosis, Scaling
 from sekd.analysis.estimates import Estimate, MetricValues
 from sekd.analysis.paths import Paths, paths_of
 from sekd.analysis.question_shares import QuestionShares
@@ -27,8 +27,7 @@ class CellRows:
         rows: of :data:`sekd.data.predictions.PREDICTION_SCHEMA`.
         num_quarantined: the number of samples that were set aside and are in no figure.
         cost: ``None`` where no model was asked.
-        questions: shares of questions that are easier than their number of options says; ``None``
-            in results of an earlier version.
+        scaling: the temperatures of the model, where it was calibrated for the paradigm.
     """
 
     key: CellKey
@@ -36,6 +35,7 @@ class CellRows:
     rows: pa.Table
     num_quarantined: int
     cost: MeanCost | None
+    scaling: Scaling | None = None
 
     @cached_property
     def scored(self) -> pa.Table:
@@ -70,6 +70,8 @@ class CellResult:
         num_trained_on: the number of the dataset's images that the student was trained on.
         ranks: rank -> accuracy, where a rank stands at several depths; see
             :func:`sekd.analysis.ranks.rank_accuracy`.
+        questions: shares of questions that are easier than their number of options says; ``None``
+            in results of an earlier version.
     """
 
     key: CellKey

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from sekd.analysis.breakdown import NodeName, count_confusions
-from sekd.analysis.calibration import CellCalibration, calibrate
+from sekd.analysis.calibration import CellCalibration, measure_calibration
 from sekd.analysis.paths import NOT_PARSED, Paths
 from sekd.analysis.selective import SelectiveCurve, selective_curves
+from sekd.analysis.temperature import apply_temperatures
 
 NO_ERROR = -1
 """Stands for "the whole path is right" among the levels of first errors."""
@@ -59,6 +60,67 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """The temperatures of a cell's model and paradigm.
+
+    Attributes:
+        temperatures: level -> temperature.
+        dataset: name of the images that they were fitted on.
+        num_images: their number.
+        is_same_data: they are the images of this cell, so that its figures are no test of them.
+    """
+
+    temperatures: Mapping[int, float]
+    dataset: str
+    num_images: int
+    is_same_data: bool
+
+    def __str__(self) -> str:
+        return f"calibrated on {self.dataset}{', these images' if self.is_same_data else ''}"
+
+
+@dataclass(frozen=True)
+class CalibratedDiagnosis:
+    """How confident a model is once its probabilities are scaled by temperatures.
+
+    Attributes:
+        calibration, selective: as in :class:`Diagnosis`, of the scaled probabilities.
+    """
+
+    scaling: Scaling
+    calibration: CellCalibration
+    selective: Mapping[int, SelectiveCurve]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``calibrated`` of a diagnosis."""
+        levels = {str(level): each for level, each in self.scaling.temperatures.items()}
+        return {
+            **asdict(self.scaling),
+            "temperatures": levels,
+            "calibration": self.calibration.to_json(),
+            "selective": _curves_to_json(self.selective),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CalibratedDiagnosis:
+        """Read what :meth:`to_json` returns."""
+        temperatures = {int(level): each for level, each in content["temperatures"].items()}
+        scaling = Scaling(
+            temperatures, content["dataset"], content["num_images"], content["is_same_data"]
+        )
+        calibration = CellCalibration.from_json(content["calibration"])
+        return cls(scaling, calibration, _curves_from_json(content["selective"]))
+
+
+def _curves_to_json(curves: Mapping[int, SelectiveCurve]) -> dict[str, Any]:
+    return {str(level): curve.to_json() for level, curve in curves.items()}
+
+
+def _curves_from_json(content: Mapping[str, Any]) -> dict[int, SelectiveCurve]:
+    return {int(level): SelectiveCurve.from_json(points) for level, points in content.items()}
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """One cell: one model, dataset and paradigm.
 
@@ -68,6 +130,7 @@ class Diagnosis:
         most_confused: the 20 most frequent pairs of a right and a wrong node, at any level.
         calibration: ``None`` where no answer has log-probabilities.
         selective: level -> accuracy against coverage, where answers have log-probabilities.
+        calibrated: ``None`` where the model has no temperatures for this paradigm.
     """
 
     num_samples: int
@@ -76,6 +139,17 @@ class Diagnosis:
     most_confused: Sequence[ConfusedPair]
     calibration: CellCalibration | None
     selective: Mapping[int, SelectiveCurve] = field(default_factory=dict)
+    calibrated: CalibratedDiagnosis | None = None
+
+    @property
+    def ece(self) -> float | None:
+        """The expected calibration error over all levels, where there are log-probabilities."""
+        return None if self.calibration is None else self.calibration.all.ece
+
+    @property
+    def calibrated_ece(self) -> float | None:
+        """The same of the scaled probabilities, where the model was calibrated."""
+        return None if self.calibrated is None else self.calibrated.calibration.all.ece
 
     def to_json(self) -> dict[str, Any]:
         """Return ``diagnosis`` of a row of ``metrics.json``."""
@@ -88,16 +162,14 @@ class Diagnosis:
             "subtrees": [asdict(subtree) for subtree in self.subtrees],
             "most_confused": [asdict(pair) for pair in self.most_confused],
             "calibration": None if self.calibration is None else self.calibration.to_json(),
-            **({"selective": self._selective_to_json()} if self.selective else {}),
+            **({"selective": _curves_to_json(self.selective)} if self.selective else {}),
+            **({} if self.calibrated is None else {"calibrated": self.calibrated.to_json()}),
         }
-
-    def _selective_to_json(self) -> dict[str, Any]:
-        return {str(level): curve.to_json() for level, curve in self.selective.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Diagnosis:
         """Read what :meth:`to_json` returns."""
-        calibration = content["calibration"]
+        calibration, calibrated = content["calibration"], content.get("calibrated")
         return cls(
             num_samples=content["num_samples"],
             first_error={
@@ -107,14 +179,12 @@ class Diagnosis:
             subtrees=[SubtreeCount(**subtree) for subtree in content["subtrees"]],
             most_confused=[ConfusedPair(**pair) for pair in content["most_confused"]],
             calibration=None if calibration is None else CellCalibration.from_json(calibration),
-            selective={
-                int(level): SelectiveCurve.from_json(points)
-                for level, points in content.get("selective", {}).items()
-            },
+            selective=_curves_from_json(content.get("selective", {})),
+            calibrated=None if calibrated is None else CalibratedDiagnosis.from_json(calibrated),
         )
 
 
-def diagnose(paths: Paths, rows: pa.Table) -> Diagnosis:
+def diagnose(paths: Paths, rows: pa.Table, scaling: Scaling | None = None) -> Diagnosis:
     """Diagnose one cell.
 
     Args:
@@ -122,15 +192,25 @@ def diagnose(paths: Paths, rows: pa.Table) -> Diagnosis:
         rows: the rows of :data:`sekd.data.predictions.PREDICTION_SCHEMA` that they were made from.
             Of several rotations all count in the calibration: the worst ones, which make the paths,
             are chosen by being wrong, and would look overconfident.
+        scaling: the temperatures of the cell's model, where it has some.
     """
     return Diagnosis(
         num_samples=len(paths),
         first_error=_count_first_errors(paths),
         subtrees=_count_subtrees(paths),
         most_confused=_most_confused_pairs(paths),
-        calibration=calibrate(rows),
+        calibration=measure_calibration(rows),
         selective=selective_curves(rows),
+        calibrated=None if scaling is None else _diagnose_scaled(rows, scaling),
     )
+
+
+def _diagnose_scaled(rows: pa.Table, scaling: Scaling) -> CalibratedDiagnosis | None:
+    scaled = apply_temperatures(rows, scaling.temperatures)
+    calibration = measure_calibration(scaled)
+    if calibration is None:
+        return None
+    return CalibratedDiagnosis(scaling, calibration, selective_curves(scaled))
 
 
 def _count_first_errors(paths: Paths) -> dict[int, SampleShare]:

@@ -69,7 +69,7 @@ def summarize(
             num_quarantined=cell.num_quarantined,
             cost=costs.get(cell.key),
             metrics=measure_cell(cell, spec),
-            diagnosis=diagnose(cell.paths, cell.rows),
+            diagnosis=diagnose(cell.paths, cell.rows, cell.scaling),
             plain=_measure_plain(cell, by_key, spec),
             ranks=rank_accuracy(cell.paths),
             num_trained_on=(trained_on or {}).get(cell.key.dataset, 0),

@@ -32,8 +32,9 @@ from transformers import (
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.hash_memo import HashMemo
+from sekd.io.hashing import digest
 from sekd.models.library_log import redirect_warnings
-from sekd.models.weights import check_loaded
+from sekd.models.weights import WEIGHT_SUFFIXES, check_loaded
 
 redirect_warnings()
 
@@ -98,6 +99,20 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
         "processor_args": spec.processor_args,
         "transformers": transformers.__version__,
     }
+
+
+def weights_digest(spec: ModelSpec) -> str:
+    """Identify the weights of a model, whatever files are beside them.
+
+    Raises:
+        ConfigError: if the model is not on this machine, or has no weights.
+    """
+    directory = model_directory(spec)
+    memo = HashMemo.of(directory)
+    names = sorted(path.name for path in directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if not names:
+        raise ConfigError(f"{directory}: no weights there")
+    return digest({name: memo.hash(name) for name in names})
 
 
 def load_processor(spec: ModelSpec) -> Any:

@@ -23,13 +23,12 @@ from sekd.models.adapters import (
     load_adapter,
     read_processor_args,
 )
+from sekd.models.weights import WEIGHT_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 MERGE_VERSION = 2
 """Part of the copy's name: raise it when the same model and adapter would give another copy."""
-
-_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx"}
 
 
 def merged_model(spec: ModelSpec, adapter: Path) -> Path:
@@ -118,6 +117,6 @@ def _ignore_weights(directory: str, names: list[str]) -> set[str]:
         name
         for name in names
         if name.startswith(".")
-        or Path(name).suffix in _WEIGHT_SUFFIXES
-        or name.endswith(tuple(f"{suffix}.index.json" for suffix in _WEIGHT_SUFFIXES))
+        or Path(name).suffix in WEIGHT_SUFFIXES
+        or name.endswith(tuple(f"{suffix}.index.json" for suffix in WEIGHT_SUFFIXES))
     }

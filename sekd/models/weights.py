@@ -15,6 +15,9 @@ from sekd.errors import ConfigError
 _NUM_NAMED = 3
 """The number of weights that a message names."""
 
+WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx"}
+"""Suffixes of the files that hold weights."""
+
 
 def check_loaded(info: Mapping[str, Any], source: Path) -> None:
     """Check the loading info of ``from_pretrained``.

@@ -31,6 +31,8 @@ class ProductKind:
 
 PRODUCT_KINDS = (
     ProductKind("distill", "distill/*", "adapter", "adapter"),
+    ProductKind("calibrate", "distill/*/adapter", "calibration", "calibration.json"),
+    ProductKind("calibrate", "", "calibration", "calibration.json"),
     ProductKind("distill", "distill/*/checkpoints/*", "checkpoint", ""),
     ProductKind("evaluate", "", EVALUATION, "metrics.json"),
     ProductKind("sweep", "sweep", EVALUATION, "metrics.json"),

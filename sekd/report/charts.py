@@ -252,20 +252,28 @@ def _agreement_segments(agreement: Agreement) -> list[Segment]:
 
 
 def reliability_charts(evaluation: Evaluation) -> list[Chart]:
-    """Draw accuracy over confidence, a panel per cell that has confidences."""
+    """Draw accuracy over confidence, a panel per cell that has confidences.
+
+    A cell whose model was calibrated has a second panel, of the scaled probabilities.
+    """
     charts = []
     for cell in evaluation.plain_cells:
-        if cell.diagnosis.calibration is None:
-            continue
-        calibration = cell.diagnosis.calibration.all
-        dots = [
-            ReliabilityDot(each.confidence, each.accuracy, each.count)
-            for each in calibration.bins
-            if each.confidence is not None and each.accuracy is not None
-        ]
-        name = f"{cell.key} on {cell.key.dataset}"
-        ece = format_number(calibration.ece)
-        alt = f"Accuracy over confidence in percent, {name}; expected calibration error {ece}"
-        title = f"{name}: ECE {ece}, n {calibration.num_answers:,} answers"
-        charts.append(Chart(title, draw_reliability(dots, alt)))
+        name, scaled = f"{cell.key} on {cell.key.dataset}", cell.diagnosis.calibrated
+        if cell.diagnosis.calibration is not None:
+            charts.append(_reliability_chart(name, cell.diagnosis.calibration.all))
+        if scaled is not None:
+            title = f"{name}, {scaled.scaling}"
+            charts.append(_reliability_chart(title, scaled.calibration.all))
     return charts
+
+
+def _reliability_chart(name: str, calibration: Calibration) -> Chart:
+    dots = [
+        ReliabilityDot(each.confidence, each.accuracy, each.count)
+        for each in calibration.bins
+        if each.confidence is not None and each.accuracy is not None
+    ]
+    ece = format_number(calibration.ece)
+    alt = f"Accuracy over confidence in percent, {name}; expected calibration error {ece}"
+    title = f"{name}: ECE {ece}, n {calibration.num_answers:,} answers"
+    return Chart(title, draw_reliability(dots, alt))

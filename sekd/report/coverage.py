@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from sekd.analysis.cells import CellResult
 from sekd.analysis.results import Evaluation
 from sekd.analysis.selective import SelectiveCurve
@@ -11,20 +13,25 @@ from sekd.report.drawings.coverage import draw_coverage
 from sekd.report.table import Column, Table, Value, count_groups
 
 _THRESHOLDS = (50, 80, 95)
+_NAMES = ("dataset", "model", "paradigm", "probabilities", "level")
 
 
 def coverage_charts(evaluation: Evaluation) -> list[Chart]:
-    """Draw a panel for each cell of a paradigm that gives paths, with a line for each level."""
+    """Draw a panel for each cell of a paradigm that gives paths, with a line for each level.
+
+    A cell whose model was calibrated has a second panel, of the scaled probabilities.
+    """
     charts = []
     for cell in _cells_with_paths(evaluation):
         dataset = cell.key.dataset
-        curves = {
-            evaluation.rank(dataset, level): (level_style(level), curve)
-            for level, curve in cell.diagnosis.selective.items()
-        }
-        name = f"{cell.key} on {evaluation.title(dataset)}"
-        alt = f"Accuracy over coverage in percent, {name}"
-        charts.append(Chart(name, draw_coverage(curves, alt)))
+        for probabilities, by_level in _curves_of(cell):
+            curves = {
+                evaluation.rank(dataset, level): (level_style(level), curve)
+                for level, curve in by_level.items()
+            }
+            name = f"{cell.key} on {evaluation.title(dataset)}, {probabilities}"
+            alt = f"Accuracy over coverage in percent, {name}"
+            charts.append(Chart(name, draw_coverage(curves, alt)))
     return charts
 
 
@@ -32,10 +39,11 @@ def coverage_table(evaluation: Evaluation) -> Table:
     """Show how many answers have at least some confidence, and how many of those are right."""
     rows: list[list[Value]] = []
     for cell in _cells_with_paths(evaluation):
-        for level, curve in cell.diagnosis.selective.items():
-            place = [*cell.key[:3], evaluation.rank(cell.key.dataset, level)]
-            rows.append([*place, *_figures_of(curve)])
-    names = [Column(name, name) for name in ("dataset", "model", "paradigm", "level")]
+        for probabilities, curves in _curves_of(cell):
+            for level, curve in curves.items():
+                rank = evaluation.rank(cell.key.dataset, level)
+                rows.append([*cell.key[:3], probabilities, rank, *_figures_of(curve)])
+    names = [Column(name, name) for name in _NAMES]
     figures = [
         column
         for threshold in _THRESHOLDS
@@ -50,8 +58,16 @@ def coverage_table(evaluation: Evaluation) -> Table:
         columns=[*names, *figures, Column("accuracy", "right, all")],
         num_names=len(names),
         rows=rows,
-        groups=count_groups(row[:3] for row in rows),
+        groups=count_groups(row[:4] for row in rows),
     )
+
+
+def _curves_of(cell: CellResult) -> Iterator[tuple[str, Mapping[int, SelectiveCurve]]]:
+    """Yield the curves of a cell's probabilities as they are, and as they are calibrated."""
+    yield "uncalibrated", cell.diagnosis.selective
+    calibrated = cell.diagnosis.calibrated
+    if calibrated is not None:
+        yield str(calibrated.scaling), calibrated.selective
 
 
 def _cells_with_paths(evaluation: Evaluation) -> list[CellResult]:

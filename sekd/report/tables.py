@@ -183,7 +183,10 @@ def calibration_table(evaluation: Evaluation) -> Table:
     return _table_of_cells(
         "calibration",
         "Expected calibration error over all levels, in percentage points",
-        [(Column("ece", "ECE"), _expected_calibration_error)],
+        [
+            (Column("ece", "ECE"), lambda cell: cell.diagnosis.ece),
+            (Column("ece_calibrated", "ECE calibrated"), lambda c: c.diagnosis.calibrated_ece),
+        ],
         cells_with_controls(evaluation),
     )
 
@@ -361,11 +364,6 @@ def _first_error_share(level: int) -> Callable[[CellResult], Value]:
         return None if first_error is None else first_error.share
 
     return share
-
-
-def _expected_calibration_error(cell: CellResult) -> Value:
-    calibration = cell.diagnosis.calibration
-    return None if calibration is None else calibration.all.ece
 
 
 def _table_of_cells(

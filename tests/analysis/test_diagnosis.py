@@ -41,7 +41,7 @@ def diagnose(rows: pa.Table, tree: Taxonomy) -> dict[str, Any]:
 
 
 def calibrate(rows: pa.Table) -> dict[str, Any] | None:
-    found = calibration.calibrate(rows)
+    found = calibration.measure_calibration(rows)
     return found and found.to_json()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sekd.analysis.calibration import calibrate
+from sekd.analysis.calibration import measure_calibration
 from sekd.analysis.selective import NUM_POINTS, SelectiveCurve, selective_curves
 from sekd.data.predictions import Prediction, to_table
 
@@ -78,7 +78,7 @@ def test_calibration_takes_the_probability_of_the_path_and_no_given_level() -> N
     alone = to_table(rows).to_pylist()
     single = to_table([given_level]).to_pylist()[0] | {"options": ["a"], "option_logprobs": [0.0]}
     table = pa.Table.from_pylist([*alone, single], to_table(rows).schema)
-    calibration = calibrate(table)
+    calibration = measure_calibration(table)
     assert calibration is not None
     assert calibration.all.num_answers == 3
     assert calibration.all.confidence == pytest.approx(25)

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellRows
 from sekd.analysis.cost import COST_KEYS, MeanCost, mean_cost
+from sekd.analysis.diagnosis import Scaling
 from sekd.analysis.results import Evaluation
 from sekd.analysis.summary import solve_options, summarize
-from sekd.config import RunConfig, dump_resolved
+from sekd.config import BASE, WITHOUT_QUIZ, RunConfig, dump_resolved
 from sekd.data.image_hashes import ImageHashes
 from sekd.data.predictions import EVALUATION, PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset, load_taxonomy
@@ -31,6 +32,7 @@ from sekd.pipeline.runner import IncompleteError, Outcome, run_settings, run_sta
 from sekd.pipeline.stage import Stage
 from sekd.report.tables import cells_table, controls_table
 from sekd.report.writers import to_markdown
+from sekd.stages.calibrate.files import find_calibration, images_digest
 from sekd.stages.elicit.run import elicited_dataset
 from sekd.stages.evaluate.candidates import EngineCache, candidates_of
 from sekd.stages.evaluate.cells import CellWorker, EvaluationCell, cell_fields, cells_of
@@ -66,23 +68,12 @@ def run_evaluation(
     for dataset in datasets:
         refuse_unlabelled(dataset)
     cells = cells_of(config, candidates_of(config, student), datasets)
-    engines = EngineCache() if spec.runtime.executor == "inline" else None
-    settings = run_settings(spec.runtime, retry_failed=retry_failed)
-    try:
-        outcomes = _run_cells(config, cells, engines, settings)
-    finally:
-        if engines is not None:
-            engines.close()
-    incomplete = [outcome for outcome in outcomes if outcome.manifest is None]
-    if incomplete:
-        raise IncompleteError(incomplete)
-    manifests = [outcome.manifest for outcome in outcomes if outcome.manifest]
-    finished = _read_cells(cells, manifests)
+    finished = run_cells(config, cells, retry_failed=retry_failed)
     if "taxonomy" in spec.controls:
         with_options = [dataset for dataset in datasets if dataset.spec.options == "drawn"]
         finished += [solve_options(dataset, spec.seed) for dataset in with_options]
     finished.sort(key=lambda cell: spec.datasets.index(cell.key.dataset))
-    trained_on = {} if student is None else _count_trained_on(config, datasets)
+    trained_on = {} if student is None else count_trained_on(config, datasets)
     evaluation = summarize(finished, spec, _load_distilled_taxonomy(config), trained_on)
     _write_evaluation(config, evaluation, finished, folder)
     return Evaluated(evaluation, finished)
@@ -116,7 +107,30 @@ def check_evaluation(config: RunConfig) -> None:
         )
 
 
-def _run_cells(
+def run_cells(
+    config: RunConfig, cells: Sequence[EvaluationCell], *, retry_failed: bool = False
+) -> list[CellRows]:
+    """Run cells that are not done, and return the rows of all of them.
+
+    Raises:
+        IncompleteError: if shards of some cells are left; the other cells are run all the same.
+    """
+    runtime = config.evaluate.runtime
+    engines = EngineCache() if runtime.executor == "inline" else None
+    settings = run_settings(runtime, retry_failed=retry_failed)
+    try:
+        outcomes = _run_stages(config, cells, engines, settings)
+    finally:
+        if engines is not None:
+            engines.close()
+    incomplete = [outcome for outcome in outcomes if outcome.manifest is None]
+    if incomplete:
+        raise IncompleteError(incomplete)
+    manifests = [outcome.manifest for outcome in outcomes if outcome.manifest]
+    return [_read_cell(config, *pair) for pair in zip(cells, manifests, strict=True)]
+
+
+def _run_stages(
     config: RunConfig,
     cells: Sequence[EvaluationCell],
     engines: EngineCache | None,
@@ -138,17 +152,35 @@ def _run_cells(
     return outcomes
 
 
-def _read_cells(cells: Sequence[EvaluationCell], manifests: Sequence[Manifest]) -> list[CellRows]:
-    return [
-        CellRows(
-            key=CellKey(**cell.names),
-            taxonomy=cell.dataset.taxonomy,
-            rows=read_predictions(list(manifest.files(PREDICTIONS).values())),
-            num_quarantined=len(manifest.quarantined),
-            cost=_mean_cost(manifest),
-        )
-        for cell, manifest in zip(cells, manifests, strict=True)
-    ]
+def _read_cell(config: RunConfig, cell: EvaluationCell, manifest: Manifest) -> CellRows:
+    rows = read_predictions(list(manifest.files(PREDICTIONS).values()))
+    return CellRows(
+        key=CellKey(**cell.names),
+        taxonomy=cell.dataset.taxonomy,
+        rows=rows,
+        num_quarantined=len(manifest.quarantined),
+        cost=_mean_cost(manifest),
+        scaling=_scaling_of(config, cell, rows),
+    )
+
+
+def _scaling_of(config: RunConfig, cell: EvaluationCell, rows: pa.Table) -> Scaling | None:
+    """Find the temperatures of a cell's model, where the cell gives paths that they apply to."""
+    candidate = cell.candidate
+    if cell.paradigm not in WITHOUT_QUIZ or cell.control is not None:
+        return None
+    try:
+        run = config.run_dir if candidate.name == BASE else None
+        found = find_calibration(candidate.spec, candidate.adapter, run)
+    except ConfigError as error:
+        logger.warning("%s is evaluated uncalibrated: %s", candidate.name, error)
+        return None
+    temperatures = found and found.temperatures(cell.paradigm, cell.dataset.taxonomy)
+    if found is None or temperatures is None:
+        return None
+    fit = found.paradigms[cell.paradigm]
+    same = fit.images == images_digest(rows)
+    return Scaling(temperatures, fit.dataset, fit.num_images, is_same_data=same)
 
 
 def _mean_cost(manifest: Manifest) -> MeanCost:
@@ -156,7 +188,7 @@ def _mean_cost(manifest: Manifest) -> MeanCost:
     return mean_cost(stats, manifest.num_samples)
 
 
-def _count_trained_on(config: RunConfig, datasets: Sequence[Dataset]) -> dict[str, int]:
+def count_trained_on(config: RunConfig, datasets: Sequence[Dataset]) -> dict[str, int]:
     """Count the images of each dataset that are among those that the student was trained on.
 
     Images are compared by the hashes of their content that earlier stages have cached.

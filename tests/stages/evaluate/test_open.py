@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sekd.analysis.calibration import calibrate
+from sekd.analysis.calibration import measure_calibration
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.cells import CellRows
 from sekd.analysis.summary import measure_cell
@@ -43,7 +43,7 @@ def test_a_cell_of_names_has_rows_like_any_other(
         assert row["path_logprob"] == pytest.approx(path_logprob, abs=1e-4)
     assert result.stats["calls"] <= 12 * 4 * 2
     assert result.stats["cached_tokens"] > result.stats["prefill_tokens"]
-    calibration = calibrate(table)
+    calibration = measure_calibration(table)
     assert calibration is not None
     assert calibration.all.num_answers == 12 * 4
     rows = CellRows(CellKey("seen", "base", "open"), seen.taxonomy, table, 0, None)
