@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sekd.pipeline.status import StageStatus
     from sekd.report import ReportFiles
     from sekd.stages.benchmark.run import BenchmarkResult
+    from sekd.stages.calibrate.run import Calibrated
     from sekd.stages.elicit.descents import Labelled
     from sekd.stages.elicit.estimate import ElicitationPlan
     from sekd.stages.elicit.run import Elicited
@@ -49,6 +50,7 @@ __all__ = [
     "RunConfig",
     "audit_data",
     "benchmark",
+    "calibrate",
     "check_model",
     "check_taxonomy",
     "convert_taxonomy",
@@ -270,6 +272,35 @@ def evaluate(config: RunConfig | str | Path, *, retry_failed: bool = False) -> E
     if student is None:
         logger.info("no finished student for this config: evaluating without one")
     return run_evaluation(config, student, config.run_dir, retry_failed=retry_failed).evaluation
+
+
+def calibrate(
+    config: RunConfig | str | Path,
+    dataset: str,
+    model: str | None = None,
+    *,
+    retry_failed: bool = False,
+) -> Calibrated:
+    """Fit temperatures on labelled images, so that probabilities of paths mean what they say.
+
+        >>> calibrated = api.calibrate("my.yaml", "val")
+        >>> calibrated.fits["open"].levels[1].temperature
+
+    Args:
+        dataset: name of a dataset of the config, of images that no model was trained on.
+        model: name of the model; the student if there is one, else the base.
+        retry_failed: grant new attempts to shards that have used up theirs.
+
+    Raises:
+        IncompleteError: if shards of predictions are left; the same call repeats them.
+        ConfigError: if the images have no labels, or the config or the data are wrong.
+    """
+    from sekd.stages.calibrate.run import run_calibration
+    from sekd.stages.distill.run import finished_adapter
+
+    loaded = config if isinstance(config, RunConfig) else load_config(config)
+    student = finished_adapter(loaded)
+    return run_calibration(loaded, student, dataset, model, retry_failed=retry_failed)
 
 
 def sweep(config: RunConfig | str | Path, *, retry_failed: bool = False) -> SweepResult:

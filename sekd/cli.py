@@ -10,6 +10,7 @@ import click
 
 from sekd import __version__
 from sekd.commands.benchmark import benchmark_command
+from sekd.commands.calibrate import calibrate_command
 from sekd.commands.data import data_command
 from sekd.commands.distill import distill_command
 from sekd.commands.draw_world import draw_world_command
@@ -62,6 +63,7 @@ main.add_section(
         sweep_command,
         rounds_command,
         evaluate_command,
+        calibrate_command,
         benchmark_command,
         report_command,
         predict_command,

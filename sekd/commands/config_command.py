@@ -90,7 +90,9 @@ retry_failed_option = click.option(
 )
 
 
-def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
+def config_command(
+    name: str, *, is_distributed: bool = False, takes_run: bool = False
+) -> Decorator:
     """Turn ``run(config, as_json, **options) -> bool`` into a command with a CONFIG argument.
 
     ``run`` returns whether the work is complete, which decides the exit code. The command loads the
@@ -100,6 +102,7 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
         name: the command's name, as in messages.
         is_distributed: the command may be started by torchrun. Only the first process then logs and
             prints.
+        takes_run: a directory of a run may stand in place of the config: the one it was made with.
     """
 
     def decorate(run: Callable[..., bool]) -> Callable[..., None]:
@@ -125,7 +128,8 @@ def config_command(name: str, *, is_distributed: bool = False) -> Decorator:
             log = _Log()
             try:
                 _refuse_torchrun(name, is_distributed)
-                config = _load(config_path, [*overrides, *short_overrides(context)])
+                changes = [*overrides, *short_overrides(context)]
+                config = _load(config_path, changes, takes_run=takes_run)
                 if not is_silent:
                     log.start(config)
                 elif not is_quiet():
@@ -145,9 +149,11 @@ def _refuse_torchrun(name: str, is_distributed: bool) -> None:
         raise ConfigError(f"sekd {name} runs in one process; torchrun is for sekd distill")
 
 
-def _load(path: Path, overrides: Sequence[str]) -> RunConfig:
-    from sekd.config import load_config
+def _load(path: Path, overrides: Sequence[str], *, takes_run: bool) -> RunConfig:
+    from sekd.config import load_config, load_run_config
 
+    if takes_run and path.is_dir():
+        return load_run_config(path, overrides)
     return load_config(path, overrides)
 
 

@@ -21,7 +21,13 @@ from sekd.config.descent import DescentSpec
 from sekd.config.distill import DistillRuntime, DistillSpec, LoraSpec, LossWeights
 from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
-from sekd.config.load import dump_resolved, load_config, load_model_spec, write_resolved
+from sekd.config.load import (
+    dump_resolved,
+    load_config,
+    load_model_spec,
+    load_run_config,
+    write_resolved,
+)
 from sekd.config.model import ModelSpec
 from sekd.config.runtime import ShardRuntime
 from sekd.config.schema import RunConfig
@@ -61,5 +67,6 @@ __all__ = [
     "dump_resolved",
     "load_config",
     "load_model_spec",
+    "load_run_config",
     "write_resolved",
 ]

@@ -15,7 +15,7 @@ from sekd.config.model import ModelSpec
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import write_atomically
+from sekd.io.files import names_in, write_atomically
 from sekd.io.locations import Location, to_location
 from sekd.io.yaml_files import YamlDumper, load_yaml
 
@@ -71,6 +71,24 @@ def config_of(content: dict[str, Any], overrides: Sequence[str], path: str) -> R
             explained = "; ".join(explain(error, DistillSpec, place))
             raise ConfigError(f"{path}: {explained}") from error
     return config
+
+
+_CONFIGS_OF_RUN = ("distill", "evaluate", "elicit", "label")
+"""Commands whose resolved config a run may hold, in the order in which they are looked for."""
+
+
+def load_run_config(run: str | Location, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read the resolved config that a command wrote into a run: that of the student, if any.
+
+    Raises:
+        ConfigError: if there is none, or as :func:`load_config`.
+    """
+    run = to_location(run)
+    names = names_in(run)
+    for command in _CONFIGS_OF_RUN:
+        if f"{command}.config.yaml" in names:
+            return load_config(run / f"{command}.config.yaml", overrides)
+    raise ConfigError(f"{run}: no config of sekd distill, evaluate, elicit or label in it")
 
 
 def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:

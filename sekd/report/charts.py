@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sekd.analysis.calibration import Calibration
 from sekd.analysis.cell_key import PARADIGMS
 from sekd.analysis.cells import CellResult
 from sekd.analysis.comparison import Agreement

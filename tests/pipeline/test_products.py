@@ -82,7 +82,7 @@ def test_status_names_what_is_not_whole(run: Path) -> None:
     path = run / "sweep" / "table.md"
     path.write_text("edited")
     by_name = {product.name: product for product in products_of(run)}
-    assert by_name.keys() == {"evaluation", "sweep", "rounds", "benchmark"}
+    assert by_name.keys() == {"calibration", "evaluation", "sweep", "rounds", "benchmark"}
     assert by_name["evaluation"].is_complete
     assert not by_name["sweep"].is_complete
     assert f"{path}: not what was written; run sekd sweep again" in by_name["sweep"].text

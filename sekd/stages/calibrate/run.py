@@ -23,6 +23,7 @@ from sekd.data.child_probabilities import has_children
 from sekd.data.samples import Dataset
 from sekd.errors import ConfigError
 from sekd.io.locations import Location
+from sekd.models.usage import Usage
 from sekd.stages.calibrate.files import (
     FILE,
     BeforeAfter,
@@ -80,17 +81,15 @@ def run_calibration(
         ConfigError: if the images have no labels that a person gave, or there is no such model.
     """
     name = model or (BASE if student is None else STUDENT)
-    taught_names = name == STUDENT and "open" in config.distill.formats
-    usual: Paradigm = "open" if taught_names else "descent"
+    candidate = _candidate(config, student, name)
     paradigms = [each for each in config.evaluate.paradigms if each in WITHOUT_QUIZ]
     changes = {
         "datasets": (dataset_name,),
-        "paradigms": tuple(dict.fromkeys([*paradigms, usual])),
+        "paradigms": tuple(dict.fromkeys([*paradigms, _usual_paradigm(candidate)])),
         "controls": (),
     }
     spec = config.evaluate.model_copy(update=changes)
     config = config.model_copy(update={"evaluate": spec})
-    candidate = _candidate(config, student, name)
     folder = config.run_dir if candidate.adapter is None else candidate.adapter
     (dataset,) = evaluated_datasets(config)
     _check_labels(dataset)
@@ -98,8 +97,7 @@ def run_calibration(
         _warn_of_trained_images(config, dataset)
     cells = run_cells(config, cells_of(config, [candidate], [dataset]), retry_failed=retry_failed)
     fits: dict[Paradigm, ParadigmFit] = {
-        paradigm: _fit(cell, config)
-        for paradigm, cell in zip(spec.paradigms, cells, strict=True)
+        paradigm: _fit(cell, config) for paradigm, cell in zip(spec.paradigms, cells, strict=True)
     }
     weights = calibrated_weights(candidate.spec, candidate.adapter)
     known = CalibrationFile.read(folder)
@@ -122,6 +120,12 @@ def _candidate(config: RunConfig, student: Path | None, name: str) -> Candidate:
             "make it the model of a config of its own and calibrate its base"
         )
     return candidate
+
+
+def _usual_paradigm(candidate: Candidate) -> Paradigm:
+    """Return the paradigm of ``sekd predict``: names, where an adapter was taught to give them."""
+    usage = None if candidate.adapter is None else Usage.read(candidate.adapter)
+    return "open" if usage is not None and "open" in usage.formats else "descent"
 
 
 def _check_labels(dataset: Dataset) -> None:

@@ -175,8 +175,10 @@ def _scaling_of(config: RunConfig, cell: EvaluationCell, rows: pa.Table) -> Scal
     except ConfigError as error:
         logger.warning("%s is evaluated uncalibrated: %s", candidate.name, error)
         return None
-    temperatures = found and found.temperatures(cell.paradigm, cell.dataset.taxonomy)
-    if found is None or temperatures is None:
+    if found is None:
+        return None
+    temperatures = found.temperatures(cell.paradigm, cell.dataset.taxonomy)
+    if temperatures is None:
         return None
     fit = found.paradigms[cell.paradigm]
     same = fit.images == images_digest(rows)
