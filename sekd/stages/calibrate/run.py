@@ -95,9 +95,10 @@ def run_calibration(
     _check_labels(dataset)
     if name == STUDENT:
         _warn_of_trained_images(config, dataset)
-    cells = run_cells(config, cells_of(config, [candidate], [dataset]), retry_failed=retry_failed)
+    asked = cells_of(config, [candidate], [dataset])
+    answered = run_cells(config, asked, retry_failed=retry_failed)
     fits: dict[Paradigm, ParadigmFit] = {
-        paradigm: _fit(cell, config) for paradigm, cell in zip(spec.paradigms, cells, strict=True)
+        cell.paradigm: _fit_cell(rows, config) for cell, rows in zip(asked, answered, strict=True)
     }
     weights = calibrated_weights(candidate.spec, candidate.adapter)
     known = CalibrationFile.read(folder)
@@ -149,7 +150,7 @@ def _warn_of_trained_images(config: RunConfig, dataset: Dataset) -> None:
         )
 
 
-def _fit(cell: CellRows, config: RunConfig) -> ParadigmFit:
+def _fit_cell(cell: CellRows, config: RunConfig) -> ParadigmFit:
     rows = cell.rows
     num_images = len(pc.unique(rows["sample_id"]))
     if num_images < _FEW_IMAGES:
