@@ -16,6 +16,7 @@ from sekd.commands.distill import distill_command
 from sekd.commands.draw_world import draw_world_command
 from sekd.commands.elicit import elicit_command
 from sekd.commands.evaluate import evaluate_command
+from sekd.commands.export import export_command
 from sekd.commands.gc import gc_command
 from sekd.commands.inspect import inspect_command
 from sekd.commands.label import label_command
@@ -67,6 +68,7 @@ main.add_section(
         benchmark_command,
         report_command,
         predict_command,
+        export_command,
     ),
 )
 main.add_section(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sekd.api.prepare import prepare
 from sekd.config import RunConfig, load_config
-from sekd.io.locations import Location, to_location
+from sekd.io.locations import Location, expand_home, to_location
 
 if TYPE_CHECKING:
     from sekd.analysis.results import Evaluation
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sekd.stages.elicit.descents import Labelled
     from sekd.stages.elicit.estimate import ElicitationPlan
     from sekd.stages.elicit.run import Elicited
+    from sekd.stages.export.run import Exported
     from sekd.stages.rounds import RoundsResult
 
 logger = logging.getLogger(__name__)
@@ -200,3 +201,33 @@ def report(run: str | Location) -> ReportFiles:
     from sekd.report import write_report
 
     return write_report(to_location(run))
+
+
+def export(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    merge: bool = False,
+    push: str | None = None,
+    licence: str | None = None,
+) -> Exported:
+    """Write a student, and what a stranger needs to ask it, into a folder.
+
+        >>> exported = api.export("runs/birds", "birds-student")
+        >>> exported.folder, exported.is_calibrated
+
+    Args:
+        source: the directory of a run with a finished student, or of an adapter.
+        folder: an earlier export there is replaced.
+        merge: write a whole model, with the adapter merged into its weights.
+        push: repository of the hub to upload to; without it no network is used.
+        licence: of the student, in place of that of its base.
+
+    Raises:
+        ConfigError: if there is no student, or the folder holds something else.
+        FatalError: if the hub does not take it; the folder stays.
+    """
+    from sekd.stages.export.run import run_export
+
+    target = expand_home(Path(folder))
+    return run_export(str(source), target, is_merged=merge, licence=licence, repository=push)

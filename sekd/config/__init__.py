@@ -23,6 +23,7 @@ from sekd.config.elicit import ElicitSpec, PlainSpec
 from sekd.config.evaluate import EvaluatedModel, EvaluateSpec
 from sekd.config.load import (
     dump_resolved,
+    find_config,
     load_config,
     load_model_spec,
     load_run_config,
@@ -65,6 +66,7 @@ __all__ = [
     "StateDType",
     "SweepSpec",
     "dump_resolved",
+    "find_config",
     "load_config",
     "load_model_spec",
     "load_run_config",

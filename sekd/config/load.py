@@ -15,7 +15,7 @@ from sekd.config.model import ModelSpec
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import names_in, write_atomically
+from sekd.io.files import write_atomically
 from sekd.io.locations import Location, to_location
 from sekd.io.yaml_files import YamlDumper, load_yaml
 
@@ -73,22 +73,32 @@ def config_of(content: dict[str, Any], overrides: Sequence[str], path: str) -> R
     return config
 
 
-_CONFIGS_OF_RUN = ("distill", "evaluate", "elicit", "label")
-"""Commands whose resolved config a run may hold, in the order in which they are looked for."""
+_CONFIGS = tuple(
+    f"{command}.config.yaml" for command in ("evaluate", "distill", "elicit", "label", "plan")
+)
+"""Resolved configs that a run may hold; the first that is there counts."""
 
 
-def load_run_config(run: str | Location, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read the resolved config that a command wrote into a run: that of the student, if any.
+def find_config(location: Location) -> Location | None:
+    """Return the file itself, or the resolved config of a run; ``None`` if there is none."""
+    if location.is_file():
+        return location
+    return next((location / name for name in _CONFIGS if (location / name).is_file()), None)
+
+
+def load_run_config(location: Location, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file, or the resolved config of a run, which may have been moved since.
 
     Raises:
         ConfigError: if there is none, or as :func:`load_config`.
     """
-    run = to_location(run)
-    names = names_in(run)
-    for command in _CONFIGS_OF_RUN:
-        if f"{command}.config.yaml" in names:
-            return load_config(run / f"{command}.config.yaml", overrides)
-    raise ConfigError(f"{run}: no config of sekd distill, evaluate, elicit or label in it")
+    file = find_config(location)
+    if file is None:
+        raise ConfigError(
+            f"{location}: no run of sekd and no config: none of {', '.join(_CONFIGS)} is in it"
+        )
+    config = load_config(file, overrides)
+    return config if file is location else config.model_copy(update={"run_dir": location})
 
 
 def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:

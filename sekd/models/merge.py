@@ -72,7 +72,7 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
             base = loading.model_directory(spec)
             shutil.copytree(base, temporary, ignore=_ignore_weights, dirs_exist_ok=True)
             if read_processor_args(adapter) is not None:
-                _write_processor(adapted_spec(spec, adapter), temporary)
+                write_processor(adapted_spec(spec, adapter), temporary)
     except ValueError as error:
         raise ConfigError(
             f"{adapter}: cannot be merged: {in_one_line(error, limit=300)}"
@@ -85,7 +85,7 @@ def merged_model(spec: ModelSpec, adapter: Path) -> Path:
     return publish_folder(copies, copies, name)
 
 
-def _write_processor(spec: ModelSpec, folder: Path) -> None:
+def write_processor(spec: ModelSpec, folder: Path) -> None:
     """Write the settings of the model's processor into a folder that holds a copy of the model.
 
     The tokenizer's files stay as they are.

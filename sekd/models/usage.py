@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sekd import __version__
 from sekd.config import DatasetSpec, ModelSpec, RunConfig
-from sekd.config.base import AnswerForm, Section
+from sekd.config.base import AnswerForm, DType, Section
 from sekd.config.messages import explain
 from sekd.data.taxonomy import Taxonomy
 from sekd.data.taxonomy_writer import write_taxonomy
@@ -46,7 +46,7 @@ class Usage(Section):
     model."""
     revision: str | None = None
     """Revision of ``base_model``."""
-    dtype: str
+    dtype: DType
     """Number format in which the model was trained and evaluated."""
     processor_args: dict[str, Any]
     """Arguments of the processor: the visual budget that the model was trained with."""
@@ -88,6 +88,11 @@ class Usage(Section):
             )
         return usage
 
+    def write(self, folder: Path) -> None:
+        """Write the file into a folder."""
+        text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        write_atomically(folder / USAGE, f"{text}\n")
+
 
 def usage_of(config: RunConfig, student: ModelSpec, taxonomy: Taxonomy) -> Usage:
     """Say how the student of a config is asked.
@@ -122,9 +127,7 @@ def write_usage_files(
     Args:
         student: as in :func:`usage_of`.
     """
-    content = usage_of(config, student, taxonomy).model_dump(mode="json")
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    write_atomically(folder / USAGE, f"{text}\n")
+    usage_of(config, student, taxonomy).write(folder)
     write_taxonomy(taxonomy, folder / TAXONOMY)
     templates = load_wording(_taught_dataset(config).wording).model_dump(mode="json")
     text = yaml.dump(templates, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)

@@ -46,6 +46,16 @@ def write_curves(history: Sequence[Mapping[str, Any]], directory: Path) -> None:
     write_atomically(directory / PNG_NAME, _render_png(entries, ["loss", *terms]))
 
 
+def read_curves(directory: Path) -> list[dict[str, float]]:
+    """Read ``curves.csv``: the logged steps with their values; none if it is not there."""
+    path = directory / CSV_NAME
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    return [{name: float(value) for name, value in row.items() if value} for row in rows]
+
+
 def _render_png(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
     """Render one panel for each name; all panels have the same steps on their x axis."""
     num_rows = math.ceil(len(names) / _COLUMNS)

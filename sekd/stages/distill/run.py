@@ -19,6 +19,7 @@ from sekd.io.hashing import digest, hash_file
 from sekd.io.locations import Location, local_directory
 from sekd.io.records import DamagedFileError
 from sekd.models.adapters import is_adapter_file
+from sekd.models.loading import model_identity
 from sekd.models.wording import load_wording
 from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.manifest import FilesByShard
@@ -107,6 +108,26 @@ def finished_adapter(config: RunConfig) -> Path | None:
                 f"{reason}; train it again, or evaluate it as it is with "
                 f"--set evaluate.models.NAME.adapter={directory / 'adapter'} and another run_dir"
             )
+    return None
+
+
+def newest_adapter(config: RunConfig) -> Path | None:
+    """Return the adapter that was trained last with the settings of a config, or ``None``.
+
+    Unlike :func:`finished_adapter`, this needs neither the data nor what was elicited.
+
+    Raises:
+        ConfigError: if it is damaged, or was trained from another base model than there is now.
+    """
+    for directory, fields in newest_first(config.run_dir / "distill"):
+        if fields["spec"] != distill_spec(config) or "adapter" not in artefact_names(directory):
+            continue
+        if fields["model"] != model_identity(config.model):
+            raise ConfigError(
+                f"{directory}: the student was trained from another base than {config.model.path} "
+                "is now, or with another version of transformers"
+            )
+        return find_adapter(directory)
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sekd.config import ModelSpec, RunConfig
-from sekd.config.load import config_of, load_config
+from sekd.config.load import config_of, find_config, load_run_config
 from sekd.config.messages import nearest
 from sekd.data.samples import load_taxonomy
 from sekd.data.taxonomy import Taxonomy
@@ -21,10 +21,6 @@ from sekd.stages.restriction import Restriction
 
 logger = logging.getLogger(__name__)
 
-_CONFIGS = tuple(
-    f"{command}.config.yaml" for command in ("evaluate", "distill", "elicit", "label", "plan")
-)
-"""Resolved configs that a run may hold; the first that is there counts."""
 _DATASET = "images"
 """Name of the dataset where no config names one."""
 
@@ -164,15 +160,7 @@ def _config_of_run(request: PredictionRequest) -> RunConfig:
         ConfigError: if it has none.
     """
     assert request.run is not None
-    location = to_location(request.run)
-    file = _config_file(location)
-    if file is None:
-        raise ConfigError(
-            f"{location}: no run of sekd and no config: none of {', '.join(_CONFIGS)} is in it"
-        )
-    config = load_config(file, request.overrides)
-    if file is not location:
-        config = config.model_copy(update={"run_dir": location})  # it may have been moved
+    config = load_run_config(to_location(request.run), request.overrides)
     changes: dict[str, Any] = (
         {} if request.model is None else {"model": ModelSpec(path=request.model)}
     )
@@ -191,10 +179,4 @@ def _config_of_run(request: PredictionRequest) -> RunConfig:
 
 def is_run(location: Location) -> bool:
     """Tell whether this is a config, or the directory of a run that has one."""
-    return _config_file(location) is not None
-
-
-def _config_file(location: Location) -> Location | None:
-    if location.is_file():
-        return location
-    return next((location / name for name in _CONFIGS if (location / name).is_file()), None)
+    return find_config(location) is not None

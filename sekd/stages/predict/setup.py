@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sekd.config import DatasetSpec, DescentSpec, ElicitSpec, EvaluateSpec, ModelSpec, RunConfig
 from sekd.data.taxonomy import Taxonomy
 from sekd.engines import check_serves
-from sekd.errors import ConfigError
-from sekd.io.artefacts import artefact_names
-from sekd.io.locations import expand_home
+from sekd.io.locations import Location, expand_home
 from sekd.models.adapters import adapted_spec, check_adapter
-from sekd.models.loading import model_identity
 from sekd.models.usage import Usage
-from sekd.pipeline.stage import newest_first
-from sekd.stages.distill.run import find_adapter
-from sekd.stages.distill.train import distill_spec
+from sekd.stages.calibrate.files import find_calibration
+from sekd.stages.distill.run import newest_adapter
 from sekd.stages.path_rules import PathRules
 from sekd.stages.predict.request import CheckedRequest, PredictionRequest, check_request
 
@@ -69,6 +66,9 @@ def set_up(request: PredictionRequest | CheckedRequest) -> PredictorSpec:
     usage = _usage_of(adapter, config.model)
     if usage is not None and usage.taxonomy != taxonomy.digest():
         logger.info("%s is another taxonomy than the one that was taught", taxonomy.source)
+    is_stepwise = _choose_way(request, config, adapter, usage)
+    run = None if request.run is None else config.run_dir
+    temperatures = _temperatures(model, adapter, run, taxonomy, is_stepwise=is_stepwise)
     without_quiz: dict[str, Any] = {"options": "children", "labels": None, "similar": None}
     beam = max(config.descent.beam, request.num_paths)
     return PredictorSpec(
@@ -76,9 +76,9 @@ def set_up(request: PredictionRequest | CheckedRequest) -> PredictorSpec:
         adapter=adapter,
         dataset=config.data[config.elicit.dataset].model_copy(update=without_quiz),
         taxonomy=taxonomy,
-        is_stepwise=_choose_way(request, config, adapter, usage),
+        is_stepwise=is_stepwise,
         num_paths=request.num_paths,
-        rules=checked.rules,
+        rules=replace(checked.rules, temperatures=temperatures),
         descent=config.descent.model_copy(update={"beam": beam}),
         teacher=config.elicit,
         evaluate=config.evaluate,
@@ -86,24 +86,26 @@ def set_up(request: PredictionRequest | CheckedRequest) -> PredictorSpec:
 
 
 def _adapter_of_run(config: RunConfig) -> Path | None:
-    """Find the newest student of a run that was trained with the settings of its config.
+    adapter = newest_adapter(config)
+    if adapter is None:
+        logger.info("%s: no finished student; the base model answers", config.run_dir)
+    return adapter
 
-    Its training data need not be there any more.
 
-    Raises:
-        ConfigError: if it is damaged, or was trained from another base model.
-    """
-    for directory, fields in newest_first(config.run_dir / "distill"):
-        if fields["spec"] != distill_spec(config) or "adapter" not in artefact_names(directory):
-            continue
-        if fields["model"] != model_identity(config.model):
-            raise ConfigError(
-                f"{directory}: the student was trained from another base than {config.model.path} "
-                "is now; name its own with --model, or the adapter with --adapter"
-            )
-        return find_adapter(directory)
-    logger.info("%s: no finished student; the base model answers", config.run_dir)
-    return None
+def _temperatures(
+    model: ModelSpec,
+    adapter: Path | None,
+    run: Location | None,
+    taxonomy: Taxonomy,
+    *,
+    is_stepwise: bool,
+) -> Mapping[int, float]:
+    """Return level -> temperature, of the calibration of the model; none if it has none."""
+    found = find_calibration(model, adapter, run)
+    if found is None:
+        logger.info("probabilities are uncalibrated: there is no calibration.json of this model")
+        return {}
+    return found.temperatures("descent" if is_stepwise else "open", taxonomy) or {}
 
 
 def _usage_of(adapter: Path | None, model: ModelSpec) -> Usage | None:
