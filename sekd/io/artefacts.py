@@ -105,6 +105,21 @@ def check_recorded(path: Path) -> None:
             artefact.check(lambda recorded: recorded == path.name)
 
 
+def check_folder(directory: Path, concerns: Callable[[str], bool] = lambda _: True) -> None:
+    """Check the files of a folder that carries records of its own, as an exported one does.
+
+    Args:
+        concerns: chooses files by their path.
+
+    Raises:
+        DamagedFileError: naming the first file that is not what was written.
+    """
+    for name in artefact_names(directory):
+        artefact = Artefact.read(directory, name)
+        if artefact is not None:
+            artefact.check(concerns)
+
+
 def artefact_names(directory: Location) -> list[str]:
     """List the names of the artefacts of which a record stands in this directory."""
     names = names_in(directory)

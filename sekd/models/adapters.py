@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.artefacts import Artefact
+from sekd.io.artefacts import Artefact, check_folder
 from sekd.io.files import write_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.records import DamagedFileError
@@ -62,6 +62,7 @@ def check_adapter(directory: Path, key: str) -> None:
         artefact = Artefact.read(directory.parent, directory.name)  # sekd's own have a record
         if artefact is not None:
             artefact.check(is_adapter_file)
+        check_folder(directory, is_adapter_file)  # an exported one carries its record
     except DamagedFileError as error:
         raise ConfigError(
             f"{key}: {error}; the command that made it, with the same config, makes it again"

@@ -31,8 +31,10 @@ from transformers import (
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
+from sekd.io.artefacts import check_folder
 from sekd.io.hash_memo import HashMemo
 from sekd.io.hashing import digest
+from sekd.io.records import DamagedFileError
 from sekd.models.library_log import redirect_warnings
 from sekd.models.weights import WEIGHT_SUFFIXES, check_loaded
 
@@ -49,12 +51,12 @@ def model_directory(spec: ModelSpec) -> Path:
     """Find the local directory of a model: its path, or the snapshot in the Hugging Face cache.
 
     Raises:
-        ConfigError: if it is not on this machine.
+        ConfigError: if it is not on this machine, or was exported and changed since.
     """
     path = Path(spec.path)
     if path.is_dir():
         is_cached = (path / "snapshots").is_dir() and not (path / "config.json").exists()
-        return _find_snapshot(path, spec.revision) if is_cached else path
+        return _find_snapshot(path, spec.revision) if is_cached else _checked(path)
     if path.exists():
         raise ConfigError(f"model.path {spec.path!r} is a file; give the directory of the model")
     try:
@@ -69,6 +71,21 @@ def model_directory(spec: ModelSpec) -> Path:
             f"model.path {spec.path!r} is no directory and not in the Hugging Face cache; "
             f"run `hf download {spec.path}{revision}` first"
         ) from error
+
+
+def _checked(directory: Path) -> Path:
+    """Check the files of a model that sekd exported; others have no record.
+
+    Raises:
+        ConfigError: if one is not what was written.
+    """
+    try:
+        check_folder(directory)
+    except DamagedFileError as error:
+        raise ConfigError(
+            f"{error}; copy or export the model again, or remove its record if you changed it"
+        ) from error
+    return directory
 
 
 def _find_snapshot(folder: Path, revision: str | None) -> Path:

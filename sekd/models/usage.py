@@ -60,6 +60,9 @@ class Usage(Section):
     """What an image shows, as in ``data.subject``."""
     pixel_limit: int
     """Number of pixels above which an image is refused, as in ``data.pixel_limit``."""
+    root: str
+    """Name of the root, with which the paths of ``taxonomy.json`` begin and answers do not; empty
+    if it has none."""
     taxonomy: str
     """Digest of the taxonomy, see :meth:`sekd.data.taxonomy.Taxonomy.digest`."""
     open_prompt: str
@@ -114,6 +117,7 @@ def usage_of(config: RunConfig, student: ModelSpec, taxonomy: Taxonomy) -> Usage
         answer=config.elicit.answer,
         subject=dataset.subject,
         pixel_limit=dataset.pixel_limit,
+        root=taxonomy.root.name,
         taxonomy=taxonomy.digest(),
         open_prompt=question,
     )
