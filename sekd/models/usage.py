@@ -60,7 +60,7 @@ class Usage(Section):
     """What an image shows, as in ``data.subject``."""
     pixel_limit: int
     """Number of pixels above which an image is refused, as in ``data.pixel_limit``."""
-    root: str
+    root: str = ""
     """Name of the root, with which the paths of ``taxonomy.json`` begin and answers do not; empty
     if it has none."""
     taxonomy: str
