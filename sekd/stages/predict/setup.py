@@ -67,7 +67,7 @@ def set_up(request: PredictionRequest | CheckedRequest) -> PredictorSpec:
     if usage is not None and usage.taxonomy != taxonomy.digest():
         logger.info("%s is another taxonomy than the one that was taught", taxonomy.source)
     is_stepwise = _choose_way(request, config, adapter, usage)
-    run = None if request.run is None else config.run_dir
+    run = None if request.run is None or request.model else config.run_dir
     temperatures = _temperatures(model, adapter, run, taxonomy, is_stepwise=is_stepwise)
     without_quiz: dict[str, Any] = {"options": "children", "labels": None, "similar": None}
     beam = max(config.descent.beam, request.num_paths)
