@@ -97,32 +97,36 @@ def list_images(
     image_of: dict[str, str] = {}
     seen: set[str] = set()
     num_repeated = 0
+    empty: list[str] = []
     for each in inputs:
-        for name, image in _read_input(each, image_column, standard_input):
+        for name, image in _read_input(each, image_column, standard_input, empty):
             if image in seen:
                 num_repeated += 1
                 continue
             seen.add(image)
             image_of[name if name not in image_of else image] = image
     if not image_of:
-        raise ConfigError(f"{', '.join(inputs)}: no image in it")
+        raise ConfigError("; ".join(empty) or f"{', '.join(inputs)}: no image in it")
+    for reason in empty:
+        logger.warning("%s", reason)
     if num_repeated:
         logger.warning("%d images are named more than once; each is taken once", num_repeated)
     return image_of
 
 
 def _read_input(
-    text: str, image_column: str | None, standard_input: Iterable[str]
+    text: str, image_column: str | None, standard_input: Iterable[str], empty: list[str]
 ) -> Iterator[_Named]:
+    """Read one input; why it holds no image goes into ``empty``."""
     if text == STANDARD_INPUT:
         yield from _of_lines(standard_input, Path())
         return
     path = Path(os.path.expanduser(text))  # noqa: PTH111  pathlib's raises for a file ~x.jpg
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if path.is_dir():
-        yield from _of_folder(text, path)
+        yield from _of_folder(text, path, empty)
     elif ".tar" in suffixes or ".tgz" in suffixes:
-        yield from _of_tar(text, path)
+        yield from _of_tar(text, path, empty)
     elif path.is_fifo():
         yield from _of_lines((line for _, line in read_lines(path, takes_pipes=True)), Path())
     elif suffixes and suffixes[-1] in _LISTS:
@@ -152,7 +156,7 @@ def _of_lines(lines: Iterable[str], root: Path) -> Iterator[_Named]:
             yield _absolute(text, text, root)
 
 
-def _of_folder(text: str, root: Path) -> Iterator[_Named]:
+def _of_folder(text: str, root: Path, empty: list[str]) -> Iterator[_Named]:
     skipped: Counter[str] = Counter()
     paths = sorted(
         f"{folder}/{name}" if folder else name
@@ -162,14 +166,14 @@ def _of_folder(text: str, root: Path) -> Iterator[_Named]:
     say_skipped(root, skipped)
     if not paths:
         others = f", but files with {', '.join(sorted(skipped))}" if skipped else ""
-        raise ConfigError(
+        empty.append(
             f"{text}: no image below this folder{others}; tars and tables are named themselves"
         )
     for path in paths:
         yield _absolute(f"{text.rstrip('/')}/{path}", path, root)
 
 
-def _of_tar(text: str, path: Path) -> Iterator[_Named]:
+def _of_tar(text: str, path: Path, empty: list[str]) -> Iterator[_Named]:
     if path.suffix.lower() != ".tar":
         raise ConfigError(f"{text}: a compressed tar has no offsets to read at; decompress it")
     if not path.is_file():
@@ -186,7 +190,7 @@ def _of_tar(text: str, path: Path) -> Iterator[_Named]:
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ConfigError(f"{text}: not a tar, or a damaged one: {error}") from error
     if not num_images:
-        raise ConfigError(f"{text}: no image in this tar")
+        empty.append(f"{text}: no image in this tar")
 
 
 def _of_table(path: Path, image_column: str | None) -> Iterator[_Named]:

@@ -105,6 +105,19 @@ def test_a_list_of_species_restricts_and_shows_what_it_took_away(
     assert all(0 <= float(row["outside"]) <= 1 for row in rows)
 
 
+def test_the_output_is_scored_as_it_is(world: Path, run: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert sekd("predict", world / "seen" / "images", *run, "-o", out).exit_code == 0
+    taxonomy = world / "seen" / "taxonomy.json"
+    result = sekd("score", out, "--taxonomy", taxonomy, "--truth", "folder", "--json")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    right = [row["species"] == Path(row["image"]).parent.name for row in rows]
+    assert metrics["leaf_accuracy"]["value"] == pytest.approx(100 * sum(right) / len(right))
+    assert metrics["tice"]["value"] == 0
+
+
 def test_many_images_leave_shards_and_another_threshold_asks_nothing(
     photos: Path, run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

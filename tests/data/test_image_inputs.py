@@ -132,6 +132,7 @@ def test_what_names_no_image_is_refused(folder: Path, taxonomy: Taxonomy) -> Non
     (folder / "empty").mkdir()
     with pytest.raises(ConfigError, match="photos/empty: no image below this folder"):
         gather_images(["photos/empty"], taxonomy)
+    assert len(gather_images(["photos/empty", "photos"], taxonomy)) == 4
     with pytest.raises(ConfigError, match="absent: no such file or folder"):
         gather_images(["absent"], taxonomy)
     with pytest.raises(ConfigError, match="-: no image in it"):

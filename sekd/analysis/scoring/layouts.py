@@ -1,8 +1,8 @@
 """Bring the rows of other programs into the layout that is scored: sample_id, truth, prediction.
 
 A file is recognised by its columns: the outputs of the published scripts (arXiv 2505.24840), sample
-logs of lmms-eval, sheets of VLMEvalKit, tables with a column per rank, and what pybioclip prints.
-Any other names of columns are given with ``--columns``.
+logs of lmms-eval, sheets of VLMEvalKit, tables with a column per rank, and what pybioclip and
+``sekd predict`` write. Any other names of columns are given with ``--columns``.
 """
 
 from __future__ import annotations
@@ -202,12 +202,25 @@ def _convert_of_pybioclip(cells: Cells, taxonomy: Taxonomy) -> dict[str, Any]:
     return {"sample_id": cells["file_name"], "prediction": answer}
 
 
+def _is_of_predict(names: Sequence[str], taxonomy: Taxonomy) -> bool:
+    return {"image", "leaf", "accepted_rank", "calibrated", "error"} <= set(names)
+
+
+def _convert_of_predict(cells: Cells, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Read the path to the leaf; an image that could not be used has none."""
+    answer: Any = cells["leaf"] or None
+    if answer in taxonomy:
+        answer = [node.name for node in taxonomy.path(taxonomy[answer])]
+    return {"sample_id": cells["image"], "prediction": answer}
+
+
 LAYOUTS: Sequence[Layout] = (
     Layout("sample_id, truth, prediction", _is_standard, _convert_standard),
     Layout("the published scripts' output", _is_of_scripts, _convert_of_scripts),
     Layout("lmms-eval's sample log", _is_of_lmms_eval, _convert_of_lmms_eval),
     Layout("VLMEvalKit's sheet", _is_of_vlmevalkit, _convert_of_vlmevalkit),
     Layout("a column per rank", _is_wide, _convert_wide),
+    Layout("sekd predict's predictions", _is_of_predict, _convert_of_predict),
     Layout("pybioclip's predictions", _is_of_pybioclip, _convert_of_pybioclip, score="score"),
 )
 """Layouts in the order in which a file is compared with them."""
