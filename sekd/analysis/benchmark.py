@@ -20,6 +20,7 @@ import numpy as np
 from sekd.analysis.intervals import DifferingPairs, widen_difference
 from sekd.analysis.paths import FloatArray
 from sekd.errors import ShardError
+from sekd.io.files import read_bytes
 
 _SCALES = (1.0, 100.0)  # some tasks give a share, some a percentage
 _ROUNDING = 1e-4  # as a share: some tasks round their percentage to two digits
@@ -55,12 +56,12 @@ class BenchmarkScores:
         """
         path = folder / "results.json"
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(read_bytes(path))
             samples = {}
             for task in content["results"]:
                 path = folder / f"samples-{task}.jsonl"
                 if path.is_file():
-                    lines = path.read_text("utf-8").splitlines()
+                    lines = read_bytes(path).decode().splitlines()
                     samples[task] = [json.loads(line) for line in lines]
             return cls(
                 figures=dict(_read_figures(content["results"])),

@@ -110,7 +110,7 @@ class Evaluation:
         _check_record(run)
         path = run / "metrics.json"
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_bytes(path))
             cells = [CellResult.from_json(row) for row in content["rows"]]
             comparisons = [CellComparison.from_json(each) for each in content["comparisons"]]
             root_is_scored = content["root_is_scored"]

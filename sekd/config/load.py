@@ -15,7 +15,7 @@ from sekd.config.model import ModelSpec
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import write_atomically
+from sekd.io.files import read_bytes, write_atomically
 from sekd.io.locations import Location, to_location
 from sekd.io.yaml_files import YamlDumper, load_yaml
 
@@ -30,7 +30,7 @@ def load_config(path: str | Location, overrides: Sequence[str] = ()) -> RunConfi
     """
     path = to_location(path)
     try:
-        content = load_yaml(path.read_text("utf-8"))
+        content = load_yaml(read_bytes(path).decode())
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file") from error
     except (OSError, UnicodeDecodeError) as error:

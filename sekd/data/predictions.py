@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from sekd.data.row_schema import column, schema_of, table_of
 from sekd.io.columns import encode_column
+from sekd.io.faults import retry
 
 NO_CONTROL = "none"
 """Stands in the column ``control`` of a row without a control."""
@@ -82,7 +84,8 @@ def write_predictions(rows: Iterable[Prediction], path: Path) -> None:
 
 def read_predictions(paths: Sequence[Path]) -> pa.Table:
     """Read shards into one table, in order."""
-    tables = [pq.read_table(path, schema=PREDICTION_SCHEMA) for path in paths]
+    read = partial(pq.read_table, schema=PREDICTION_SCHEMA)
+    tables = [retry(partial(read, path), path) for path in paths]
     return pa.concat_tables(tables) if tables else PREDICTION_SCHEMA.empty_table()
 
 

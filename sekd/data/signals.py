@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -20,6 +21,7 @@ from sekd.data.questions import Question
 from sekd.data.row_schema import column, row_of, schema_of, table_of
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ShardError
+from sekd.io.faults import retry
 
 ANSWERS, TRANSCRIPTS, STATES, STATE_ROWS = "answers", "transcripts", "states", "state_rows"
 """Roles of the files of a shard."""
@@ -197,7 +199,7 @@ def _write_rows(rows: Sequence[object], schema: pa.Schema, path: Path) -> None:
 
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    table = pq.read_table(path)
+    table: pa.Table = retry(partial(pq.read_table, path), path)
     if not table.schema.equals(schema):
         raise ShardError(f"{path}: its columns are not those of this version of sekd")
     return table

@@ -7,6 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from transformers import PreTrainedModel
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.artefacts import Artefact, check_folder
-from sekd.io.files import write_atomically
+from sekd.io.faults import retry
+from sekd.io.files import read_bytes, write_atomically
 from sekd.io.hashing import digest, hash_directory
 from sekd.io.records import DamagedFileError
 from sekd.models.loading import meta_model
@@ -79,7 +81,7 @@ def check_adapter(directory: Path, key: str) -> None:
         raise ConfigError(f"{key}: {directory}: the adapter changes nothing: its lora_alpha is 0")
     read_processor_args(directory)
     try:
-        _check_weights(directory / WEIGHTS, key)
+        retry(partial(_check_weights, directory / WEIGHTS, key), directory)
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f"{key}: {directory / WEIGHTS} cannot be read: {in_one_line(error)}"
@@ -130,7 +132,7 @@ def adapted_spec(spec: ModelSpec, adapter: Path | None) -> ModelSpec:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(read_bytes(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read: {in_one_line(error)}") from error
     if not isinstance(content, dict):
@@ -163,7 +165,12 @@ def load_adapter(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            adapted = PeftModel.from_pretrained(model, str(directory), is_trainable=is_trainable)
+            adapted = retry(
+                partial(
+                    PeftModel.from_pretrained, model, str(directory), is_trainable=is_trainable
+                ),
+                directory,
+            )
             # PEFT tells which weights fitted only when the same adapter is loaded by name.
             result = adapted.load_adapter(
                 str(directory),

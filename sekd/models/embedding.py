@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
+from sekd.io.faults import retry
 from sekd.models.loading import free_memory, model_directory
 
 _BATCH_SIZE = 64
@@ -37,7 +38,9 @@ class Embedder:
     def __init__(self, path: str) -> None:
         self._directory = model_directory(ModelSpec(path=path))
         try:
-            self._model: Any = AutoModel.from_pretrained(self._directory).eval()
+            self._model: Any = retry(
+                lambda: AutoModel.from_pretrained(self._directory).eval(), self._directory
+            )
             self._tokenizer = AutoTokenizer.from_pretrained(self._directory)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(

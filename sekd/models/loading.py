@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from transformers import (
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError, in_one_line
 from sekd.io.artefacts import check_folder
+from sekd.io.faults import retry
 from sekd.io.hash_memo import HashMemo
 from sekd.io.hashing import digest
 from sekd.io.records import DamagedFileError
@@ -140,12 +142,14 @@ def load_processor(spec: ModelSpec) -> Any:
     """
     directory = model_directory(spec)
     try:
-        processor = AutoProcessor.from_pretrained(
+        load = partial(
+            AutoProcessor.from_pretrained,
             directory,
             trust_remote_code=spec.trust_remote_code,
             local_files_only=True,
             **spec.processor_args,
         )
+        processor = retry(load, directory)
     except _LIBRARY_ERRORS as error:
         raise _cannot_load("the processor", directory, error) from error
     if not hasattr(processor, "tokenizer"):
@@ -166,9 +170,8 @@ def load_model_config(spec: ModelSpec) -> PreTrainedConfig:
     if not (directory / "config.json").is_file():
         raise ConfigError(f"{directory}: no model there (config.json is missing)")
     try:
-        config = AutoConfig.from_pretrained(
-            directory, trust_remote_code=spec.trust_remote_code, local_files_only=True
-        )
+        load = partial(AutoConfig.from_pretrained, directory, local_files_only=True)
+        config = retry(partial(load, trust_remote_code=spec.trust_remote_code), directory)
     except _LIBRARY_ERRORS as error:
         raise _cannot_load("the config", directory, error) from error
     auto_map = getattr(config, "auto_map", None) or {}
@@ -209,7 +212,8 @@ def load_model(
         kwargs["device_map"] = {"": device}
     from_pretrained: Any = AutoModelForImageTextToText.from_pretrained
     try:
-        model, info = from_pretrained(
+        load = partial(
+            from_pretrained,
             directory,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
@@ -218,6 +222,7 @@ def load_model(
             ignore_mismatched_sizes=True,  # they are refused by name
             **kwargs,
         )
+        model, info = retry(load, directory)
     except _LIBRARY_ERRORS as error:
         raise _cannot_load("the model", directory, error) from error
     check_loaded(info, directory)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sekd.config import StateDType
+from sekd.io.faults import retry
 
 _SCALE_SUFFIX = ".scale"
 _FLOAT8 = torch.float8_e4m3fn
@@ -57,7 +58,7 @@ class StateFile:
     """Stored states, read one row at a time or all rows at once."""
 
     def __init__(self, path: Path) -> None:
-        self._file = safe_open(path, framework="pt")
+        self._file = retry(lambda: safe_open(path, framework="pt"), path)
         self._names = set(self._file.keys())
 
     @property

@@ -20,7 +20,7 @@ from sekd.config.messages import explain
 from sekd.data.taxonomy import Taxonomy
 from sekd.data.taxonomy_writer import write_taxonomy
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import write_atomically
+from sekd.io.files import read_bytes, write_atomically
 from sekd.io.yaml_files import YamlDumper
 from sekd.models.prompts import PROMPT_VERSION, open_question
 from sekd.models.wording import load_wording
@@ -77,7 +77,7 @@ class Usage(Section):
         """
         path = folder / USAGE
         try:
-            usage = cls.model_validate_json(path.read_bytes())
+            usage = cls.model_validate_json(read_bytes(path))
         except FileNotFoundError:
             return None
         except OSError as error:

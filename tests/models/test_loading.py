@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from sekd.config import ModelSpec
 from sekd.errors import ConfigError
+from sekd.io import faults
+from sekd.io.faults import StorageError
 from sekd.models import loading
 from sekd.models.loading import load_model, load_processor, model_directory, model_identity
 from sekd.models.merge import merged_model
@@ -331,3 +334,38 @@ def test_a_changed_file_changes_the_identity_whatever_the_folder_is_called(
     before = model_identity(spec(folder))
     change_config(folder, new="setting")
     assert model_identity(spec(folder)) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("AutoConfig", loading.load_model_config),
+        ("AutoProcessor", loading.load_processor),
+        ("AutoModelForImageTextToText", loading.load_model),
+    ],
+)
+def test_a_passing_fault_of_storage_is_tried_again(
+    name: str,
+    load: Callable[[ModelSpec], object],
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "DELAYS", (0.0, 0.0))
+    model = spec(tiny_model)
+    read = getattr(loading, name).from_pretrained
+    num_left = 2
+
+    def read_from_a_stale_handle(*args: object, **kwargs: object) -> object:
+        nonlocal num_left
+        if num_left:
+            num_left -= 1
+            # As safetensors says it: Rust writes the errno into the message.
+            raise SafetensorError("Error while loading: Stale file handle (os error 116)")
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(getattr(loading, name), "from_pretrained", read_from_a_stale_handle)
+    load(model)
+    assert num_left == 0
+    num_left = 3
+    with pytest.raises(StorageError, match="Stale file handle"):
+        load(model)

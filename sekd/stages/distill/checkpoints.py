@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sekd.io.artefacts import Artefact, record_files
-from sekd.io.files import remove, sizes_below
+from sekd.io.files import read_bytes, remove, sizes_below
 from sekd.io.records import DamagedFileError
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def last_checkpoint(directory: Path, inputs: TrainingInputs) -> Checkpoint | Non
             artefact = Artefact.read(path, _RECORD)
             if artefact is not None and dict(artefact.inputs) == dict(inputs.hashes):
                 artefact.check()
-                state = json.loads((path / "trainer_state.json").read_bytes())
+                state = json.loads(read_bytes(path / "trainer_state.json"))
                 return Checkpoint(path, state)
             reason = f"{path} is not complete"
             if artefact is not None:
