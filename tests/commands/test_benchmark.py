@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
 
 from sekd.cli import main
 from sekd.config import RunConfig
@@ -102,6 +103,24 @@ def test_a_note_beside_an_adapter_evaluates_nothing_again(
     sekd(*options)
     (adapter / "README.md").write_text("a note, which changes no number")
     assert "started" not in sekd(*options).stderr
+
+
+def test_another_adapter_is_evaluated_and_the_base_is_not_again(
+    config: RunConfig, config_file: Path, adapter: Path, python: Path
+) -> None:
+    options = (config_file, "--tasks", "vqa,gqa", "--set", f"benchmark.python={python}")
+    assert sekd(*options).exit_code == 0
+    run_dir = Path(str(config.run_dir))
+    before = evaluations(run_dir)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    changed = {name: 2 * weight for name, weight in weights.items()}
+    save_file(changed, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    publish_folder(adapter.parent, adapter.parent, "adapter")  # as another training leaves it
+    assert sekd(*options).exit_code == 0
+    after = evaluations(run_dir)
+    assert {path: after[path] for path in before} == before
+    new = {path.split("/")[1] for path in after.keys() - before.keys()}
+    assert new == {"vqa-student", "gqa-student"}
 
 
 def test_without_a_student_the_base_is_measured(config_file: Path, python: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,22 @@ def test_the_baseline_of_unlabelled_images_names_the_first(elicited: Path, tmp_p
     result = sekd("distill", config, *TRUTH)
     assert result.exit_code != 0
     assert "distill.labels is truth, but its true node is None, which is no option" in result.output
+
+
+def test_of_two_at_once_the_second_refuses_and_the_first_can_be_stopped(elicited: Path) -> None:
+    long = ("--set", "distill.epochs=300.0", "--set", "distill.runtime.save_steps=1")
+    command = [sys.executable, "-m", "sekd", "distill", str(elicited), *long]
+    run = elicited.parent / "run"
+    known = set(run.glob("distill/*/checkpoints/*"))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        while first.poll() is None and not set(run.glob("distill/*/checkpoints/*")) - known:
+            time.sleep(0.1)
+        second = sekd("distill", elicited, *long)
+        first.terminate()
+        _, said = first.communicate()
+    assert second.exit_code == 2
+    assert f"process {first.pid} of " in second.stderr
+    assert "trains there; wait until it has ended, or stop it" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert first.returncode == 143
+    assert "stopped by SIGTERM; what is done stays done" in said.splitlines()[-1]
