@@ -131,6 +131,7 @@ def torture_run(
     def hurt(name: str) -> None:
         num_kills, loss = torture_command(name, config, rng, 3, took[name])
         kills[name] += num_kills
+        print(f"{run}: {name} ended after {num_kills} kills; {kills.total()} in all", flush=True)
         if loss:
             losses.append(loss)
 
