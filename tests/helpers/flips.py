@@ -2,11 +2,11 @@
 
     python tests/helpers/flips.py --flips 1000
 
-The run has been through elicit, distill, evaluate, sweep, rounds and benchmark (with a stand-in for
-lmms-eval). A file is flipped in one byte, cut short, or replaced by another file of its name. Then
-the command that reads it next must refuse it, or say that it makes it again and do so, or give what
-it gave before. Whatever it does, ``sekd verify`` is asked, too. The last line has the counts; the
-exit code is 1 if a command was misled.
+The run has been through elicit, distill, evaluate, sweep, rounds, benchmark (with a stand-in for
+lmms-eval) and predict. A file is flipped in one byte, cut short, or replaced by another file of its
+name. Then the command that reads it next must refuse it, or say that it makes it again and do so,
+or give what it gave before. Whatever it does, ``sekd verify`` is asked, too. The last line has the
+counts; the exit code is 1 if a command was misled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
-from whole_run import COMMANDS, arguments_of, figures, sekd, write_config
+from whole_run import (
+    COMMANDS,
+    PREDICTED,
+    arguments_of,
+    figures,
+    sekd,
+    verified,
+    write_config,
+)
 
 from sekd.stages.distill import run as distill_run
 from sekd.stages.distill import train as distill_train
@@ -184,6 +192,12 @@ def _benchmark(finished: FinishedRun) -> Reading:
     return result.exit_code, lines[-1] if lines else None, result.output
 
 
+def _predict(finished: FinishedRun) -> Reading:
+    result = sekd(*arguments_of("predict", finished.config))
+    output = finished.run / PREDICTED
+    return result.exit_code, output.read_bytes() if output.is_file() else None, result.output
+
+
 READERS: Mapping[str, Callable[[FinishedRun], Reading]] = {
     "distill's reading": _signals,
     "distill": _student,
@@ -192,6 +206,7 @@ READERS: Mapping[str, Callable[[FinishedRun], Reading]] = {
     "report": _report,
     "rounds": _rounds,
     "benchmark": _benchmark,
+    "predict": _predict,
 }
 
 
@@ -206,6 +221,8 @@ def readers_of(finished: FinishedRun, path: Path) -> list[str]:
         return ["distill"] if "checkpoints" in path.parts else ["evaluate", "distill"]
     if first == "predictions":
         return ["sweep"] if "soft-only" in path.parts[1] else ["evaluate"]
+    if first.startswith(PREDICTED):
+        return ["predict"]
     return [{"sweep": "sweep", "rounds": "rounds", "benchmark": "benchmark"}.get(first, "report")]
 
 
@@ -222,7 +239,7 @@ class Flip:
 def flip_one(finished: FinishedRun, path: Path, rng: random.Random) -> Flip:
     """Damage a file, let the commands that read it run, and put everything back."""
     description = _damage(finished, path, rng)
-    verified = sekd("verify", finished.run).exit_code != 0
+    is_verified = bool(verified(finished.run))
     for revoked in finished.run.rglob("*.revoked.json"):
         revoked.unlink()  # a reader must find it without the help of verify
     outcomes: list[Outcome] = []
@@ -238,7 +255,7 @@ def flip_one(finished: FinishedRun, path: Path, rng: random.Random) -> Flip:
             description += f"; {name}: exit code {code}: {output[-400:]}"
     finished.restore()
     order: list[Outcome] = ["misled", "refused", "mended", "harmless"]
-    return Flip(path, description, min(outcomes, key=order.index), verified)
+    return Flip(path, description, min(outcomes, key=order.index), is_verified)
 
 
 def _damage(finished: FinishedRun, path: Path, rng: random.Random) -> str:

@@ -2,11 +2,11 @@
 
     python tests/helpers/torture_commands.py --kills 60
 
-The commands are elicit, distill, evaluate, sweep, rounds, benchmark, with a stand-in for
-lmms-eval, and predict. Each is killed (SIGKILL) at random moments of its work, and started again
-until it ends; between two runs of elicit the dataset grows. The results must be those of the run
-that nothing hurt, ``sekd verify`` must find nothing, and no process may be left behind. The last
-line has the counts; the exit code is 1 on any difference.
+The commands are elicit, distill, evaluate, sweep, rounds, benchmark (with a stand-in for lmms-eval)
+and predict. Each is killed (SIGKILL) at random moments of its work, and started again until it
+ends; between two runs of elicit the dataset grows. The results must be those of the run that
+nothing hurt, ``sekd verify`` must find nothing, and no process may be left behind. The last line
+has the counts; the exit code is 1 on any difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
-from whole_run import COMMANDS, arguments_of, results, sekd, write_config
+from whole_run import COMMANDS, arguments_of, results, verified, write_config
 
 _GIVE_UP_AFTER = 300.0
 _NUM_LATE = 3
@@ -113,9 +113,8 @@ def differences_of(folder: Path, run: str) -> Iterator[str]:
     for name, value in expected.items():
         if found[name] != value:
             yield f"{run}: {name} differ from those of a run that nothing hurt"
-    verified = sekd("verify", folder / run)
-    if verified.exit_code:
-        yield f"{run}: {verified.output}"
+    if damages := verified(folder / run):
+        yield f"{run}: {damages}"
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if str(folder / "python") in process.cmdline():

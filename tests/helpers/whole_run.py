@@ -40,17 +40,33 @@ COMMANDS = {
     **dict.fromkeys(("elicit", "distill", "evaluate", "sweep"), ()),
     "rounds": ("--set", "rounds=2", "--set", "evaluate.datasets=[]"),
     "benchmark": (),
-    "predict": ("--set", "evaluate.runtime.shard_size=2"),
+    "predict": ("--set", "evaluate.runtime.shard_size=4", "--set", "evaluate.runtime.batch_size=4"),
 }
 """Command -> its options, in the order in which they are run."""
+PREDICTED = "predicted.csv"
+"""What ``sekd predict`` writes into the run; its shards are in a folder beside it."""
 
 
-def arguments_of(name: str, config: Path) -> list[object]:
-    """Return the arguments of a command on the run of a config that :func:`write_config` wrote."""
+def arguments_of(name: str, config: Path) -> tuple[str, ...]:
+    """Return the command line of one of :data:`COMMANDS`, without the program."""
     if name != "predict":
-        return [name, config, *COMMANDS[name]]
-    images, output = config.parent / "world" / "train" / "images", config.with_suffix(".csv")
-    return [name, images, "--run", config, "--output", output, *COMMANDS[name]]
+        return (name, str(config), *COMMANDS[name])
+    images, output = (
+        config.parent / "world" / "train" / "images",
+        config.with_suffix("") / PREDICTED,
+    )
+    paths = (str(images), "--run", str(config), "--output", str(output))
+    return (name, *paths, *COMMANDS[name])
+
+
+def verified(run: Path) -> str:
+    """Return what ``sekd verify`` finds in a run and in its predictions; nothing if they are whole.
+
+    Attempts of damaged files are revoked.
+    """
+    places = (run, run / f"{PREDICTED}.run")
+    done = [sekd("verify", place) for place in places if place.is_dir()]
+    return "".join(each.output for each in done if each.exit_code)
 
 
 def sekd(*arguments: object) -> Result:
@@ -81,14 +97,14 @@ def write_config(folder: Path, run: str = "run") -> Path:
 def results(run: Path) -> dict[str, Any]:
     """Return what a run gives, without what is measured by a clock and the paths of the run."""
     adapters = sorted(run.rglob("adapter/adapter_model.safetensors"))
-    benchmark, predictions = run / "benchmark.json", run.with_name(f"{run.name}.csv")
+    benchmark = run / "benchmark.json"
     return {
         "answers": sorted(map(str, rows_of(run / "answers"))),
         "adapters": [path.read_bytes() for path in adapters],
         "evaluate": figures(run / "metrics.json"),
         "sweep": figures(run / "sweep" / "metrics.json"),
-        "predict": predictions.read_text("utf-8") if predictions.is_file() else None,
         "benchmark": json.loads(benchmark.read_bytes())["rows"] if benchmark.is_file() else None,
+        "predict": (run / PREDICTED).read_text("utf-8") if (run / PREDICTED).is_file() else None,
     }
 
 
