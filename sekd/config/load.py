@@ -15,8 +15,10 @@ from sekd.config.model import ModelSpec
 from sekd.config.schema import RunConfig
 from sekd.config.sweep import ABLATION
 from sekd.errors import ConfigError, in_one_line
-from sekd.io.files import read_bytes, write_atomically
+from sekd.io.artefacts import check_recorded, discard_artefact, write_artefact
+from sekd.io.files import read_bytes
 from sekd.io.locations import Location, to_location
+from sekd.io.records import DamagedFileError
 from sekd.io.yaml_files import YamlDumper, load_yaml
 
 
@@ -97,8 +99,13 @@ def load_run_config(location: Location, overrides: Sequence[str] = ()) -> RunCon
         raise ConfigError(
             f"{location}: no run of sekd and no config: none of {', '.join(_CONFIGS)} is in it"
         )
-    config = load_config(file, overrides)
-    return config if file is location else config.model_copy(update={"run_dir": location})
+    if file is location:
+        return load_config(file, overrides)
+    try:
+        check_recorded(file)
+    except DamagedFileError as error:
+        raise ConfigError(f"{error}; run the command that wrote it again") from error
+    return load_config(file, overrides).model_copy(update={"run_dir": location})
 
 
 def load_model_spec(path: str, overrides: Sequence[str] = ()) -> ModelSpec:
@@ -128,8 +135,9 @@ def dump_resolved(config: RunConfig) -> str:
 
 
 def write_resolved(config: RunConfig, path: Location) -> None:
-    """Write the config with every default filled in, as YAML."""
-    write_atomically(path, dump_resolved(config))
+    """Write the config with every default filled in, as YAML, and a record of it."""
+    discard_artefact(path.parent, path.stem)  # a kill now must leave no record of another config
+    write_artefact(path.parent, path.stem, {path.name: dump_resolved(config)})
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:

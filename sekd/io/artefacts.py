@@ -93,7 +93,7 @@ class Artefact:
         return hashlib.sha256(read_bytes(self.directory / path)).hexdigest()
 
 
-def check_recorded(path: Path) -> None:
+def check_recorded(path: Location) -> None:
     """Check a file that is read by itself, if a record beside it names it.
 
     Raises:

@@ -40,6 +40,10 @@ PRODUCT_KINDS = (
     ProductKind("rounds", "rounds", "rounds", "rounds.json"),
     ProductKind("benchmark", "benchmark/*/*", "results", "results"),
     ProductKind("benchmark", "", "benchmark", "benchmark.json"),
+    *(
+        ProductKind(command, "", f"{command}.config", "")
+        for command in ("plan", "label", "elicit", "distill", "sweep", "rounds", "benchmark")
+    ),
 )
 
 

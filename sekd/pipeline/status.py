@@ -85,7 +85,9 @@ def products_of(run: Location) -> list[ProductStatus]:
         products = [
             product
             for product in find_products(one)
-            if product.command != "distill" and product.name != "results"
+            if product.command != "distill"
+            and product.name != "results"
+            and not product.name.endswith(".config")
         ]
         if students:
             directory, _ = students[0]

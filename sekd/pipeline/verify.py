@@ -42,6 +42,7 @@ def verify_run(run: Location) -> Iterator[Damage]:
             for directory in product_directories(one):
                 if FINGERPRINT_NAME in names_in(directory):
                     yield from _verify_fingerprint(directory)
+                    yield from _verify_attempts(Ledger(directory))
             for product in find_products(one):
                 yield from _verify_product(product)
     if names_in(run / "benchmark"):  # these have merged the student into a copy of the base

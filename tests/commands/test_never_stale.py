@@ -164,7 +164,36 @@ def test_what_changes_and_changes_back_is_trained_and_scored_as_it_was(
     assert run.trained_on(adapter) == fingerprint
     assert run.call("evaluate").exit_code == 0
     assert run.attempts() == before
+    image = next((run.folder / "world" / "seen" / "images").rglob("*.png"))
+    predicted = sekd("predict", image, "--run", run.folder)
+    assert predicted.exit_code == 0, predicted.output
+    assert f"the model answers with the adapter {adapter}" in predicted.stderr
     assert (run.folder / "metrics.json").read_bytes() == metrics
+
+
+def test_a_prediction_does_not_choose_between_students_by_their_age(
+    distilled: Run, tmp_path: Path
+) -> None:
+    """Of two, neither of which is that of the data as they are now."""
+    run = Run(Path(shutil.copytree(distilled.folder, tmp_path / "copy")))
+    rewrite(run.folder / "config.yaml", str(distilled.folder), str(run.folder))
+    (run.folder / "evaluate.config.yaml").unlink()  # it names the data of the run copied from
+    students = []
+    for _ in range(2):
+        change_labels(run)
+        run.elicit()
+        students.append(run.adapter())
+        lines = run.table.read_text("utf-8").splitlines()
+        run.table.write_text("\n".join([lines[0], *lines[2:]]), encoding="utf-8")
+    image = next((run.folder / "world" / "seen" / "images").rglob("*.png"))
+    refused = sekd("predict", image, "--run", run.folder)
+    assert refused.exit_code == 2
+    assert all(f"{student}" in refused.stderr for student in students)
+    assert sekd("predict", image, "--run", run.folder, "--adapter", students[0]).exit_code == 0
+    rewrite(run.folder / "distill.config.yaml", "epochs: 1.0", "epochs: 2.0")
+    damaged = sekd("predict", image, "--run", run.folder)
+    assert damaged.exit_code == 2
+    assert "distill.config.yaml: not what was written" in damaged.stderr
 
 
 def test_a_dataset_grows_shrinks_and_is_repaired(tiny_model: Path, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def test_every_cell_of_an_evaluation_is_a_stage(tmp_path: Path) -> None:
     cells = ["predictions/seen-base-joint", "predictions/seen-student-joint"]
     directories = [open_stage(tmp_path / name).directory for name in ("answers", *cells)]
     (tmp_path / "distill" / "0f").mkdir(parents=True)
-    assert [name for name, _ in stage_roots(tmp_path)] == ["answers", "states", *cells]
+    names = ["answers", "states", *cells, "predict"]
+    assert [name for name, _ in stage_roots(tmp_path)] == names
     assert [directory for _, directory in stage_directories(tmp_path)] == directories
     assert [status.name for status in run_status(tmp_path)] == ["answers", *cells]
 

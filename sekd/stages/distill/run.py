@@ -111,17 +111,29 @@ def finished_adapter(config: RunConfig) -> Path | None:
     return None
 
 
-def newest_adapter(config: RunConfig) -> Path | None:
-    """Return the adapter that was trained last with the settings of a config, or ``None``.
+def only_adapter(config: RunConfig) -> Path | None:
+    """Return the adapter that was trained with the settings of a config, or ``None``.
 
-    Unlike :func:`finished_adapter`, this needs neither the data nor what was elicited.
+    Unlike :func:`finished_adapter`, this needs neither the data nor what was elicited, unless there
+    are several, of different states of the data. Then it is that of the data as they are now, and
+    not the newest.
 
     Raises:
-        ConfigError: if it is damaged, or was trained from another base model than there is now.
+        ConfigError: if it is damaged, or was trained from another base model than there is now; or
+            there are several, and none is that of the data as they are now.
     """
-    for directory, fields in newest_first(config.run_dir / "distill"):
-        if fields["spec"] != distill_spec(config) or "adapter" not in artefact_names(directory):
-            continue
+    students = [
+        (directory, fields)
+        for directory, fields in newest_first(config.run_dir / "distill")
+        if fields["spec"] == distill_spec(config) and "adapter" in artefact_names(directory)
+    ]
+    if len(students) > 1:
+        try:
+            return finished_adapter(config)
+        except ConfigError as error:
+            names = " or ".join(str(directory / "adapter") for directory, _ in students)
+            raise ConfigError(f"{error}; or name one of its students: {names}") from error
+    for directory, fields in students:
         if fields["model"] != model_identity(config.model):
             raise ConfigError(
                 f"{directory}: the student was trained from another base than {config.model.path} "

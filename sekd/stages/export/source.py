@@ -15,7 +15,7 @@ from sekd.models.adapters import CONFIG, adapter_identity, check_adapter
 from sekd.models.usage import Usage
 from sekd.pipeline.stage import newest_first
 from sekd.stages.distill.images import student_spec
-from sekd.stages.distill.run import newest_adapter
+from sekd.stages.distill.run import only_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def find_source(path: str) -> ExportSource:
     if not names_in(location):
         raise ConfigError(f"{path}: no run and no adapter there; give a run_dir, or an adapter")
     config = load_run_config(location)
-    adapter = newest_adapter(config)
+    adapter = only_adapter(config)
     if adapter is None:
         raise ConfigError(f"{path}: no finished student in it; run sekd distill first")
     return _of_run(location, config, adapter)

@@ -15,7 +15,7 @@ from sekd.io.locations import Location, expand_home
 from sekd.models.adapters import adapted_spec, check_adapter
 from sekd.models.usage import Usage
 from sekd.stages.calibrate.files import find_calibration
-from sekd.stages.distill.run import newest_adapter
+from sekd.stages.distill.run import only_adapter
 from sekd.stages.path_rules import PathRules
 from sekd.stages.predict.request import CheckedRequest, PredictionRequest, check_request
 
@@ -86,7 +86,7 @@ def set_up(request: PredictionRequest | CheckedRequest) -> PredictorSpec:
 
 
 def _adapter_of_run(config: RunConfig) -> Path | None:
-    adapter = newest_adapter(config)
+    adapter = only_adapter(config)
     if adapter is None:
         logger.info("%s: no finished student; the base model answers", config.run_dir)
     return adapter
