@@ -19,8 +19,9 @@ Random answers would lead a descent to other places than those where the images 
 So the model is led down the path of a leaf that was drawn for the image, and a free reply is as
 long as that path's. Each engine runs in a process of its own. The ways of one model are measured in
 turns, several times, so that other load on the machine falls on all of them: a ratio is that of two
-ways in the same turn, and what is held to a limit is the median over the turns. The last lines have
-the ratios beside their limits; with --check the exit code is 1 if one falls short.
+ways in the same turn, and what is held to a limit is the median over the turns. Without a GPU it is
+that of their CPU seconds, which other programs do not change. The last lines have the ratios beside
+their limits; with --check the exit code is 1 if one falls short.
 """
 
 from __future__ import annotations
@@ -32,16 +33,15 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import numpy as np
 import torch
+from answer_costs import HEADER, Row, Seconds, led, timed
 from drawn_taxonomies import CUB, INAT_ANIMALS, draw_taxonomy
 from figures import Figure, finish
 from generate_engine import GenerateEngine
@@ -50,8 +50,7 @@ from random_vlm import QWEN_7B, SMALL, VOCABULARY, Shape, write_images, write_mo
 from sekd.config import DatasetSpec, DescentSpec, DistillSpec, ElicitSpec, EngineName, ModelSpec
 from sekd.data.samples import Dataset
 from sekd.data.taxonomy import Taxonomy
-from sekd.engines import Answer, Ask, Conversation, Engine, Reply, Write, open_engine
-from sekd.engines.driver import ActiveConversation
+from sekd.engines import Conversation, Engine, Write, open_engine
 from sekd.engines.metering import metered
 from sekd.models.chat import Chat, TokenIds, load_chat
 from sekd.models.loading import free_memory, load_model
@@ -69,10 +68,16 @@ TREES = {"iNat": INAT_ANIMALS, "CUB": CUB}
 
 @dataclass(frozen=True)
 class Size:
-    """A model's shape, and its images: squares of this many patches of 28 pixels a side."""
+    """A model's shape, and its images: squares of this many patches of 28 pixels a side.
+
+    Attributes:
+        vocabulary: tokens that the head computes. In a model of billions of weights the head is a
+            small part, so a model of a few millions has fewer of them.
+    """
 
     shape: Shape
     side: int
+    vocabulary: int = VOCABULARY
 
     @property
     def pixels(self) -> int:
@@ -84,47 +89,15 @@ class Size:
         return {"min_pixels": self.pixels // 4, "max_pixels": self.pixels // 4}
 
 
-TINY = replace(
-    SMALL,
-    text={
-        **SMALL.text,
-        "hidden_size": 256,
-        "intermediate_size": 1024,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-    },
-    vision={**SMALL.vision, "depth": 2, "fullatt_block_indexes": [1], "out_hidden_size": 256},
-)
-SIZES = {"tiny": Size(TINY, side=10), "small": Size(SMALL, side=20), "7b": Size(QWEN_7B, side=36)}
+TINY = replace(SMALL, text={**SMALL.text, "num_hidden_layers": 4})
+FEWEST_TOKENS = 16_384
+SIZES = {
+    "tiny": Size(TINY, side=10, vocabulary=FEWEST_TOKENS),
+    "small": Size(SMALL, side=20),
+    "7b": Size(QWEN_7B, side=36),
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """The cost of an image, for one way of answering.
-
-    Attributes:
-        together: in each turn, seconds an image, all of them given to the engine at once.
-        alone: in each turn, seconds of an image that is asked about alone.
-        computed, cached: tokens of prompts that were computed, and that were not.
-        steps: passes of the model that have to wait for each other.
-    """
-
-    world: str
-    way: str
-    together: list[float]
-    alone: list[float]
-    computed: float
-    cached: float
-    steps: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.world:6}{self.way:34}{1 / median(self.together):9.2f}{median(self.alone):9.3f}"
-            f"{self.computed:9.0f}{self.cached:8.0f}{self.steps:6.1f}"
-        )
-
-
-HEADER = f"{'':40}{'images/s':>9}{'s alone':>9}{'computed':>9}{'cached':>8}{'steps':>6}"
 Converse = Callable[[PreparedSample], Conversation[Any]]
 
 
@@ -175,16 +148,14 @@ class World:
             only_alone: ask about one image and no more, where the engine takes one at a time.
         """
 
-        def run(way: str, some: Sequence[PreparedSample]) -> tuple[float, list[Any]]:
+        def run(way: str, some: Sequence[PreparedSample]) -> tuple[Seconds, list[Any]]:
             conversations = [
                 metered(led(self.ways[way](each), self._right_options(way, each))) for each in some
             ]
-            started = time.monotonic()
-            costs = list(engine.run(conversations))
-            return (time.monotonic() - started) / len(some), costs
+            return timed(lambda: list(engine.run(conversations)), len(some))
 
-        together: dict[str, list[float]] = {way: [] for way in ways}
-        alone: dict[str, list[float]] = {way: [] for way in ways}
+        together: dict[str, list[Seconds]] = {way: [] for way in ways}
+        alone: dict[str, list[Seconds]] = {way: [] for way in ways}
         costs_of = {}
         if not only_alone:
             for way in ways:
@@ -215,7 +186,7 @@ class World:
         prompt = self.chat.joint_prompt(questions, root)
         length = len(self.chat.joint_transcript(questions, right, root).token_ids) - len(prompt)
         # The model hardly ever writes this token, so it stops at the length.
-        yield [Write(prepared.prompt(prompt), length, stop_id=VOCABULARY - 1)]
+        yield [Write(prepared.prompt(prompt), length, stop_id=FEWEST_TOKENS - 1)]
 
     def _right_options(self, way: str, prepared: PreparedSample) -> dict[TokenIds, int]:
         """Map each prompt of open naming on the way to the image's leaf to the option to take."""
@@ -225,34 +196,6 @@ class World:
         assert leaf is not None
         branches = self.answers.branches_to(leaf)
         return {branch.prefix_ids: index for _, branch, index in branches}
-
-
-def led(
-    conversation: Conversation[Any], right_options: Mapping[TokenIds, int]
-) -> Conversation[int]:
-    """Lead a conversation to the right answers, and return the number of its steps.
-
-    Args:
-        right_options: prompt -> right option, where the request itself does not know it.
-    """
-    active, num_steps = ActiveConversation(conversation), 0
-    while not active.is_done:
-        responses = list((yield active.requests))
-        num_steps += max(
-            len(response.token_ids) if isinstance(response, Reply) else 1 for response in responses
-        )
-        for index, (request, response) in enumerate(zip(active.requests, responses, strict=True)):
-            if not isinstance(request, Ask) or not isinstance(response, Answer):
-                continue
-            right = request.right
-            if right is None:
-                right = right_options.get(request.prompt.token_ids)
-            if right is not None:
-                logprobs = np.full_like(response.option_logprobs, -20.0)
-                logprobs[right] = 0.0
-                responses[index] = replace(response, choice=right, option_logprobs=logprobs)
-        active.answer(responses)
-    return num_steps
 
 
 # One engine, in a process of its own
@@ -311,7 +254,7 @@ def write_world(folder: Path, size: Size, num_images: int, given: dict[str, Path
         rows = [f"images/{i}.png\t{taxonomy[leaf].name}" for i, leaf in enumerate(leaves)]
         table = "\n".join(["image\tlabel", *rows])
         (folder / f"{name}.tsv").write_text(table, encoding="utf-8")
-    write_model(folder / "model", names, VOCABULARY, 28 * size.side, size.shape)
+    write_model(folder / "model", names, size.vocabulary, 28 * size.side, size.shape)
     dtype: Any = str(size.shape.dtype).removeprefix("torch.")
     base = load_model(ModelSpec(path=str(folder / "model"), dtype=dtype))
     student = add_adapter(base, DistillSpec())
@@ -324,7 +267,7 @@ def write_world(folder: Path, size: Size, num_images: int, given: dict[str, Path
 
 
 def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
-    """Compare the ways on each taxonomy: how many times the seconds of one the other takes."""
+    """Compare the ways on each taxonomy: how many times the time of one the other takes."""
     row_of = {(row.world, row.way): row for row in rows}
 
     def figure(world: str, way: str, other: str, limit: float, *, alone: bool = False) -> Figure:
@@ -332,7 +275,7 @@ def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
         turns = zip(fast.alone, slow.alone, strict=True)
         if not alone:
             turns = zip(fast.together, slow.together, strict=True)
-        quotients = [slower / faster for faster, slower in turns]
+        quotients = [slower.compared / faster.compared for faster, slower in turns]
         spread = f"{min(quotients):.2f} to {max(quotients):.2f}"
         how = "alone" if alone else "together"
         title = f"{name}, {world}, {how}: {way} / {other} ({spread})"
@@ -377,7 +320,7 @@ def main() -> None:
             turns = ["--repetitions", str(options.repetitions)]
             subprocess.run([*command, *turns, "--folder", folder], check=True)
             content = (folder / f"{name}.rows.json").read_text("utf-8")
-            figures += ratios(name, [Row(**row) for row in json.loads(content)])
+            figures += ratios(name, [Row.read(row) for row in json.loads(content)])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"\n{device}, {options.images} images a taxonomy, model shape {options.shape}")
     finish(figures, check=options.check)
