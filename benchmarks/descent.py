@@ -282,7 +282,7 @@ def main() -> None:
     product = [row for row in rows if "product" in row.way]
     gain = np.mean([one.right - other.right for one, other in zip(odds, product, strict=True)])
     finish(
-        [Figure("odds minus product, right", float(gain), "points", 0.0, is_ceiling=False)],
+        [Figure("odds minus product, right", float(gain), "points", -2.0, is_ceiling=False)],
         check=options.check,
     )
 

@@ -285,7 +285,7 @@ distill:
 
 evaluate:
   datasets: [seen, unseen]
-  # With these two paradigms, which show no quiz, the evaluation takes about half as long again:
+  # Two more paradigms, which show no quiz; left out because the demo should be quick:
   # paradigms: [joint, joint_forced, independent, conditioned, open, descent]
   controls: [taxonomy, blind, shuffled, circular, siblings]
   control_limit: 81
