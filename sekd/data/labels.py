@@ -171,13 +171,18 @@ class LabelTable:
         kept = np.flatnonzero(is_labelled_N)
         place = f"data.{name}: labels of {self.source}"
         if not len(kept):
-            raise ConfigError(f"{place}: no sample is left of {len(samples):,}: {left_out}")
+            raise ConfigError(
+                f"{place}: no sample is left of {len(samples):,}: {left_out}"
+                + ("" if has_row_N.any() else self._other_ids(samples))
+            )
+        num_unused = len(self.columns) - len(np.unique(rows_N[has_row_N]))
         logger.info(
-            "%s: %d of %d samples have one%s",
+            "%s: %d of %d samples have one%s%s",
             place,
             len(kept),
             len(samples),
             f"; left out: {left_out}" if left_out else "",
+            f"; {num_unused:,} of its rows are of other samples" if num_unused else "",
         )
         leaves = pa.DictionaryArray.from_arrays(
             pa.array(codes[rows_N[kept]].astype(np.int32)),
@@ -193,7 +198,16 @@ class LabelTable:
         try:
             return taxonomy.leaf(label)
         except LookupError as error:
-            raise ConfigError(f"{self.source}: {error}") from error
+            row = self.columns["label"].cast(pa.string()).index(label).as_py()
+            sample_id = self.columns["sample_id"][row].as_py()
+            raise ConfigError(f"{self.source}: the sample {sample_id!r}: {error}") from error
+
+    def _other_ids(self, samples: Samples) -> str:
+        """Show an id of the table and one of the data, where none is the same."""
+        if not (len(self.columns) and len(samples)):
+            return ""
+        ours, theirs = samples.ids[0].as_py(), self.columns["sample_id"][0].as_py()
+        return f"; its ids are like {theirs!r}, and those of the images like {ours!r}"
 
     def _has_same_image(self, samples: Samples, rows_N: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool[N]: the table does not know the image's content, or it is that of the sample."""

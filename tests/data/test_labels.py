@@ -42,6 +42,7 @@ def test_a_label_is_a_leaf_by_its_name_or_a_node_by_its_id(
     path = tmp_path / "labels.csv"
     path.write_text(
         "sample_id,label,note\n2.jpg,Crow,sure\n0.jpg,bird/gulls/gull,\n1.jpg,bird/corvids,\n"
+        "9.jpg,crow,\n"
     )
     with caplog.at_level(logging.INFO, logger="sekd"):
         dataset = load(spec, path)
@@ -50,7 +51,7 @@ def test_a_label_is_a_leaf_by_its_name_or_a_node_by_its_id(
         "1.jpg": "bird/corvids",
         "2.jpg": "bird/corvids/crow",
     }
-    assert "3 of 4 samples have one; left out: 1 without a row" in caplog.text
+    assert "3 of 4 samples have one; left out: 1 without a row; 1 of its rows are" in caplog.text
     assert not dataset.has_model_labels
 
 
@@ -102,11 +103,15 @@ def test_a_floor_takes_the_sure_labels_alone(
     [
         ("id,label\n0.jpg,crow\n", 0.0, "labels.csv: no column sample_id; a table of labels has"),
         ("sample_id,label\n0.jpg,crow\n0.jpg,gull\n", 0.0, "the sample '0.jpg' is there twice"),
-        ("sample_id,label\n0.jpg,crwo\n", 0.0, "no leaf 'crwo' in .*did you mean 'crow'"),
+        ("sample_id,label\n0.jpg,crwo\n", 0.0, "sample '0.jpg': no leaf 'crwo' in .*mean 'crow'"),
         ("sample_id,label\n0.jpg,crow\n", 0.5, "no column probability for min_confidence 0.5"),
         ("sample_id,label,probability\n0.jpg,crow,7\n", 0.0, "of the sample '0.jpg' is 7; it must"),
         ("sample_id,label,probability\n0.jpg,crow,high\n", 0.0, "line 2: the probability 'high'"),
-        ("sample_id,label\n9.jpg,crow\n", 0.0, "no sample is left of 4: 4 without a row"),
+        (
+            "sample_id,label\n0,crow\n",
+            0.0,
+            "no sample is left of 4: 4 without a row; its ids are like '0', and .* like '0.jpg'",
+        ),
         ("sample_id,label\n0.jpg,\n", 0.0, "no sample is left of 4: 3 without a row, 1 with an"),
     ],
 )
