@@ -73,11 +73,15 @@ class Size:
     Attributes:
         vocabulary: tokens that the head computes. In a model of billions of weights the head is a
             small part, so a model of a few millions has fewer of them.
+        forced_over_free: how many times as fast a forced reply must be as a free one. That depends
+            on how many tokens of a prompt can be computed in the time of a token that is written:
+            hundreds by a large model on a GPU, about 25 by the tiny one on a CPU.
     """
 
     shape: Shape
     side: int
     vocabulary: int = VOCABULARY
+    forced_over_free: float = 3
 
     @property
     def pixels(self) -> int:
@@ -92,7 +96,7 @@ class Size:
 TINY = replace(SMALL, text={**SMALL.text, "num_hidden_layers": 4})
 FEWEST_TOKENS = 16_384
 SIZES = {
-    "tiny": Size(TINY, side=10, vocabulary=FEWEST_TOKENS),
+    "tiny": Size(TINY, side=10, vocabulary=FEWEST_TOKENS, forced_over_free=2.5),
     "small": Size(SMALL, side=20),
     "7b": Size(QWEN_7B, side=36),
 }
@@ -266,7 +270,7 @@ def write_world(folder: Path, size: Size, num_images: int, given: dict[str, Path
     free_memory()
 
 
-def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
+def ratios(name: str, rows: Sequence[Row], size: Size) -> Iterator[Figure]:
     """Compare the ways on each taxonomy: how many times the time of one the other takes."""
     row_of = {(row.world, row.way): row for row in rows}
 
@@ -284,8 +288,10 @@ def ratios(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
     for alone in (False, True):
         yield figure("iNat", "open", "descent", 2, alone=alone)
         for world in TREES:
-            yield figure(world, "joint, forced", "joint, free", 3, alone=alone)
-            yield figure(world, "joint, forced", "walk", 1, alone=alone)
+            free = size.forced_over_free
+            yield figure(world, "joint, forced", "joint, free", free, alone=alone)
+            # As many steps, and up to a tenth more tokens, because all questions are numbered.
+            yield figure(world, "joint, forced", "walk", 0.85, alone=alone)
 
 
 def main() -> None:
@@ -320,7 +326,8 @@ def main() -> None:
             turns = ["--repetitions", str(options.repetitions)]
             subprocess.run([*command, *turns, "--folder", folder], check=True)
             content = (folder / f"{name}.rows.json").read_text("utf-8")
-            figures += ratios(name, [Row.read(row) for row in json.loads(content)])
+            rows = [Row.read(row) for row in json.loads(content)]
+            figures += ratios(name, rows, size)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"\n{device}, {options.images} images a taxonomy, model shape {options.shape}")
     finish(figures, check=options.check)
