@@ -42,6 +42,7 @@ def render_page(evaluation: Evaluation, tables: Mapping[ReportTable, Table]) -> 
         folded_tables=_folded_tables(tables),
         charts=draw_charts(evaluation),
         coverage=coverage_charts(evaluation),
+        paradigms=_paradigm_meanings(evaluation),
         controls=_control_meanings(evaluation),
         gallery=gallery,
         thumbnails=make_thumbnails(gallery.cases, evaluation.config) if gallery else {},
@@ -60,6 +61,25 @@ def _folded_tables(
         if entry.section:
             sections[entry.section].append((entry.summary, table))
     return sections
+
+
+_PARADIGMS = {
+    "joint": "all levels are asked at once, in one call",
+    "joint_forced": "the same, and the model chooses the letters of a reply that is written for it",
+    "independent": "each level is asked by itself",
+    "conditioned": "the levels are asked step by step, and the model sees the answers it has "
+    "already given",
+    "open": "the model names the path without options, and only paths of the taxonomy can be named",
+    "descent": "the model chooses among all children of its last answer, from the root on",
+}
+
+
+def _paradigm_meanings(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return what each paradigm of this run means."""
+    used = {key.paradigm for key in evaluation.cells}
+    return [
+        (name.replace("_", " "), meaning) for name, meaning in _PARADIGMS.items() if name in used
+    ]
 
 
 def _control_meanings(evaluation: Evaluation) -> Mapping[str, str]:

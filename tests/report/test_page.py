@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import DIAGNOSIS, HOSTILE, metrics, rate, row, whole_metrics, write_run
+from evaluations import DIAGNOSIS, HOSTILE, comparison, metrics, rate, row, whole_metrics, write_run
 
 from sekd.analysis.results import Evaluation
 from sekd.data.stage_record import StageRecord
@@ -147,6 +147,22 @@ def test_sections_without_figures_are_not_shown(
     run = write_run(tmp_path)
     (run / "metrics.json").write_text(json.dumps(content))
     assert sections(run) == ALL - missing
+
+
+def test_a_run_without_a_quiz_has_a_report_of_its_own_paradigms(tmp_path: Path) -> None:
+    cells = [("base", "open", 40.0), ("student", "open", 70.0), ("base", "descent", 60.0)]
+    rows = [row(model, paradigm, hca) for model, paradigm, hca in cells]
+    compared = [
+        comparison(("student", "open"), ("base", "descent"), (10.0, 4.0, 16.0)),
+        comparison(("student", "open"), ("base", "open"), (30.0, 20.0, 40.0)),
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics(*rows, comparisons=compared)))
+    elements = Elements(page_of(tmp_path))
+    assert "Open: the model names the path without options" in elements.text
+    assert "Descent: the model chooses among all children" in elements.text
+    assert "Conditioned:" not in elements.text
+    assert "student open, teacher descent" in elements.text
+    assert "117 % of the teacher" in elements.text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_metrics_alone_are_enough_for_a_report(tmp_path: Path) -> None:
