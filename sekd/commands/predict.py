@@ -27,6 +27,7 @@ _NUM_SHOWN = 100
 """Number of images that the terminal shows."""
 _NUM_FAILURES = 20
 """Number of failures that the log names; the output has all."""
+_SHARDS = "only for going on; remove it when you have all"
 
 
 @click.command("predict")
@@ -123,23 +124,23 @@ def _predict(
 ) -> None:
     from sekd.data.image_inputs import list_images, samples_of
     from sekd.data.path_predictions import FlatRows
-    from sekd.io.table_writers import check_writable, write_rows
+    from sekd.io.table_writers import check_place, check_writable, write_rows
     from sekd.stages.predict.request import PredictionRequest, check_request
 
     if output is not None:
         check_writable(output)
+    if html is not None:
+        check_place(html)
     names = [name.strip() for name in level_names.split(",") if name.strip()]
     checked = check_request(PredictionRequest(**request, level_names=names))
     lines = map(os.fsdecode, sys.stdin.buffer)
     listed = list_images(images, image_column=image_column, standard_input=lines)
 
     # These import torch, which takes seconds: what is wrong above is said before.
-    from sekd.stages.predict.page import check_page, write_page
+    from sekd.stages.predict.page import write_page
     from sekd.stages.predict.run import predict_images
     from sekd.stages.predict.setup import set_up
 
-    if html is not None:
-        check_page(html)
     spec = set_up(checked)
     samples = samples_of(listed, spec.taxonomy)
     file = output or html
@@ -156,16 +157,10 @@ def _predict(
     else:
         _print_predictions(predictions, rows, "json" if as_json else form)
     if html is not None:
-        write_page(
-            html,
-            spec,
-            samples,
-            found,
-            images,
-            min_confidence=min_confidence,
-            table=output,
-        )
+        write_page(html, spec, samples, found, images, min_confidence=min_confidence, table=output)
         logger.info("page: %s", html)
+        if output is None and directory is not None and directory.exists():
+            logger.info("shards: %s (%s)", directory, _SHARDS)
 
 
 def _print_predictions(predictions: Iterator[PathPrediction], rows: FlatRows, form: str) -> None:
@@ -249,5 +244,5 @@ class _Summary:
             }
             click.echo(json.dumps({"predictions": str(output), "run": run, **counts}))
             return
-        kept = f"\nshards: {run} (only for going on; remove it when you have all)" if run else ""
+        kept = f"\nshards: {run} ({_SHARDS})" if run else ""
         click.echo(f"{self.text}\npredictions: {output}{kept}")

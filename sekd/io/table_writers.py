@@ -37,12 +37,21 @@ def check_writable(path: Path) -> None:
     """
     if path.suffix.lower() not in TABLE_WRITERS:
         raise ConfigError(f"{path}: a table is written as one of {', '.join(TABLE_WRITERS)}")
+    check_place(path)
+    if path.suffix.lower() == ".xlsx":
+        _import_openpyxl(path)
+
+
+def check_place(path: Path) -> None:
+    """Check, before anything is computed, that a file can stand there.
+
+    Raises:
+        ConfigError: if its folder is not there, or it is a folder itself.
+    """
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {path.parent}")
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder")
-    if path.suffix.lower() == ".xlsx":
-        _import_openpyxl(path)
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[TableRow]) -> int:

@@ -9,22 +9,9 @@ from sekd import __version__
 from sekd.data.image_refs import ImageRef
 from sekd.data.path_predictions import PathPrediction
 from sekd.data.samples import Samples
-from sekd.errors import ConfigError
 from sekd.io.files import write_atomically
 from sekd.report.predicted.page import PageNotes, render_predictions
 from sekd.stages.predict.setup import PredictorSpec
-
-
-def check_page(path: Path) -> None:
-    """Check, before anything is computed, that a page can be written under this name.
-
-    Raises:
-        ConfigError: if it is a folder, or its folder is not there.
-    """
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; name a file for the page")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path}: there is no folder {path.parent}")
 
 
 def write_page(
@@ -59,7 +46,9 @@ def write_page(
         facts=_facts_of(spec, min_confidence),
         table=str(table or ""),
     )
-    write_atomically(path, render_predictions(predictions, find_images, notes))
+    page = render_predictions(predictions, find_images, notes)
+    # A path of the file system may hold bytes that are no text.
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _restriction_of(spec: PredictorSpec) -> str | None:

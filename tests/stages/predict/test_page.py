@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def test_a_page_of_shards_needs_no_table_and_is_the_same_again(
     page = tmp_path / "out.html"
     command = ("predict", *images, "--run", world / "config.yaml", "--html", page, "--single-pass")
     shards = ("--set", "evaluate.runtime.shard_size=3")
-    assert sekd(*command, *shards).exit_code == 0
+    result = sekd(*command, *shards)
+    assert result.exit_code == 0, result.output
+    assert f"shards: {page}.run" in result.stderr
     first = page.read_text("utf-8")
     assert (tmp_path / "out.html.run").is_dir()
     assert sekd(*command, *shards).exit_code == 0
@@ -83,3 +86,14 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_computed(
         result = sekd(*command, place)
         assert result.exit_code == exit_codes.CONFIG
         assert reason in result.stderr
+
+
+def test_a_path_that_is_no_text_is_shown_with_its_bytes(
+    world: Path, images: list[Path], tmp_path: Path
+) -> None:
+    page = tmp_path / "out.html"
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes(images[0].read_bytes())
+    result = sekd("predict", odd, "--run", world / "config.yaml", "--html", page)
+    assert result.exit_code == 0, result.output
+    assert "caf\\udce9.png" in page.read_text("utf-8")
