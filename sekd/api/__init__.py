@@ -11,6 +11,8 @@ It writes the resolved config as ``<function>.config.yaml`` into the run directo
 the results that the config belongs to (:func:`evaluate`). Work that is done is not done again, so
 the same call resumes a run that was stopped. What goes on is logged under the logger ``sekd``.
 
+Predictions of a program are :func:`sekd.load`'s.
+
 The commands parse their arguments, call these functions, and print what they return. torch,
 transformers and vllm are imported when a function needs them, not with this module.
 """

@@ -31,10 +31,15 @@ _SHARDS = "only for going on; remove it when you have all"
 
 
 @click.command("predict")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--taxonomy", type=_PATH, help="Taxonomy of any format; the run's, if not given.")
 @click.option("--level-names", default="", help="Ranks of its levels: kingdom,phylum,...")
-@click.option("--run", metavar="RUN", help="A run's directory or config: model, taxonomy and all.")
+@click.option(
+    "--run",
+    metavar="RUN",
+    type=click.Path(),
+    help="A run's directory or config: model, taxonomy and all.",
+)
 @click.option("--model", metavar="MODEL", help="A model's directory or Hugging Face id.")
 @click.option("--adapter", type=_PATH, help="A PEFT adapter; one of sekd knows its model.")
 @click.option("--output", "-o", type=_PATH, help="Write a .csv, .tsv, .jsonl, .parquet or .xlsx.")
@@ -124,13 +129,10 @@ def _predict(
 ) -> None:
     from sekd.data.image_inputs import list_images, samples_of
     from sekd.data.path_predictions import FlatRows
-    from sekd.io.table_writers import check_place, check_writable, write_rows
+    from sekd.io.table_writers import write_rows
     from sekd.stages.predict.request import PredictionRequest, check_request
 
-    if output is not None:
-        check_writable(output)
-    if html is not None:
-        check_place(html)
+    _check_places(output, html, form)
     names = [name.strip() for name in level_names.split(",") if name.strip()]
     checked = check_request(PredictionRequest(**request, level_names=names))
     lines = map(os.fsdecode, sys.stdin.buffer)
@@ -161,6 +163,18 @@ def _predict(
         logger.info("page: %s", html)
         if output is None and directory is not None and directory.exists():
             logger.info("shards: %s (%s)", directory, _SHARDS)
+
+
+def _check_places(output: Path | None, html: Path | None, form: str) -> None:
+    """Check that the files can be written; say what an output makes useless."""
+    from sekd.io.table_writers import check_place, check_writable
+
+    if html is not None:
+        check_place(html)
+    if output is not None:
+        check_writable(output)
+        if form != "table":
+            logger.warning("--format %s: the suffix of --output says the format", form)
 
 
 def _print_predictions(predictions: Iterator[PathPrediction], rows: FlatRows, form: str) -> None:
