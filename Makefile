@@ -33,8 +33,10 @@ test-gallery: $(VENV)/dev
 # The environment of lmms-eval for the tests of `sekd benchmark`, which are skipped without it.
 $(LMMS): $(LMMS)/ready
 
-# 200 kills at random moments over every executor and store, 60 of every command of a whole run, 1,000
-# damages of every file of one, and 21 errnos over the file operations of a run; exit code 1 on any loss.
+# Kills at random moments: 200 of the shard layer with every executor and store, and 60 of the commands
+# of a whole run. Then 1,000 flips, cuts and swaps over all files of such a run, and 21 errnos over the
+# file operations of a small one. An hour or more; each part prints its figures last, and make fails
+# on any loss.
 torture: $(VENV)/dev
 	$(BIN)/python tests/helpers/torture.py --kills 200 --seeds 42
 	$(BIN)/python tests/helpers/torture_commands.py --kills 60

@@ -294,6 +294,8 @@ def measure(names: Sequence[str], every: int, start: int = 1) -> tuple[int, Coun
         for index, name in enumerate(names):
             for first in range(start + index * every // len(names), int(num_operations) + 1, every):
                 inject(disk, inputs, first, name, expected, counts)
+            total, num_losses = counts.ends.total(), len(counts.losses)
+            print(f"{name}: {total} failing operations so far, {num_losses} losses", flush=True)
     return int(num_operations), counts
 
 
