@@ -33,8 +33,11 @@ def load(
 
         >>> import sekd
         >>> model = sekd.load("runs/birds")
-        >>> for prediction in model.predict(["a.jpg", "b.jpg"], min_confidence=0.8):
-        ...     print(prediction.image, prediction.accepted, prediction.stopped)
+        >>> predictions = model.predict(["a.jpg", "b.jpg"], min_confidence=0.8)
+        >>> for prediction in predictions:
+        ...     print(prediction.image, prediction.levels[0].rank, prediction.error)
+        a.jpg order None
+        b.jpg order None
 
     Args:
         run_or_model: a run's directory or config, an adapter that sekd trained, or a model: a

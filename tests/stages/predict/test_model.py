@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,19 @@ def test_the_examples_hold(model: Model) -> None:
     results = [doctest.DocTestRunner().run(test) for test in tests]
     assert sum(result.attempted for result in results) >= 5
     assert not any(result.failed for result in results)
+
+
+def test_the_example_of_loading_holds(
+    world: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "birds").mkdir(parents=True)
+    shutil.copy(world / "config.yaml", "runs/birds/evaluate.config.yaml")
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(photo, name)
+    (test,) = doctest.DocTestFinder().find(sekd.load, globs={})
+    result = doctest.DocTestRunner().run(test)
+    assert (result.failed, result.attempted) == (0, 4)
 
 
 def test_the_package_imports_without_a_model_library() -> None:
