@@ -34,13 +34,14 @@ from sekd.stages.predict.run import predict_images
 from sekd.stages.predict.setup import PredictorSpec, set_up
 
 NUM_ALONE = 9
+SHARD_SIZE = 1000
 NUM_TIMED = 1000
 """Images whose rate is measured; the shards are charged with all of them."""
 WAYS = {"single pass": False, "stepwise": True}
 
 
 def spec_of(world: Path, engine: str, *, is_stepwise: bool) -> PredictorSpec:
-    overrides = [f"evaluate.engine={engine}", "evaluate.runtime.shard_size=256"]
+    overrides = [f"evaluate.engine={engine}", f"evaluate.runtime.shard_size={SHARD_SIZE}"]
     if engine == "vllm":
         overrides.append("evaluate.engine_args={max_model_len: 1024}")
     return set_up(
