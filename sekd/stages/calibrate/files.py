@@ -21,7 +21,7 @@ from sekd.config.base import Section
 from sekd.config.messages import explain
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError
-from sekd.io.artefacts import check_recorded, write_artefact
+from sekd.io.artefacts import Artefact, write_artefact
 from sekd.io.files import read_bytes
 from sekd.io.hashing import digest
 from sekd.io.locations import Location
@@ -98,8 +98,9 @@ class CalibrationFile(Section):
         path = folder / FILE
         try:
             content = read_bytes(path)
-            if isinstance(path, Path):
-                check_recorded(path)
+            artefact = Artefact.read(folder, CALIBRATION)
+            if artefact is not None:
+                artefact.check()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except DamagedFileError as error:

@@ -33,6 +33,7 @@ from sekd.stages.calibrate.files import (
     calibrated_weights,
     images_digest,
 )
+from sekd.stages.distill.run import adapter_location
 from sekd.stages.evaluate.candidates import Candidate, candidates_of
 from sekd.stages.evaluate.cells import cells_of
 from sekd.stages.evaluate.run import count_trained_on, evaluated_datasets, run_cells
@@ -90,7 +91,7 @@ def run_calibration(
     }
     spec = config.evaluate.model_copy(update=changes)
     config = config.model_copy(update={"evaluate": spec})
-    folder = config.run_dir if candidate.adapter is None else candidate.adapter
+    folder: Location = config.run_dir if candidate.adapter is None else candidate.adapter
     (dataset,) = evaluated_datasets(config)
     _check_labels(dataset)
     if name == STUDENT:
@@ -103,7 +104,12 @@ def run_calibration(
     weights = calibrated_weights(candidate.spec, candidate.adapter)
     known = CalibrationFile.read(folder)
     earlier = {} if known is None or known.model != weights else known.paradigms
-    CalibrationFile(model=weights, paradigms={**earlier, **fits}).write(folder)
+    calibration = CalibrationFile(model=weights, paradigms={**earlier, **fits})
+    calibration.write(folder)
+    if candidate.adapter is not None:
+        folder = adapter_location(config.run_dir, candidate.adapter)
+        if folder != candidate.adapter:
+            calibration.write(folder)
     return Calibrated(name, folder / FILE, fits)
 
 

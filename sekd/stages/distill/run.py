@@ -25,6 +25,7 @@ from sekd.pipeline.fingerprint import differences
 from sekd.pipeline.manifest import FilesByShard
 from sekd.pipeline.sole_process import sole_process
 from sekd.pipeline.stage import newest_first, open_directory
+from sekd.stages.calibrate.files import CalibrationFile
 from sekd.stages.distill import distributed
 from sekd.stages.distill.checkpoints import TrainingInputs
 from sekd.stages.distill.dataset import ShardFiles
@@ -146,15 +147,30 @@ def only_adapter(config: RunConfig) -> Path | None:
 def find_adapter(directory: Location) -> Path | None:
     """Return the adapter of one directory of the stage, or ``None`` if it is not finished.
 
+    That of a remote store is a copy on this machine, with the calibration that is there now.
+
     Raises:
         ConfigError: if it is damaged.
     """
     try:
-        return find_folder(directory, "adapter", is_adapter_file)
+        adapter = find_folder(directory, "adapter", is_adapter_file)
     except DamagedFileError as error:
         raise ConfigError(
             f"{error}; run sekd distill again, which makes it again from the last checkpoint"
         ) from error
+    if adapter is not None and not isinstance(directory, Path):
+        calibration = CalibrationFile.read(directory / "adapter")
+        if calibration is not None:
+            calibration.write(adapter)
+    return adapter
+
+
+def adapter_location(run: Location, adapter: Path) -> Location:
+    """Return where a run keeps an adapter, of which this one may be a copy on this machine."""
+    for directory, _ in newest_first(run / "distill"):
+        if not isinstance(directory, Path) and find_adapter(directory) == adapter:
+            return directory / "adapter"
+    return adapter
 
 
 @dataclass(frozen=True)
