@@ -81,6 +81,12 @@ def run_export(
     """
     found = find_source(source)
     _refuse_other_folder(folder)
+    if repository and not is_merged and hub_name(found.base) is None:
+        logger.warning(
+            "the base model is the folder %s of this machine, which nobody else has: say in the "
+            "card which model it is, or export with --merge",
+            found.base.path,
+        )
     calibration = find_calibration(found.base, found.adapter)
     with replace_atomically(folder) as temporary:
         if is_merged:
