@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sekd.config import DistillSpec, LoraSpec, LossWeights, RunConfig
-from sekd.stages.distill.card import model_card
+from sekd.config import DistillSpec, LoraSpec, LossWeights, ModelSpec, RunConfig
+from sekd.stages.distill.card import base_licence, hub_name, model_card
 
 PATH = "model.language_model.layers"
 MODULES = [f"{PATH}.{block}.self_attn.q_proj" for block in (*range(12), 14, 20, 21)]
@@ -56,3 +58,28 @@ def test_the_card_shows_the_last_logged_terms(config: RunConfig) -> None:
     history = [{"loss": 2.0, "hard": 1.0}, {"loss": 1.5, "hard": 0.25}, {"train_runtime": 3.0}]
     card = model_card(config, MODULES, history)
     assert "| loss | 1.5000 |\n| hard | 0.2500 |" in card
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("/hub/models--org--a-model/snapshots/0a1b", "org/a-model"),
+        ("/hub/models--org--a-model", "org/a-model"),
+        (".", None),
+    ],
+)
+def test_the_base_has_its_name_on_the_hub(path: str, name: str | None) -> None:
+    assert hub_name(ModelSpec(path=path)) == name
+
+
+def test_the_licence_is_that_of_the_bases_own_card(config: RunConfig, tmp_path: Path) -> None:
+    base = config.model.model_copy(update={"path": str(tmp_path)})
+    assert base_licence(base) is None
+    (tmp_path / "README.md").write_text("no metadata here")
+    assert base_licence(base) is None
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert base_licence(base) == "apache-2.0"
+    card = model_card(config.model_copy(update={"model": base}), MODULES, [])
+    assert "\nlicense: apache-2.0\n" in card
+    assert "- Licence: apache-2.0\n" in card
