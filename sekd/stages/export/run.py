@@ -127,7 +127,7 @@ def _copy_adapter(found: ExportSource, target: Path) -> None:
         write_atomically(target / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def _write_usage(found: ExportSource, target: Path, *, is_merged: bool) -> Usage:
+def _write_usage(found: ExportSource, target: Path, *, is_merged: bool) -> None:
     """Write how the student is asked; a whole model has the settings of its processor in itself."""
     if found.usage is None:
         assert found.config is not None
@@ -143,9 +143,8 @@ def _write_usage(found: ExportSource, target: Path, *, is_merged: bool) -> Usage
         if usage.processor_args and read_processor_args(found.adapter) is None:
             write_processor(found.base, target)  # otherwise the merged copy has them already
         changes = {"base_model": None, "revision": None, "processor_args": {}}
-    usage = usage.model_copy(update=changes)
-    usage.write(target)
-    return usage
+    root = Taxonomy.load(target / TAXONOMY).root
+    usage.model_copy(update={"root": root.name, **changes}).write(target)
 
 
 def _write_calibration(
