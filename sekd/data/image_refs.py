@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sekd.errors import SampleError
-from sekd.io.faults import retry
+from sekd.io.faults import refuse_short_read, retry
 
 FILE = "file"
 UNUSABLE = "unusable"
@@ -123,7 +123,9 @@ def _leaves_root(path: str) -> bool:
 
 def _read_file(path: Path, place: str) -> bytes:
     with _open_regular(path) as file:
-        return file.read()
+        content = file.read()
+        refuse_short_read(file, len(content or b""))
+        return content
 
 
 def _open_regular(path: Path) -> io.BufferedReader:

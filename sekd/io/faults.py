@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from sekd.errors import FatalError, SekdError, in_one_line
 
@@ -126,6 +127,17 @@ def retry(operation: Callable[[], T], place: object, delays: Sequence[float] | N
             logger.warning("%s: %s; next try in %g s", place, in_one_line(error), delay)
         num_tried += 1
         time.sleep(delay)
+
+
+def refuse_short_read(file: BinaryIO, num_bytes: int) -> None:
+    """Raise what Python passes over: it takes a read that would block for the end of the file.
+
+    Raises:
+        BlockingIOError: if fewer bytes were read than the file has.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if num_bytes < size:
+        raise BlockingIOError(errno.EAGAIN, f"{num_bytes} of {size} bytes could be read", file.name)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import Any
 from upath import UPath
 
 from sekd.io.directories import files_below, list_entries
-from sekd.io.faults import StorageError, fault_kind, retry, single_try
+from sekd.io.faults import StorageError, fault_kind, refuse_short_read, retry, single_try
 from sekd.io.locations import Location
 from sekd.io.processes import process_tag
 
@@ -97,6 +97,8 @@ def read_bytes(path: Location) -> bytes:
         FileNotFoundError: if there is none.
         StorageError: if it cannot be read.
     """
+    if isinstance(path, Path):
+        return retry(partial(_read_local, str(path)), path)
     return retry(path.read_bytes, path)
 
 
@@ -224,7 +226,7 @@ def read_many(directory: Location, names: Iterable[str]) -> Mapping[str, bytes]:
         local_contents = {}
         for name in names:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                local_contents[name] = retry(partial(_read_local, directory, name), directory)
+                local_contents[name] = retry(partial(_read_local, f"{directory}/{name}"), directory)
         return local_contents
     contents: dict[str, bytes] = {}
     paths = {f"{directory.path.rstrip('/')}/{name}": name for name in names}
@@ -243,9 +245,11 @@ def read_many(directory: Location, names: Iterable[str]) -> Mapping[str, bytes]:
     return contents
 
 
-def _read_local(directory: Path, name: str) -> bytes:
-    with open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123  a Path for each takes time
-        return file.read()
+def _read_local(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a Path for each takes time
+        content = file.read()  # None for a read that would block at once
+        refuse_short_read(file, len(content or b""))
+    return content
 
 
 def upload(source: Path, target: UPath) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sekd.io.directories import files_below
-from sekd.io.faults import retry
+from sekd.io.faults import refuse_short_read, retry
 
+_CHUNK_BYTES = 1 << 18
 _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 )
@@ -39,8 +40,13 @@ def hash_file(path: Path) -> str:
     """
 
     def digest_content() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        sha256, num_bytes = hashlib.sha256(), 0
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                sha256.update(chunk)
+                num_bytes += len(chunk)
+            refuse_short_read(file, num_bytes)
+        return sha256.hexdigest()
 
     return retry(digest_content, path)
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from sekd.errors import ConfigError, FatalError, SampleError
 from sekd.io import faults
-from sekd.io.faults import StorageError, fault_kind, optional, retry, single_try
+from sekd.io.faults import StorageError, fault_kind, optional, refuse_short_read, retry, single_try
 
 PASSING = (
     *("EIO", "ESTALE", "EMFILE", "ENFILE", "ETIMEDOUT", "EBUSY", "ENOTCONN", "EAGAIN", "EINTR"),
@@ -170,3 +170,14 @@ def test_what_is_optional_is_tried_once_and_left_out(slept: list[float]) -> None
     assert not slept
     with pytest.raises(ValueError, match="wrong"), optional("a cache"):
         raise ValueError("wrong")
+
+
+def test_a_read_that_would_block_is_no_end_of_the_file(tmp_path: Path) -> None:
+    """Python ends a read at EAGAIN without an error; a shorter file would count as damaged."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with path.open("rb", buffering=0) as file:
+        refuse_short_read(file, 10)
+        with pytest.raises(BlockingIOError, match="4 of 10 bytes") as caught:
+            refuse_short_read(file, 4)
+    assert fault_kind(caught.value) == "passing"
