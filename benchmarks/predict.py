@@ -97,7 +97,6 @@ TINY = replace(SMALL, text={**SMALL.text, "num_hidden_layers": 4})
 FEWEST_TOKENS = 16_384
 SIZES = {
     "tiny": Size(TINY, side=10, vocabulary=FEWEST_TOKENS, forced_over_free=1.8),
-    "small": Size(SMALL, side=20),
     "7b": Size(QWEN_7B, side=36),
 }
 
@@ -299,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio falls short")
     parser.add_argument("--engines", default="transformers,vllm", help="separated by commas")
-    parser.add_argument("--shape", choices=SIZES, default="small", help="of the model")
+    parser.add_argument("--shape", choices=SIZES, default="tiny", help="of the model")
     parser.add_argument("--images", type=int, default=16, help="per taxonomy")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each way")
     parser.add_argument("--inat", type=Path, help="a taxonomy file in place of the drawn one")
