@@ -50,6 +50,7 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/score.py --check
 	$(BIN)/python benchmarks/elicit.py --check
 	$(BIN)/python benchmarks/predict.py --check
+	$(BIN)/python benchmarks/predict_killed.py --check
 	$(BIN)/python benchmarks/distill.py --check
 
 # ruff, ruff format, mypy, import-linter: what pre-commit runs too.
