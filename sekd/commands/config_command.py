@@ -135,6 +135,8 @@ def config_command(
                 elif not is_quiet():
                     show_from(logging.WARNING)
                 is_complete = run(config, as_json, **options)
+            except BrokenPipeError:  # who reads the output has left: click ends in silence
+                raise
             except Exception as error:  # noqa: BLE001  every error becomes one line and a code
                 sys.exit(fail(error, as_json, is_silent, log.path))
             sys.exit(0 if is_complete else exit_codes.INCOMPLETE)

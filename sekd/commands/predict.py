@@ -110,6 +110,8 @@ def predict_command(context: click.Context, as_json: bool, **options: Any) -> No
     try:
         options["overrides"] = [*options["overrides"], *short_overrides(context)]
         _predict(as_json, **options)
+    except BrokenPipeError:  # who reads the output has left: click ends in silence
+        raise
     except Exception as error:  # noqa: BLE001  every error becomes one line and a code
         sys.exit(fail(error, as_json))
 

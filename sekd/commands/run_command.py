@@ -28,6 +28,8 @@ def run_command(command: Callable[..., int]) -> Callable[..., None]:
             if not names_in(location):
                 raise ConfigError(f"{run}: no run there; give a config's run_dir")
             sys.exit(command(location, **options))
+        except BrokenPipeError:  # who reads the output has left: click ends in silence
+            raise
         except ConfigError as error:
             click.echo(f"sekd: {error}", err=True)
         except FatalError as error:

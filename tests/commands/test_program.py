@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from command_line import sekd
+from evaluations import write_run
 
 from sekd.cli import main
 from sekd.commands import exit_codes
@@ -153,3 +154,13 @@ def test_the_line_of_the_readme_sets_up_completion_in_bash() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("sekd"), done.stderr
     assert "-F" in done.stdout
+
+
+def test_a_reader_that_leaves_ends_a_command_in_silence(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sekd", "-q", "report", str(run)]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
