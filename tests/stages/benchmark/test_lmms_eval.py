@@ -87,9 +87,9 @@ def test_no_process_is_left_however_sekd_ends(
     with subprocess.Popen(command, **pipes) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "started\n"
-        assert running(f"worker of {python}")
+        wait_until(lambda: bool(running(f"worker of {python}")))
         program.send_signal(number)
-    wait_until_gone(str(python))
+    wait_until(lambda: not running(str(python)))
 
 
 def test_an_interrupt_leaves_no_process_behind(python: Path, tmp_path: Path) -> None:
@@ -98,14 +98,15 @@ def test_an_interrupt_leaves_no_process_behind(python: Path, tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         run(python, "hangs", tmp_path / "results", stop)
-    wait_until_gone(str(python))
+    wait_until(lambda: not running(str(python)))
 
 
-def wait_until_gone(command: str) -> None:
-    deadline = time.monotonic() + 30  # a killed process is there until it has been reaped
-    while running(command) and time.monotonic() < deadline:
+def wait_until(happens: Callable[[], bool]) -> None:
+    """Wait for other processes: a new one has its name later, a killed one is reaped later."""
+    deadline = time.monotonic() + 30
+    while not happens():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert not running(command)
 
 
 def running(command: str) -> list[str]:
