@@ -1,4 +1,4 @@
-"""What an answer about one image costs: seconds, tokens and steps, and how they are counted."""
+"""Count the seconds, tokens and steps that an answer about one image takes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from figures import Figure, finish
 
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.toyworld import write_world
 from sekd.stages.predict.run import predict_images
 from sekd.stages.predict.setup import PredictionRequest, set_up
@@ -37,7 +37,7 @@ SETTLED = 3
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen of a run that ended by itself.
+    """The memory of a run that ended by itself.
 
     Attributes:
         settled: bytes of memory when it had done a few shards.
@@ -115,7 +115,7 @@ def measure(job: Job, num_images: int, num_kills: int, seed: int) -> list[Figure
     rows = {row["image"]: row for row in job.rows()}
     counts = Counter(row["image"] for row in job.rows())
     spec = set_up(PredictionRequest(run=job.config))
-    samples = gather_images([str(job.images)], spec.taxonomy)
+    samples = samples_of(list_images([str(job.images)]), spec.taxonomy)
     assert len(samples) == num_images
     in_memory = predict_images(spec, samples[:SHARD_SIZE])
     num_other = sum(rows[each.image]["leaf"] != each.levels[-1].node for each in in_memory)

@@ -25,7 +25,7 @@ from statistics import median
 from figures import Figure, finish
 
 from sekd.data.image_hashes import ImageHashes
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.samples import Samples
 from sekd.data.toyworld import write_world
 from sekd.stages.predict.predictor import Predictor
@@ -105,7 +105,7 @@ def main() -> None:
         for title, is_stepwise in WAYS.items():
             spec = spec_of(folder / "world", options.engine, is_stepwise=is_stepwise)
             images = [str(folder / "world" / "seen" / "images")]
-            samples = gather_images(images, spec.taxonomy)
+            samples = samples_of(list_images(images), spec.taxonomy)
             measure_way(spec, samples[:NUM_TIMED], title)
         spec = spec_of(folder / "world", options.engine, is_stepwise=False)
         figures = [import_seconds(), shard_overhead(spec, samples, folder)]

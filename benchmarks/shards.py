@@ -167,9 +167,9 @@ print(one_stage, time.monotonic() - started, time.process_time() - cpu)
 
 
 def finished(folder: Path) -> list[Figure]:
-    """What `sekd distill` checks of finished answers and states before it reads them.
+    """Measure how long finished answers and states are checked before `sekd distill` reads them.
 
-    It runs in a process of its own, as the command does: samples, plans, manifests, every file.
+    A process of its own checks samples, plans, manifests and every file, as the command does.
     """
     ids = [f"train/{i:07d}.jpg" for i in range(NUM_SHARDS * SAMPLES_PER_SHARD)]
     inputs = SampleInputs.of_ids(ids, SAMPLES_PER_SHARD)

@@ -148,7 +148,7 @@ class Diagnosis:
 
     @property
     def calibrated_ece(self) -> float | None:
-        """The same of the scaled probabilities, where the model was calibrated."""
+        """The expected calibration error after scaling; ``None`` without a calibration."""
         return None if self.calibrated is None else self.calibrated.calibration.all.ece
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all commands of the program share: sections of the help, verbosity, exit codes, stopping."""
+"""The group of all commands, which get the same options and end in the same way."""
 
 from __future__ import annotations
 

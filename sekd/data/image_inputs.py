@@ -48,18 +48,6 @@ class _Named(NamedTuple):
     image: str
 
 
-def gather_images(
-    inputs: Sequence[str],
-    taxonomy: Taxonomy,
-    *,
-    image_column: str | None = None,
-    standard_input: Iterable[str] = (),
-) -> Samples:
-    """Gather the images of several inputs; see :func:`list_images` and :func:`samples_of`."""
-    images = list_images(inputs, image_column=image_column, standard_input=standard_input)
-    return samples_of(images, taxonomy)
-
-
 def samples_of(images: Mapping[str, str], taxonomy: Taxonomy) -> Samples:
     """Make samples without labels of images.
 

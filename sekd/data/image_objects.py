@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,7 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sekd.data.image_refs import ImageRef
-from sekd.data.images import Reading, decode_image, hash_image, read_and_hash, to_rgb, turn_of
+from sekd.data.images import (
+    Reading,
+    decode_image,
+    hash_image,
+    hash_pixels,
+    read_and_hash,
+    to_rgb,
+    turn_of,
+    turn_upright,
+)
 from sekd.errors import SampleError
 
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
@@ -56,10 +64,8 @@ def read_image_like(image: ImageLike, name: str, reading: Reading) -> ReadImage:
         turn, rgb = turn_of(image), to_rgb(image)
     except (OSError, ValueError, SyntaxError) as error:  # the file behind it may be truncated
         raise SampleError(f"{name}: cannot be read: {error}") from error
-    rgb = rgb.copy() if turn is None else rgb.transpose(turn)
-    rgb.info = {}  # vLLM would find the orientation in it and turn the image again
-    content = f"{rgb.size}".encode() + rgb.tobytes()
-    return ReadImage(rgb, hashlib.sha256(content).hexdigest())
+    upright = turn_upright(rgb.copy(), turn)  # the image of the program stays as it is
+    return ReadImage(upright, hash_pixels(upright))
 
 
 def _of_array(array: NDArray[Any], name: str) -> Image.Image:

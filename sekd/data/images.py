@@ -176,9 +176,7 @@ def decode_image(content: bytes, ref: ImageRef, reading: Reading = _WHOLE) -> Im
             _say_first_frame(image, ref)
             rgb = to_rgb(image)
             rgb = rgb.reduce(rest) if rest > 1 else rgb
-            upright = rgb if turn is None else rgb.transpose(turn)
-            upright.info = {}  # vLLM would find the orientation in it and turn the image again
-            return upright
+            return turn_upright(rgb, turn)
     except SampleError:
         raise
     except Exception as error:  # on broken bytes PIL raises most kinds, struct.error included
@@ -305,6 +303,18 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001  viewers show such an image, too
         return None
+
+
+def turn_upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """Turn an image as :func:`turn_of` says, and forget what its file said beside the pixels."""
+    upright = image if turn is None else image.transpose(turn)
+    upright.info = {}  # vLLM would find the orientation in it and turn the image again
+    return upright
+
+
+def hash_pixels(image: Image.Image) -> str:
+    """Hash the size and the pixels of an image, so that its name and its file do not count."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -70,7 +70,7 @@ def _paths_of_cells(cells: Iterable[Mapping[str, Any]]) -> tuple[RankedPath, ...
 
 @dataclass(frozen=True, kw_only=True)
 class PathPrediction:
-    """What a model says about one image; an image that could not be used has its reason instead.
+    """The path that a model predicts for one image, or the reason why there is none.
 
     Attributes:
         image: the path of its file, or another name of the image.

@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from sekd.config import EngineName, ModelSpec
+from sekd.config import ElicitSpec, EngineName, EvaluateSpec, ModelSpec
 from sekd.engines.base import (
     Answer,
     Ask,
@@ -38,6 +38,7 @@ __all__ = [
     "check_serves",
     "engine_version",
     "open_engine",
+    "open_engine_of",
     "serves_adapters",
     "write",
 ]
@@ -128,3 +129,21 @@ def open_engine(
     )
     engine: Engine = engine_class(options)
     return engine
+
+
+def open_engine_of(
+    spec: ElicitSpec | EvaluateSpec, model: ModelSpec, chat: Chat, *, adapter: Path | None
+) -> Engine:
+    """Load the model into the engine that a section of the config names, with its arguments.
+
+    Raises:
+        ConfigError: as in :func:`open_engine`.
+    """
+    return open_engine(
+        spec.engine,
+        model,
+        chat,
+        adapter=adapter,
+        batch_size=spec.runtime.batch_size,
+        engine_args=spec.engine_args | spec.runtime.engine_args,
+    )

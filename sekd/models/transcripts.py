@@ -1,4 +1,4 @@
-"""What a chat makes: transcripts with the places of their answers, and prompts that can go on."""
+"""Texts of a chat as tokens: finished transcripts, and prompts that end in front of an answer."""
 
 from __future__ import annotations
 

@@ -53,11 +53,11 @@ class Usage(Section):
     chat_template_args: dict[str, Any]
     """Variables of the chat template."""
     formats: tuple[Literal["quiz", "open"], ...]
-    """What the model was taught to answer, as in ``distill.formats``."""
+    """The forms of answers that the model learned, as in ``distill.formats``."""
     answer: AnswerForm
     """Form of the answers of a dialogue, as in ``elicit.answer``."""
     subject: str
-    """What an image shows, as in ``data.subject``."""
+    """The word for the thing in an image, as in ``data.subject``."""
     pixel_limit: int
     """Number of pixels above which an image is refused, as in ``data.pixel_limit``."""
     root: str = ""

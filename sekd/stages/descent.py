@@ -7,7 +7,6 @@ each child of a node that was visited gets a probability, and each path their pr
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from sekd.config import DescentSpec, ElicitSpec
 from sekd.data.branching import Branches, deal_groups, join_groups
+from sekd.data.images import hash_pixels
 from sekd.data.questions import Question
 from sekd.data.samples import Dataset
 from sekd.data.taxonomy import Node
@@ -197,11 +197,9 @@ class _Asker:
 
     @cached_property
     def _picture(self) -> str:
-        """What the picture is known by: its pixels, so its name and its file do not count."""
+        """Identifies the picture: a hash of its pixels, or the sample where none is shown."""
         image = self._prepared.image
-        if image is None:
-            return self._prepared.sample.id
-        return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+        return self._prepared.sample.id if image is None else hash_pixels(image)
 
     def grow(self, path: _Hypothesis) -> Conversation[list[_Hypothesis]]:
         """Extend a path by one level; returns it with each of the branches below its node."""

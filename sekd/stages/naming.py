@@ -92,6 +92,23 @@ def name_paths(
     return [end.steps for end in ends]
 
 
+def follow_paths(
+    answers: OpenAnswers, prepared: PreparedSample, beam: int, rules: PathRules = NO_RULES
+) -> Conversation[list[list[PathStep]]]:
+    """Find one path by :func:`name_path`, or several by :func:`name_paths`.
+
+    Args:
+        beam: number of paths, as in ``descent.beam``.
+        rules: as in :func:`name_path`.
+
+    Raises:
+        SampleError: as in :func:`name_path`.
+    """
+    if beam == 1:
+        return [(yield from name_path(answers, prepared, rules))]
+    return (yield from name_paths(answers, prepared, beam, rules))
+
+
 class _Candidate(NamedTuple):
     """The child of a fork that may be the most probable one.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sekd.analysis.temperature import scale
 from sekd.data.taxonomy import Node
 from sekd.stages.restriction import Restriction
 
@@ -69,8 +70,7 @@ class PathRules:
         adjusted = logprobs.astype(np.float64)
         temperature = self.temperatures.get(parent.depth + 1)
         if temperature is not None:
-            adjusted = adjusted / temperature
-            adjusted -= np.logaddexp.reduce(adjusted)
+            adjusted = scale(adjusted, temperature)
         if self.restriction is None:
             return AdjustedChildren(adjusted, 0.0)
         is_allowed = np.array([self.allows(parent, child) for child in children])

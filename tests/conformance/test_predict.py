@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sekd.config import Paradigm, RunConfig, load_config
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.path_predictions import PathPrediction
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset
@@ -75,7 +75,9 @@ class Students:
 
     def predict(self, engine: str, name: str) -> dict[Paradigm, Answers]:
         """What ``sekd predict`` says with one of the folders, loaded once for both ways."""
-        samples = gather_images([str(self.config.data["seen"].images)], self.seen.taxonomy)
+        samples = samples_of(
+            list_images([str(self.config.data["seen"].images)]), self.seen.taxonomy
+        )
         specs = {paradigm: self._spec(engine, name, paradigm) for paradigm in WAYS}
         with closing(_open(specs["open"])) as opened:
             return {
@@ -188,6 +190,6 @@ def test_the_student_answers_otherwise_than_its_base(
     )
     with Predictor(set_up(request)) as predictor:
         images = str(students.config.data["seen"].images)
-        samples = gather_images([images], students.seen.taxonomy)
+        samples = samples_of(list_images([images]), students.seen.taxonomy)
         answers = _answers_of(predictor.predict(samples))
     assert any(answers[image] != expected["open"][image] for image in answers)

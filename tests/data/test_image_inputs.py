@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.images import read_image
 from sekd.data.taxonomy import Taxonomy
 from sekd.errors import ConfigError, SampleError
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def names_of(taxonomy: Taxonomy, *inputs: str, **options: object) -> list[str]:
     """Gather images, all of which can be read; return their names."""
-    samples = gather_images(inputs, taxonomy, **options)
+    samples = samples_of(list_images(inputs, **options), taxonomy)
     for sample in samples:
         assert read_image(sample.image).size == (8, 8)
         assert sample.leaf is None
@@ -121,7 +121,7 @@ def test_parquet_may_hold_the_images_themselves(folder: Path, taxonomy: Taxonomy
 
 def test_what_is_missing_is_an_image_that_cannot_be_used(folder: Path, taxonomy: Taxonomy) -> None:
     lines = ["absent.jpg\n", "photos\n", "https://example.org/a.jpg\n", "photos/\udcff.png\n"]
-    samples = gather_images(["gone.png", "-"], taxonomy, standard_input=lines)
+    samples = samples_of(list_images(["gone.png", "-"], standard_input=lines), taxonomy)
     reasons = ["no such image", "no such image", "a directory", "an address", "not in UTF-8"]
     for sample, reason in zip(samples, reasons, strict=True):
         with pytest.raises(SampleError, match=reason):
@@ -131,12 +131,12 @@ def test_what_is_missing_is_an_image_that_cannot_be_used(folder: Path, taxonomy:
 def test_what_names_no_image_is_refused(folder: Path, taxonomy: Taxonomy) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(ConfigError, match="photos/empty: no image below this folder"):
-        gather_images(["photos/empty"], taxonomy)
-    assert len(gather_images(["photos/empty", "photos"], taxonomy)) == 4
+        list_images(["photos/empty"])
+    assert len(samples_of(list_images(["photos/empty", "photos"]), taxonomy)) == 4
     with pytest.raises(ConfigError, match="absent: no such file or folder"):
-        gather_images(["absent"], taxonomy)
+        list_images(["absent"])
     with pytest.raises(ConfigError, match="-: no image in it"):
-        gather_images(["-"], taxonomy)
+        list_images(["-"])
 
 
 def test_a_file_without_a_suffix_may_be_an_image(folder: Path, taxonomy: Taxonomy) -> None:
@@ -146,6 +146,6 @@ def test_a_file_without_a_suffix_may_be_an_image(folder: Path, taxonomy: Taxonom
 
 def test_real_photographs_are_found(shared_data: Path, taxonomy: Taxonomy) -> None:
     root = shared_data / "grocery"
-    samples = gather_images([str(root / "val")], taxonomy)
+    samples = samples_of(list_images([str(root / "val")]), taxonomy)
     assert len(samples) == len(list((root / "val").rglob("*.jpg")))
     assert read_image(samples[0].image).mode == "RGB"

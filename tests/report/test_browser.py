@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from browser import load_screenshots, needs_browser
+from browser import needs_browser
 from click.testing import CliRunner
 from evaluations import write_run
 from PIL import Image
@@ -17,11 +17,6 @@ from sekd.analysis.results import Evaluation
 from sekd.report import PAGE, build_report
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def screenshots() -> ModuleType:
-    return load_screenshots()
 
 
 @pytest.fixture(scope="module")

@@ -3,37 +3,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from evaluations import DIAGNOSIS, HOSTILE, comparison, metrics, rate, row, whole_metrics, write_run
+from page_elements import Elements
 
 from sekd.analysis.results import Evaluation
 from sekd.data.stage_record import StageRecord
 from sekd.report import PAGE, build_report
 from sekd.report import page as page_module
 from sekd.report.thumbnails import MAX_SIDE
-
-
-class Elements(HTMLParser):
-    """Every tag with its attributes, and all text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def page_of(run: Path) -> str:

@@ -33,7 +33,7 @@ MAX_BYTES = 6_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class PageNotes:
-    """What the predictions do not say themselves.
+    """Facts about the predictions that the page shows beside them.
 
     Attributes:
         title: what was predicted, such as the name of a folder.

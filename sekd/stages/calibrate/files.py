@@ -43,7 +43,7 @@ class BeforeAfter(Section):
 
 
 class LevelFit(Section):
-    """What was fitted for one level."""
+    """The temperature of one level, and how well it fits."""
 
     rank: str
     """Rank of most of its nodes."""

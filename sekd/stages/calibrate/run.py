@@ -46,7 +46,7 @@ _FEW_IMAGES = 100
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a calibration fitted.
+    """The result of a calibration.
 
     Attributes:
         model: name of the model in the config: base, student or one of ``evaluate.models``.

@@ -47,7 +47,7 @@ _TASKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known about a student that goes out of its run.
+    """Facts for the card of a student that is exported.
 
     Attributes:
         results: rates of the student, as the hub shows them.

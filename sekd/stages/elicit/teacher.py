@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from sekd.config import RunConfig
 from sekd.data.samples import Dataset
 from sekd.data.shards import Quarantined, Shard
-from sekd.engines import Conversation, Engine, open_engine
+from sekd.engines import Conversation, Engine, open_engine_of
 from sekd.models.adapters import adapted_spec
 from sekd.models.chat import load_chat
 from sekd.stages.prepare import (
@@ -65,14 +65,7 @@ class Teacher:
         self.chat.refuse_special_names(dataset.taxonomy)
         for prompt in plain_prompts:
             self.chat.refuse_special_tokens(prompt, "elicit.plain.prompts:")
-        self._engine = engine or open_engine(
-            spec.engine,
-            model,
-            self.chat,
-            adapter=spec.adapter,
-            batch_size=spec.runtime.batch_size,
-            engine_args=spec.engine_args | spec.runtime.engine_args,
-        )
+        self._engine = engine or open_engine_of(spec, model, self.chat, adapter=spec.adapter)
 
     def converse(
         self,

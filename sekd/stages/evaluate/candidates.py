@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sekd.config import BASE, STUDENT, EvaluatedModel, EvaluateSpec, ModelSpec, RunConfig
-from sekd.engines import Engine, check_serves, open_engine
+from sekd.engines import Engine, check_serves, open_engine_of
 from sekd.models.adapters import adapted_spec, adapter_identity, check_adapter
 from sekd.models.chat import load_chat
 from sekd.stages.fingerprints import model_fields
@@ -91,14 +91,7 @@ def open_candidate(candidate: Candidate, spec: EvaluateSpec) -> OpenCandidate:
     """Load the model into the engine of the config."""
     # The engine needs what the template puts before the image, and no question comes there.
     chat = load_chat(candidate.spec, subject="organism")
-    engine = open_engine(
-        spec.engine,
-        candidate.spec,
-        chat,
-        adapter=candidate.adapter,
-        batch_size=spec.runtime.batch_size,
-        engine_args=spec.engine_args | spec.runtime.engine_args,
-    )
+    engine = open_engine_of(spec, candidate.spec, chat, adapter=candidate.adapter)
     return OpenCandidate(chat.processor, engine)
 
 

@@ -37,7 +37,7 @@ from sekd.stages.answers import (
     score_path,
 )
 from sekd.stages.descent import descend
-from sekd.stages.naming import name_path, name_paths
+from sekd.stages.naming import follow_paths
 from sekd.stages.prepare import PreparedSample
 from sekd.stages.walk import ask_letters, walk
 
@@ -101,13 +101,9 @@ def name_to_score(
     sample = prepared.sample
     if sample.leaf is None:
         raise SampleError("it has no label to score with")
-    truth = answers.taxonomy.path(sample.leaf)
-    if num_paths == 1:
-        steps = yield from name_path(answers, prepared)
-        return score_path(sample.id, steps, truth)
-    found = yield from name_paths(answers, prepared, num_paths)
-    paths = [(steps[-1].node, probability_of(steps)) for steps in found]
-    return score_path(sample.id, found[0], truth, paths)
+    found = yield from follow_paths(answers, prepared, num_paths)
+    paths = [(steps[-1].node, probability_of(steps)) for steps in found] if num_paths > 1 else ()
+    return score_path(sample.id, found[0], answers.taxonomy.path(sample.leaf), paths)
 
 
 def _ask_jointly(

@@ -1,4 +1,4 @@
-"""What the model card of an exported student says of its results, and where it comes from."""
+"""Gather results and hashes of an exported student for its model card."""
 
 from __future__ import annotations
 

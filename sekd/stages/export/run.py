@@ -36,7 +36,7 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported.
+    """A folder that was exported.
 
     Attributes:
         folder: with the files.

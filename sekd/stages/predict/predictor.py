@@ -15,13 +15,13 @@ from sekd.data.path_predictions import PathPrediction, PredictedLevel, RankedPat
 from sekd.data.samples import Dataset, Sample, Samples
 from sekd.data.shards import Quarantined
 from sekd.data.taxonomy import Node, Taxonomy
-from sekd.engines import Conversation, Engine, open_engine
+from sekd.engines import Conversation, Engine, open_engine_of
 from sekd.errors import SampleError
 from sekd.models.chat import load_chat
 from sekd.models.open_naming import OpenAnswers
 from sekd.stages.answers import PathStep
 from sekd.stages.descent import DescentPath, descend
-from sekd.stages.naming import name_path, name_paths
+from sekd.stages.naming import follow_paths
 from sekd.stages.path_rules import PathRules
 from sekd.stages.predict.setup import PredictorSpec
 from sekd.stages.prepare import PreparedSample, prepare_samples
@@ -51,15 +51,9 @@ class Predictor:
         no_samples = Samples.gather([], spec.taxonomy, Path("/"))
         self._dataset = Dataset("images", spec.dataset, spec.taxonomy, no_samples)
         self._answers = None if spec.is_stepwise else OpenAnswers(self._chat, spec.taxonomy)
-        runtime = spec.evaluate.runtime
         logger.info("loading %s", spec.model.path)
-        self._engine = engine or open_engine(
-            spec.evaluate.engine,
-            spec.model,
-            self._chat,
-            adapter=spec.adapter,
-            batch_size=runtime.batch_size,
-            engine_args=spec.evaluate.engine_args | runtime.engine_args,
+        self._engine = engine or open_engine_of(
+            spec.evaluate, spec.model, self._chat, adapter=spec.adapter
         )
 
     @property
@@ -127,11 +121,8 @@ class Predictor:
             )
             paths = [_of_descent(spec.taxonomy, path) for path in descent.paths]
         else:
-            num_followed = spec.descent.beam  # as in an evaluation by open naming
-            if num_followed == 1:
-                found = [(yield from name_path(self._answers, prepared, spec.rules))]
-            else:
-                found = yield from name_paths(self._answers, prepared, num_followed, spec.rules)
+            # As many as in an evaluation by open naming.
+            found = yield from follow_paths(self._answers, prepared, spec.descent.beam, spec.rules)
             paths = [_of_steps(spec.taxonomy, steps, spec.rules) for steps in found]
             paths.sort(key=lambda path: -path.ranked.probability)
         return PathPrediction(

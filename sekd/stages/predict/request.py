@@ -1,4 +1,4 @@
-"""What a person asks for, and what can be said about it before any model library is imported."""
+"""Check a request for predictions before any model library is imported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DATASET = "images"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRequest:
-    """What a person says about a prediction; what is left open follows from the files.
+    """The options of a prediction. Those that are not given follow from the files.
 
     Attributes:
         model: directory or Hugging Face id of the base model, or of a whole exported one.

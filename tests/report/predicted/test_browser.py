@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from browser import load_screenshots, needs_browser
+from browser import needs_browser
 from predicted_paths import GULL, OWL, draw_images, predicted
 
 from sekd.data.path_predictions import PathPrediction
@@ -18,11 +18,6 @@ LONG = "a folder with a long name/" * 4 + "and_a_file_name_without_any_place_to_
 
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def screenshots() -> ModuleType:
-    return load_screenshots()
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_elements import Elements
 from predicted_paths import GULL, OWL, draw_images, predicted
 
 from sekd.data.image_refs import ImageRef
@@ -18,24 +18,12 @@ from sekd.report.predicted.page import MAX_SIDE, PageNotes, render_predictions
 HOSTILE = '<img src=x onerror="alert(1)">'
 
 
-class Elements(HTMLParser):
-    """Every tag with its attributes, and all text, with a space where a tag is."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
+class SpacedElements(Elements):
+    """The text has a space where a tag is."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
+        super().handle_starttag(tag, attrs)
         self.text += " "
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 PREDICTIONS = [
@@ -51,8 +39,8 @@ def render(
     predictions: list[PathPrediction],
     images: dict[str, ImageRef],
     notes: PageNotes = NOTES,
-) -> Elements:
-    return Elements(render_predictions(predictions, lambda _: images, notes))
+) -> SpacedElements:
+    return SpacedElements(render_predictions(predictions, lambda _: images, notes))
 
 
 def test_each_image_stands_with_its_path_and_its_probabilities(tmp_path: Path) -> None:
@@ -121,7 +109,7 @@ def test_hostile_names_are_text() -> None:
 def test_the_page_loads_nothing_from_outside(tmp_path: Path) -> None:
     images = draw_images(tmp_path, ["one.png", "two.png", "three.png"])
     html = render_predictions(PREDICTIONS, lambda _: images, NOTES)
-    for tag, attributes in Elements(html).tags:
+    for tag, attributes in SpacedElements(html).tags:
         for name in ("src", "href", "action", "data"):
             assert (attributes.get(name) or "#").startswith(("data:", "#")), tag
         assert "style" not in attributes

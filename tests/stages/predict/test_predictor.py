@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sekd.config import Paradigm, load_config
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.path_predictions import PathPrediction
 from sekd.data.predictions import PREDICTIONS, read_predictions
 from sekd.data.samples import Dataset, Samples
@@ -38,7 +38,7 @@ SETTINGS = ("descent.max_options=2",)
 
 @pytest.fixture(scope="module")
 def samples(world: Path, seen: Dataset) -> Samples:
-    return gather_images([str(world / "seen" / "images")], seen.taxonomy)
+    return samples_of(list_images([str(world / "seen" / "images")]), seen.taxonomy)
 
 
 def spec_of(world: Path, *, is_stepwise: bool, engine: str = "transformers") -> PredictorSpec:
@@ -184,7 +184,7 @@ def test_images_that_cannot_be_used_keep_their_place(world: Path, tmp_path: Path
     inputs = [str(tmp_path / "absent.png"), str(broken), str(good), str(text)]
     spec = spec_of(world, is_stepwise=False)
     with Predictor(spec) as predictor:
-        predictions = list(predictor.predict(gather_images(inputs, spec.taxonomy)))
+        predictions = list(predictor.predict(samples_of(list_images(inputs), spec.taxonomy)))
     assert [prediction.image for prediction in predictions] == inputs
     errors = [prediction.error for prediction in predictions]
     assert errors[0] == "no such image"

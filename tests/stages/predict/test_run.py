@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sekd.data.image_inputs import gather_images
+from sekd.data.image_inputs import list_images, samples_of
 from sekd.data.path_predictions import PathPrediction
 from sekd.data.samples import Samples
 from sekd.data.shards import Shard, ShardResult
@@ -33,7 +33,7 @@ def samples(world: Path, spec: PredictorSpec, tmp_path: Path) -> Samples:
     broken = tmp_path / "broken.png"
     broken.write_text("no image", "utf-8")
     images = sorted(map(str, (world / "seen" / "images").rglob("*.png")))
-    return gather_images([*images[:7], str(broken), *images[7:]], spec.taxonomy)
+    return samples_of(list_images([*images[:7], str(broken), *images[7:]]), spec.taxonomy)
 
 
 def in_memory(spec: PredictorSpec, samples: Samples) -> list[PathPrediction]:
