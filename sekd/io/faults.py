@@ -61,6 +61,8 @@ _BLOCKED_CLASSES = frozenset({"NoCredentialsError", "PartialCredentialsError", "
 _ABOUT_THE_FILE_CLASSES = frozenset({"SSLCertVerificationError"})
 _ERRNO_IN_TEXT = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
 """How Arrow and Rust (safetensors, tokenizers) write the errno into their messages."""
+_CLOSING_FAILED = "error closing file"
+"""Arrow's message for a file that cannot be closed: without an errno, and not about the content."""
 
 _tries_once: ContextVar[bool] = ContextVar("tries_once", default=False)
 
@@ -192,6 +194,8 @@ def _kind_of(error: BaseException) -> FaultKind | None:
         return "passing"
     number = _errno(error)
     if number is None:
+        if isinstance(error, OSError) and str(error) == _CLOSING_FAILED:
+            return "passing"
         return "blocked" if isinstance(error, PermissionError) else None
     if number in _BLOCKED:
         return "blocked"

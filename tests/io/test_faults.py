@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.message
 import errno
 import io
+import os
 import ssl
 import urllib.error
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_errnos_that_are_about_the_file(name: str) -> None:
 )
 def test_errors_of_libraries_are_known_by_what_they_carry(error: Exception, kind: str) -> None:
     assert fault_kind(error) == kind
+
+
+@pytest.mark.parametrize("mode", ["wb", "rb"])
+def test_arrow_cannot_close_a_file_and_leaves_the_errno_out(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "t").write_bytes(b"text")
+    file = pa.OSFile(str(tmp_path / "t"), mode)
+    os.close(file.fileno())  # as a disk does that fails at the last moment
+    with pytest.raises(OSError, match="closing") as caught:
+        file.close()
+    assert caught.value.errno is None
+    assert fault_kind(caught.value) == "passing"
 
 
 def test_the_error_behind_an_error_counts() -> None:
