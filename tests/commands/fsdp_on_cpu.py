@@ -1,12 +1,16 @@
 """Run ``python -m sekd`` with FSDP on a CPU.
 
 accelerate shards weights on GPUs only: on a CPU its state ignores the FSDP plugin. With this patch
-the code that a GPU would run is run over gloo.
+the code that a GPU would run is run over gloo. DTensor's caches keep the process group, and with it
+gloo's threads. One of them may still hold a tensor of the last broadcast when the interpreter ends,
+and then aborts it. So this program leaves out the interpreter's own end.
 """
 
 from __future__ import annotations
 
+import os
 import runpy
+import sys
 from typing import Any
 
 from accelerate.state import AcceleratorState
@@ -24,4 +28,9 @@ def init_with_fsdp(
 
 
 AcceleratorState.__init__ = init_with_fsdp
-runpy.run_module("sekd", run_name="__main__")
+try:
+    runpy.run_module("sekd", run_name="__main__")
+except SystemExit as end:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code if isinstance(end.code, int) else 1)

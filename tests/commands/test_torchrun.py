@@ -104,8 +104,13 @@ def assert_same_training(run_dir: Path, expected_dir: Path) -> None:
 
 
 def test_two_processes_train_the_same_as_one(world: Path, single: Path, tmp_path: Path) -> None:
-    stderr = launch(world, single, tmp_path / "two", "-m", "sekd")
+    """No thread of gloo outlives the training: it could abort the interpreter at its end."""
+    program = str(Path(__file__).with_name("threads_at_exit.py"))
+    stderr = launch(world, single, tmp_path / "two", program)
     assert_same_training(tmp_path / "two", single)
+    threads = [line for line in stderr if line.startswith("threads at exit: ")]
+    assert len(threads) == 2
+    assert not any("gloo" in line for line in threads), threads
     for step in range(1, 7):
         assert sum(line.startswith(f"distill: step {step}/6") for line in stderr) == 1
     assert (tmp_path / "two" / "sekd.log").read_text().count("distill: step 1/6") == 1

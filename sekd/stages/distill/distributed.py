@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -46,6 +47,9 @@ def wait_for_everyone() -> None:
 def destroy_process_group() -> None:
     """Leave the process group, if there is one; no collective can run afterwards."""
     PartialState().destroy_process_group()
+    # The group's threads end with the last reference to it, and a trainer holds one in a cycle.
+    # Threads that are left when the interpreter ends may abort it ("terminate called").
+    gc.collect()
 
 
 def uses_fsdp() -> bool:
