@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -31,8 +32,6 @@ from sekd.stages.predict.run import predict_images
 from sekd.stages.predict.setup import PredictionRequest, set_up
 
 SHARD_SIZE = 256
-SETTLED = 3
-"""Number of shards of a run after which its memory should not grow any more."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,18 @@ class Watched:
     """The memory of a run that ended by itself.
 
     Attributes:
-        settled: bytes of memory when it had done a few shards.
-        predicting: the most bytes from then on, until all shards were done.
-        writing: the most bytes afterwards, while the table was written.
+        peaks: number of shards that were done -> the most bytes of memory until the next one was.
+            The last entry is of the time when the table was written.
     """
 
     seconds: float
-    settled: int
-    predicting: int
-    writing: int
+    peaks: dict[int, int]
+
+    def quarters(self, num_shards: int) -> list[int]:
+        """The most bytes in each quarter of the shards of this run, the first shard left out."""
+        _, *done = sorted(each for each in self.peaks if each < num_shards)
+        bounds = [round(len(done) * quarter / 4) for quarter in range(5)]
+        return [max(self.peaks[each] for each in done[a:b]) for a, b in pairwise(bounds)]
 
 
 class Job:
@@ -67,7 +69,7 @@ class Job:
                 seconds later.
         """
         command = [sys.executable, "-m", "sekd", "predict", self.images, "--run", self.config]
-        started, before, settled, peaks = time.monotonic(), self._num_done(), 0, [0, 0]
+        started, peaks = time.monotonic(), Counter[int]()
         with self._log.open("ab") as log:
             process = psutil.Popen(
                 [*map(str, command), "--output", str(self._output)],
@@ -81,15 +83,12 @@ class Job:
                     process.kill()
                     process.wait()
                     return None
-                if num_done >= before + SETTLED and process.is_running():
-                    memory = process.memory_info().rss
-                    settled = settled or memory
-                    is_writing = num_done == self.num_shards
-                    peaks[is_writing] = max(peaks[is_writing], memory)
+                if process.is_running():
+                    peaks[num_done] = max(peaks[num_done], process.memory_info().rss)
                 time.sleep(0.05)
         if process.returncode:
             raise SystemExit(self._log.read_text("utf-8"))
-        return Watched(time.monotonic() - started, settled, *peaks)
+        return Watched(time.monotonic() - started, dict(peaks))
 
     def rows(self) -> list[dict[str, str]]:
         """The rows of the table."""
@@ -110,8 +109,9 @@ def measure(job: Job, num_images: int, num_kills: int, seed: int) -> list[Figure
     assert watched is not None
     at = ", ".join(f"{moment:.1f}" for moment in moments)
     print(f"killed after {at} of {num_shards} shards; the last run took {watched.seconds:.0f} s")
-    memory = [watched.settled, watched.predicting, watched.writing]
-    print(f"memory: {', '.join(f'{each / 1e6:.0f} MB' for each in memory)}")
+    memory = watched.quarters(num_shards)
+    print(f"memory in each quarter: {', '.join(f'{each / 1e6:.0f} MB' for each in memory)}")
+    print(f"while the table was written: {watched.peaks[num_shards] / 1e6:.0f} MB")
     rows = {row["image"]: row for row in job.rows()}
     counts = Counter(row["image"] for row in job.rows())
     spec = set_up(PredictionRequest(run=job.config))
@@ -119,14 +119,14 @@ def measure(job: Job, num_images: int, num_kills: int, seed: int) -> list[Figure
     assert len(samples) == num_images
     in_memory = predict_images(spec, samples[:SHARD_SIZE])
     num_other = sum(rows[each.image]["leaf"] != each.levels[-1].node for each in in_memory)
-    growth = 100 * (watched.predicting / watched.settled - 1)
+    growth = 100 * (max(memory[2:]) / max(memory[:2]) - 1)
     return [
         Figure("kills", num_killed, "kills", num_kills, is_ceiling=False),
         Figure("images without a row", num_images - len(counts), "images", 0),
         Figure("images with several rows", sum(n > 1 for n in counts.values()), "images", 0),
         Figure("rows with an error", sum(bool(row["error"]) for row in rows.values()), "rows", 0),
         Figure(f"other answers in memory, of {SHARD_SIZE}", num_other, "images", 0),
-        Figure(f"growth of memory after {SETTLED} shards, up to the last", growth, "%", 5),
+        Figure("growth of memory, second half over first half", growth, "%", 5),
     ]
 
 
