@@ -108,11 +108,13 @@ class Change:
 def learned_changes(evaluation: Evaluation) -> list[Change]:
     """Return student against base in what the student learned, by dataset.
 
-    That is the joint paradigm, or open naming for a student that learned nothing else. Where it was
-    not evaluated, another paradigm stands for it: the first one that was.
+    That is all levels at once, with the form of the reply given, since a gain is then none in form;
+    or open naming for a student that learned nothing else. Where it was not evaluated, another
+    paradigm stands for it: the first one that was.
     """
     learned = evaluation.config.distill.learned_paradigm if evaluation.config else "joint"
-    for paradigm in (learned, *PARADIGMS):
+    first = ("joint_forced",) if learned == "joint" else ()
+    for paradigm in (*first, learned, *PARADIGMS):
         changes = [_change_of_student(evaluation, name, paradigm) for name in evaluation.datasets]
         found = [change for change in changes if change is not None]
         if found:

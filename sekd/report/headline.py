@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sekd.analysis.cell_key import CellKey
 from sekd.analysis.estimates import Estimate
 from sekd.analysis.results import Evaluation
-from sekd.analysis.roles import teacher_key
+from sekd.analysis.roles import QUIZ_AT_ONCE, teacher_key
 from sekd.config import BASE, STUDENT, WITHOUT_QUIZ
 from sekd.report.changes import (
     NO_BREAK,
     WAYS_OF_ASKING,
     Change,
-    ChangeVerdict,
     clear_losses,
     learned_changes,
     other_changes,
     unbroken,
 )
+from sekd.report.cost_figure import cost_figure
 from sekd.report.formats import format_interval, format_number
-from sekd.report.provenance import labels_used
+from sekd.report.key_figure import KeyFigure
 
 _EXPERIMENT = (
     "One vision-language model was its own teacher. Frozen, it walked a taxonomy step by step; a "
@@ -50,31 +49,6 @@ _FAR_MORE_POINTS = 10
 _MANY_UNPARSED_PERCENT = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyFigure:
-    """One figure of the first screen.
-
-    Attributes:
-        title: one word.
-        value: the figure itself.
-        unit: the unit of the figure.
-        meaning: what the figure means.
-        evidence: its interval.
-        details: the same of other datasets or cells, a line each.
-        caution: what a reader must know to read it right.
-        verdict: decides about its colour.
-    """
-
-    title: str
-    value: str
-    unit: str
-    meaning: str
-    evidence: str = ""
-    details: Sequence[str] = ()
-    caution: str = ""
-    verdict: ChangeVerdict = "noise"
-
-
 @dataclass(frozen=True)
 class Headline:
     """The first screen.
@@ -97,7 +71,7 @@ def make_headline(evaluation: Evaluation) -> Headline:
         _gained_figure(evaluation, changes),
         _kept_figure(evaluation, changes),
         _lost_figure(evaluation, changes[0]),
-        _cost_figure(evaluation, changes[0]),
+        cost_figure(evaluation, changes[0]),
     ]
     return Headline(
         _headline_sentence(evaluation, changes[0]),
@@ -115,7 +89,7 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
     else:
         outcome = f"is not measurably better than the base: {gain}, {gain.evidence}"
     asked = "asked for everything at once"
-    if gain.after.paradigm != "joint":
+    if gain.after.paradigm not in QUIZ_AT_ONCE:
         asked = WAYS_OF_ASKING[gain.after.paradigm]
     sentence = f"{asked.capitalize()} on {gain.after.dataset}, the student {outcome}."
     losses = clear_losses(evaluation, gain)
@@ -149,7 +123,7 @@ def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigu
                 f"{evaluation.title(change.after.dataset)}: {change} ({change.evidence})"
                 for change in others
             ),
-            *_lines_without_format(evaluation, first),
+            *_lines_of_free_replies(evaluation, first),
             *_lines_without_image(evaluation, first.after),
         ],
         caution=" ".join(cautions),
@@ -165,29 +139,25 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
             f"{format_number(base.value, 0)}{NO_BREAK}% of the base's replies could not be "
             "parsed: part of this gain is learning the format."
         )
-        if _without_format(evaluation, gain) is None:
-            yield "evaluate.paradigms: joint_forced would give the gain without it."
+        yield "evaluate.paradigms: joint_forced would give the gain without it."
 
 
 def _in_one_call(change: Change) -> str:
     """Say how the student was asked, in short."""
     paradigm = change.after.paradigm
-    return "in one call" if paradigm == "joint" else WAYS_OF_ASKING[paradigm]
+    return "in one call" if paradigm in QUIZ_AT_ONCE else WAYS_OF_ASKING[paradigm]
 
 
-def _without_format(evaluation: Evaluation, gain: Change) -> Change | None:
-    """Return the same step where the models choose letters alone, and need to know no format."""
-    if gain.after.paradigm != "joint":
-        return None
-    before, after = (key._replace(paradigm="joint_forced") for key in (gain.before, gain.after))
-    return Change.between(evaluation, before, after)
-
-
-def _lines_without_format(evaluation: Evaluation, gain: Change) -> Iterator[str]:
-    """Say how much of a gain is left where the format of the reply is written for both."""
-    change = _without_format(evaluation, gain)
+def _lines_of_free_replies(evaluation: Evaluation, gain: Change) -> Iterator[str]:
+    """Give the same step where the models write the form of the reply themselves."""
+    if gain.after.paradigm != "joint_forced":
+        return
+    before, after = (key._replace(paradigm="joint") for key in (gain.before, gain.after))
+    change = Change.between(evaluation, before, after)
     if change is not None:
-        yield f"with the format written for both: {change} ({change.evidence})"
+        unread = evaluation.cells[before].rate("parse_failure_rate")
+        share = f"; {_format_percent(unread)} of the base's unparsed" if unread else ""
+        yield f"in a free reply: {change} ({change.evidence}{share})"
 
 
 def _cautions_of_student(evaluation: Evaluation, changes: Sequence[Change]) -> Iterator[str]:
@@ -286,65 +256,6 @@ def _opponent(change: Change) -> str:
     return "against its teacher" if change.is_against_teacher else change.after.paradigm
 
 
-def _cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
-    """Compare the student's calls, of which joint answers need one, with its teacher's."""
-    student = evaluation.cells[gain.after].cost
-    walked = teacher_key(evaluation.cells, gain.after.dataset)
-    teacher = evaluation.cells[walked].cost if walked else None
-    is_joint = gain.after.paradigm == "joint"
-    num_calls = 1 if is_joint or student is None else student.calls
-    meaning, evidence, caution = f"{'one call' if is_joint else 'calls'} for a whole path", "", ""
-    if teacher is not None and student is not None:
-        meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
-        in_steps, at_once = teacher.computed_tokens, student.computed_tokens
-        evidence = (
-            f"{_format_count(at_once)} tokens an image, {_format_count(student.decode_tokens)} of "
-            f"them written one after another; the teacher computes {_format_count(in_steps)} and "
-            f"writes {_format_count(teacher.decode_tokens)}. One worker took "
-            f"{student.seconds:.2g}{NO_BREAK}s an image, for the teacher "
-            f"{teacher.seconds:.2g}{NO_BREAK}s"
-        )
-        if student.latency is not None and teacher.latency is not None:
-            evidence += (
-                f"; for one image alone {student.latency:.2g}{NO_BREAK}s and "
-                f"{teacher.latency:.2g}{NO_BREAK}s"
-            )
-        if at_once > in_steps or student.seconds > teacher.seconds:
-            caution = (
-                "The student costs more than its teacher: "
-                f"{_format_ratio(at_once, in_steps)} of its tokens, "
-                f"{_format_ratio(student.seconds, teacher.seconds)} of its time."
-            )
-    return KeyFigure(
-        title="Cost",
-        value=_format_count(num_calls),
-        unit="call" if num_calls == 1 else "calls",
-        meaning=meaning,
-        evidence=evidence,
-        details=_lines_of_teaching(evaluation),
-        caution=caution,
-        verdict="loss" if caution else "noise",
-    )
-
-
-def _format_ratio(part: float, whole: float) -> str:
-    """Return a share in percent, rounded away from 100 %, so that no difference is hidden."""
-    if not whole:
-        return "any share"
-    percent = 100 * part / whole
-    rounded = math.ceil(percent) if percent > 100 else math.floor(percent)
-    return f"{rounded}{NO_BREAK}%"
-
-
-def _lines_of_teaching(evaluation: Evaluation) -> list[str]:
-    """Say what it took, once, to make the student: the newest finished answers, and labels."""
-    labels = labels_used(evaluation.config)
-    for record in evaluation.stages:
-        if record.stage == "answers" and record.num_done:
-            return [f"to teach it: {record.num_done:,} images walked once; {labels}"]
-    return []
-
-
 def _headline_without_student(evaluation: Evaluation) -> Headline:
     figures, clauses = [], []
     for paradigm, title in _TITLES.items():
@@ -389,9 +300,9 @@ def _format_rate(rate: Estimate) -> str:
     return f"{format_number(rate.value)}{NO_BREAK}% ({unbroken(format_interval(rate))})"
 
 
+def _format_percent(rate: Estimate) -> str:
+    return f"{format_number(rate.value, 0)}{NO_BREAK}%"
+
+
 def _format_share(change: Change) -> str:
     return format_number(100 * change.new.value / change.old.value, 0)
-
-
-def _format_count(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == round(value) else format_number(value)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from evaluations import COST, comparison, read, row, whole_metrics
 
-from sekd.report.headline import Headline, KeyFigure, make_headline
+from sekd.report.headline import Headline, make_headline
+from sekd.report.key_figure import KeyFigure
 
 JOINT = ("student", "joint"), ("base", "joint")
 
@@ -194,18 +195,39 @@ def test_replies_of_the_student_that_cannot_be_parsed_are_said(tmp_path: Path) -
     )
 
 
-def test_the_gain_is_given_without_the_format_too(tmp_path: Path) -> None:
+def test_the_first_figure_is_the_gain_without_the_format(tmp_path: Path) -> None:
     unread = {"value": 100.0, "low": 97.0, "high": 100.0}
     rows = [row("base", hca=0.0, parse_failure_rate=unread), row("student", hca=70.0)]
-    assert "would give the gain without it" in figures(of(tmp_path, *rows))["Gained"].caution
+    gained = figures(of(tmp_path, *rows))["Gained"]
+    assert gained.caution.endswith("joint_forced would give the gain without it.")
     rows += [row("base", "joint_forced", 5.0), row("student", "joint_forced", 71.0)]
     forced = ("student", "joint_forced"), ("base", "joint_forced")
-    paired = comparison(*forced, (66.0, 60.0, 72.0))
-    gained = figures(of(tmp_path, *rows, comparisons=[paired]))["Gained"]
-    assert gained.caution.endswith("learning the format.")
-    assert plain(gained.details[0]).startswith(
-        "with the format written for both: 5.0 → 71.0 % (95 %: +60.0"
+    paired = [
+        comparison(*forced, (66.0, 60.0, 72.0)),
+        comparison(("student", "joint"), ("base", "joint"), (70.0, 65.0, 75.0)),
+    ]
+    found = of(tmp_path, *rows, comparisons=paired)
+    gained = figures(found)["Gained"]
+    assert "far more often: 5.0 → 71.0 %" in plain(found.sentence)
+    assert plain(gained.meaning) == "whole paths right in one call on birds: 5.0 → 71.0 %"
+    assert plain(gained.evidence) == "95 %: +60.0 to +72.0"
+    assert plain(gained.details[0]) == (
+        "in a free reply: 0.0 → 70.0 % (95 %: +65.0 to +75.0; 100 % of the base's unparsed)"
     )
+    assert not gained.caution
+
+
+def test_the_time_of_the_other_ways_at_once_is_given(tmp_path: Path) -> None:
+    rows = [
+        row(model, paradigm, cost=COST | {"seconds": seconds, "latency": 10 * seconds})
+        for model in ("base", "student")
+        for paradigm, seconds in (("joint", 0.3), ("joint_forced", 0.2), ("open", 0.1))
+    ]
+    lines = [plain(line) for line in figures(of(tmp_path, *rows))["Cost"].details]
+    assert lines[:2] == [
+        "by a free reply: 0.3 s an image (3 s for one alone)",
+        "by naming, without options: 0.1 s an image (1 s for one alone)",
+    ]
 
 
 def test_an_evaluation_on_images_that_were_trained_on_is_marked(tmp_path: Path) -> None:
