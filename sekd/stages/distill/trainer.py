@@ -40,15 +40,28 @@ class LengthGroupedSampler(Sampler[int]):
 
     The sequences of 50 global batches are sorted by length, and their batches are shuffled again.
     Within a batch, joint prompts and replayed sequences are grouped, because a micro-batch takes
-    separate forward passes for the two kinds. The order depends on the seed and the epoch only, not
-    on the number of processes or the size of a micro-batch. An epoch consists of whole global
-    batches: the last one is filled with sequences of the same epoch, so that every step is a mean
-    over the same number of sequences.
+    separate forward passes for the two kinds; they are dealt to the processes, which would wait for
+    the one with all the replayed sequences. What a global batch holds depends on the seed and the
+    epoch only, not on the number of processes or the size of a micro-batch. An epoch consists of
+    whole global batches: the last one is filled with sequences of the same epoch, so that every
+    step is a mean over the same number of sequences.
+
+    Args:
+        batch_size: sequences of a micro-batch of one process.
     """
 
-    def __init__(self, dataset: DistillDataset, global_batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: DistillDataset,
+        global_batch: int,
+        seed: int,
+        *,
+        num_processes: int = 1,
+        batch_size: int = 1,
+    ) -> None:
         self._dataset, self._global_batch, self._seed = dataset, global_batch, seed
         self._lengths, self._is_replay = dataset.lengths, dataset.is_replay
+        self._num_processes, self._batch_size = num_processes, batch_size
 
     def __len__(self) -> int:
         return math.ceil(len(self._lengths) / self._global_batch) * self._global_batch
@@ -69,7 +82,14 @@ class LengthGroupedSampler(Sampler[int]):
                 for first in range(0, len(megabatch), batch_size)
             ]
             for batch in rng.sample(batches, len(batches)):
-                yield from sorted(batch, key=lambda index: self._is_replay[index])
+                yield from self._deal(sorted(batch, key=lambda index: self._is_replay[index]))
+
+    def _deal(self, batch: Sequence[int]) -> Iterator[int]:
+        """Yield the micro-batches of all processes, which take turns to get one."""
+        num_at_once = self._num_processes * self._batch_size
+        for start in range(0, len(batch), num_at_once):
+            for process in range(self._num_processes):
+                yield from batch[start : start + num_at_once][process :: self._num_processes]
 
 
 @dataclass(frozen=True)
@@ -177,7 +197,13 @@ class DistillTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return LengthGroupedSampler(self._dataset, self._global_batch, self.args.seed)
+        return LengthGroupedSampler(
+            self._dataset,
+            self._global_batch,
+            self.args.seed,
+            num_processes=self.args.world_size,
+            batch_size=self.args.per_device_train_batch_size,
+        )
 
     def compute_loss(
         self,

@@ -191,3 +191,13 @@ def test_every_step_is_a_whole_global_batch(elicited: Elicited) -> None:
         dataset.set_epoch(1)
         assert global_batch == 20 or order != list(sampler)
         dataset.set_epoch(0)
+
+
+def test_replayed_sequences_are_dealt_to_the_processes(elicited: Elicited) -> None:
+    """The content of a global batch is that of one process; no process waits for another's work."""
+    dataset = elicited.dataset(replay=0.5)
+    one = list(LengthGroupedSampler(dataset, 8, seed=0))
+    two = list(LengthGroupedSampler(dataset, 8, seed=0, num_processes=2, batch_size=4))
+    assert sorted(one) == sorted(two)
+    counts = [sum(dataset.is_replay[index] for index in half) for half in (two[:4], two[4:])]
+    assert counts == [2, 2]
