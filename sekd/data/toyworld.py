@@ -95,7 +95,7 @@ SEEN = World(
     name="seen",
     seed=1,
     tints=((236, 206, 190), (192, 220, 240), (204, 232, 196)),
-    shapes=("circle", "square", "triangle"),
+    shapes=("circle", "bar", "triangle"),
     colours=((200, 40, 40), (40, 70, 190), (225, 170, 20)),
     patterns=("plain", "striped", "dotted"),
 )
@@ -103,7 +103,7 @@ UNSEEN = World(
     name="unseen",
     seed=2,
     tints=((92, 60, 58), (46, 60, 104), (50, 90, 58)),
-    shapes=("ring", "cross", "star"),
+    shapes=("ring", "hourglass", "star"),
     colours=((240, 140, 40), (170, 90, 210), (60, 200, 190)),
     patterns=("plain", "striped", "dotted"),
 )
@@ -112,7 +112,7 @@ PRACTICE = World(  # for the training of the tiny model alone: nothing is evalua
     name="practice",
     seed=3,
     tints=((150, 148, 112), (112, 138, 160)),
-    shapes=("diamond", "bar", "arrow"),
+    shapes=("diamond", "square", "arrow"),
     colours=((40, 140, 60), (200, 60, 140)),
     patterns=("plain", "striped", "dotted"),
 )
@@ -166,9 +166,9 @@ def _shape_mask(
         polygon([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)])
     elif shape == "triangle":
         polygon([(0, -1.1), (1.05, 0.85), (-1.05, 0.85)])
-    elif shape == "cross":
-        polygon([(-0.35, -1), (0.35, -1), (0.35, 1), (-0.35, 1)])
-        polygon([(-1, -0.35), (1, -0.35), (1, 0.35), (-1, 0.35)])
+    elif shape == "hourglass":
+        polygon([(-0.85, -1.05), (0.85, -1.05), (0, 0)])
+        polygon([(-0.85, 1.05), (0.85, 1.05), (0, 0)])
     elif shape == "diamond":
         polygon([(0, -1.1), (0.7, 0), (0, 1.1), (-0.7, 0)])
     elif shape == "bar":
@@ -226,10 +226,12 @@ def write_dataset(world: World, directory: Path, *, num_images: int, seed: int) 
 
 
 def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) -> None:
-    """Write training and test images of both taxonomies and a ``config.yaml`` that runs on them.
+    """Write training and test images of both taxonomies, and two configs that run on them.
 
-    Training and test images are drawn from different seeds, so that they are disjoint. The training
-    images of the tiny model were drawn from yet another seed.
+    ``config.yaml`` asks the paper's quiz about labelled training images. ``unlabelled.yaml`` knows
+    the same images from ``photographs.csv``, which names no class. Training and test images are
+    drawn from different seeds, so that they are disjoint. The training images of the tiny model
+    were drawn from yet another seed.
 
     Args:
         num_train: number of images of the seen taxonomy, to elicit and distill.
@@ -238,17 +240,21 @@ def write_world(directory: Path, *, num_train: int, num_test: int, seed: int) ->
     write_dataset(SEEN, directory / "train", num_images=num_train, seed=2 * seed)
     for world in (SEEN, UNSEEN):
         write_dataset(world, directory / world.name, num_images=num_test, seed=2 * seed + 1)
-    config = _CONFIG.format(
-        directory=directory,
-        run_dir=directory.parent,
-        model=Path(__file__).parents[1] / "tiny_model",
-        ranks=", ".join(RANKS),
-        seed=seed,
-    )
-    (directory / "config.yaml").write_text(config, encoding="utf-8")
+    images = sorted((directory / "train" / "images").glob("*/*.png"), key=lambda path: path.name)
+    rows = ["image", *(image.relative_to(directory).as_posix() for image in images)]
+    (directory / "photographs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for name, sections in _CONFIGS.items():
+        content = (_MODEL + sections).format(
+            directory=directory,
+            run_dir=directory.parent,
+            model=Path(__file__).parents[1] / "tiny_model",
+            ranks=", ".join(RANKS),
+            seed=seed,
+        )
+        (directory / name).write_text(content, encoding="utf-8")
 
 
-_CONFIG = """\
+_MODEL = """\
 # The drawn world, for a laptop. Paths are relative to the directory in which sekd runs.
 run_dir: {run_dir}
 
@@ -257,10 +263,6 @@ model:
   dtype: float32
 
 data:
-  train:
-    images: {directory}/train/images
-    taxonomy: {directory}/train/taxonomy.json
-    level_names: [{ranks}]
   seen:
     images: {directory}/seen/images
     taxonomy: {directory}/seen/taxonomy.json
@@ -268,6 +270,13 @@ data:
   unseen:
     images: {directory}/unseen/images
     taxonomy: {directory}/unseen/taxonomy.json
+    level_names: [{ranks}]
+"""
+_CONFIGS = {
+    "config.yaml": """\
+  train:
+    images: {directory}/train/images
+    taxonomy: {directory}/train/taxonomy.json
     level_names: [{ranks}]
 
 elicit:
@@ -285,9 +294,35 @@ distill:
 
 evaluate:
   datasets: [seen, unseen]
-  # Two more paradigms, which show no quiz; left out because the demo should be quick:
-  # paradigms: [joint, joint_forced, independent, conditioned, open, descent]
   controls: [taxonomy, blind, shuffled, circular, siblings]
   control_limit: 81
   runtime: {{batch_size: 100, shard_size: 200}}
-"""
+""",
+    "unlabelled.yaml": """\
+  photographs:  # a list of images, without a label; the model's own descent gives them paths
+    table: {directory}/photographs.csv
+    taxonomy: {directory}/train/taxonomy.json
+    level_names: [{ranks}]
+    options: children
+
+elicit:
+  dataset: photographs
+  plain: {{prompts: [Describe the organism in the image.]}}
+  runtime: {{batch_size: 64, shard_size: 500}}
+
+distill:
+  lora: {{rank: 16, alpha: 32, dropout: 0.0}}
+  learning_rate: 2e-3
+  epochs: 2.5
+  global_batch: 8
+  seed: {seed}
+  runtime: {{batch_size: 8, num_workers: 0, logging_steps: 100}}
+
+evaluate:
+  datasets: [seen, unseen]
+  paradigms: [joint_forced, joint, independent, conditioned, open, descent]
+  controls: [siblings]
+  control_limit: null
+  runtime: {{batch_size: 100, shard_size: 400}}
+""",
+}

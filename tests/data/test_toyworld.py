@@ -113,3 +113,18 @@ def test_written_world_has_a_config_that_loads_its_datasets(tmp_path: Path) -> N
     assert {config.elicit.dataset, *config.evaluate.datasets} <= set(counts)
     train = {sample.image.read_bytes() for sample in datasets["train"].samples}
     assert not train & {sample.image.read_bytes() for sample in datasets["seen"].samples}
+
+
+def test_the_unlabelled_config_knows_the_training_images_without_a_label(tmp_path: Path) -> None:
+    write_world(tmp_path / "world", num_train=6, num_test=4, seed=5)
+    config = load_config(tmp_path / "world/unlabelled.yaml")
+    assert config.elicit.dataset not in config.evaluate.datasets
+    photographs = Dataset.load("photographs", config.data[config.elicit.dataset])
+    assert [sample.leaf for sample in photographs.samples] == [None] * 6
+    labelled = load_config(tmp_path / "world/config.yaml")
+    train = Dataset.load("train", labelled.data["train"])
+    images = [
+        {sample.image.read_bytes() for sample in each.samples} for each in (photographs, train)
+    ]
+    assert images[0] == images[1]
+    assert labelled.data["seen"] == config.data["seen"]
