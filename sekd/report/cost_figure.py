@@ -13,10 +13,10 @@ from sekd.report.formats import format_number
 from sekd.report.key_figure import KeyFigure
 from sekd.report.provenance import labels_used
 
-_OTHER_WAYS = {
+_WAYS_AT_ONCE = {
     "joint": "by a free reply",
     "joint_forced": "by letters in a given form",
-    "open": "by naming, without options",
+    "open": "by naming without options",
 }
 """Paradigm -> how a student answers all levels at once."""
 
@@ -26,9 +26,8 @@ def cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
     student = evaluation.cells[gain.after].cost
     walked = teacher_key(evaluation.cells, gain.after.dataset)
     teacher = evaluation.cells[walked].cost if walked else None
-    is_joint = gain.after.paradigm == "joint"
-    num_calls = 1 if is_joint or student is None else student.calls
-    meaning, evidence, caution = f"{'one call' if is_joint else 'calls'} for a whole path", "", ""
+    num_calls = 1 if gain.after.paradigm == "joint" or student is None else student.calls
+    meaning, evidence, caution = "for a whole path", "", ""
     if teacher is not None and student is not None:
         meaning += f"; its teacher takes{NO_BREAK}{_format_count(teacher.calls)}"
         in_steps, at_once = teacher.computed_tokens, student.computed_tokens
@@ -44,24 +43,33 @@ def cost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure:
                 f"{_format_ratio(at_once, in_steps)} of its tokens, "
                 f"{_format_ratio(student.seconds, teacher.seconds)} of its time."
             )
+            caution += "".join(
+                f" {way.capitalize()} it takes {_format_ratio(cost.seconds, teacher.seconds)} of "
+                "the teacher's time."
+                for way, cost in _other_ways(evaluation, gain)
+                if cost.seconds < teacher.seconds
+            )
     return KeyFigure(
         title="Cost",
         value=_format_count(num_calls),
         unit="call" if num_calls == 1 else "calls",
         meaning=meaning,
         evidence=evidence,
-        details=[*_lines_of_other_ways(evaluation, gain), *_lines_of_teaching(evaluation)],
+        details=[
+            *(f"{way}: {_format_seconds(cost)}" for way, cost in _other_ways(evaluation, gain)),
+            *_lines_of_teaching(evaluation),
+        ],
         caution=caution,
         verdict="loss" if caution else "noise",
     )
 
 
-def _lines_of_other_ways(evaluation: Evaluation, gain: Change) -> Iterator[str]:
-    """Give the time of the student's other ways to answer at once, which may be cheaper."""
+def _other_ways(evaluation: Evaluation, gain: Change) -> Iterator[tuple[str, MeanCost]]:
+    """Yield the student's other ways to answer at once, which may be cheaper, with their costs."""
     for paradigm in AT_ONCE:
         cell = evaluation.cells.get(gain.after._replace(paradigm=paradigm))
         if paradigm != gain.after.paradigm and cell is not None and cell.cost is not None:
-            yield f"{_OTHER_WAYS[paradigm]}: {_format_seconds(cell.cost)}"
+            yield _WAYS_AT_ONCE[paradigm], cell.cost
 
 
 def _format_seconds(cost: MeanCost) -> str:

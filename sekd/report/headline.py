@@ -37,6 +37,7 @@ _EXPERIMENT_WITHOUT_STUDENT = (
     "A vision-language model was asked for the path of each image through a taxonomy, all levels "
     "at once and one after the other."
 )
+_SHORT_WAYS = {"joint": "in one call", "joint_forced": "in one prompt"}
 _TITLES = {
     "conditioned": "Step by step",
     "joint": "At once",
@@ -98,7 +99,7 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
         on_dataset = f" on {worst.dataset}" if len(evaluation.datasets) > 1 else ""
         beginning = "It paid for that: " if gain.verdict == "gain" else "Besides, "
         if losses[0].is_against_teacher:
-            asked, steps = _in_one_call(losses[0]), losses[0].old_steps
+            asked, steps = _way_in_short(losses[0]), losses[0].old_steps
             asked = asked.capitalize() if gain.verdict == "gain" else f"Besides, {asked}"
             sentence += f" {asked}{on_dataset}, it is worse than its teacher's {steps}"
         else:
@@ -111,7 +112,7 @@ def _headline_sentence(evaluation: Evaluation, gain: Change) -> str:
 def _gained_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure:
     first, *others = changes
     cautions = [*_cautions(evaluation, first), *_cautions_of_student(evaluation, changes)]
-    asked = _in_one_call(first)
+    asked = _way_in_short(first)
     return KeyFigure(
         title="Gained",
         value=format_number(first.points, is_signed=True),
@@ -142,10 +143,10 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
         yield "evaluate.paradigms: joint_forced would give the gain without it."
 
 
-def _in_one_call(change: Change) -> str:
+def _way_in_short(change: Change) -> str:
     """Say how the student was asked, in short."""
     paradigm = change.after.paradigm
-    return "in one call" if paradigm in QUIZ_AT_ONCE else WAYS_OF_ASKING[paradigm]
+    return _SHORT_WAYS.get(paradigm, WAYS_OF_ASKING[paradigm])
 
 
 def _lines_of_free_replies(evaluation: Evaluation, gain: Change) -> Iterator[str]:
@@ -205,7 +206,7 @@ def _kept_figure(evaluation: Evaluation, changes: Sequence[Change]) -> KeyFigure
         title="Kept",
         value=_format_share(first),
         unit="% of the teacher",
-        meaning=f"student, {_in_one_call(first).removeprefix('in ')}: {_format_rate(first.new)}; "
+        meaning=f"student, {_way_in_short(first).removeprefix('in ')}: {_format_rate(first.new)}; "
         f"its teacher, step by step: {_format_rate(first.old)}",
         evidence=f"{format_number(first.points, is_signed=True)}{NO_BREAK}points; {first.evidence}",
         details=_first_lines(
@@ -225,7 +226,7 @@ def _lost_figure(evaluation: Evaluation, gain: Change) -> KeyFigure | None:
         first, *others = losses
         asked = WAYS_OF_ASKING[first.after.paradigm]
         if first.is_against_teacher:
-            asked = f"{_in_one_call(first)} against its teacher's {first.old_steps}"
+            asked = f"{_way_in_short(first)} against its teacher's {first.old_steps}"
         return KeyFigure(
             title="Lost",
             value=format_number(first.points, is_signed=True),

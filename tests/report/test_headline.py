@@ -46,7 +46,7 @@ def test_the_headline_has_four_figures(tmp_path: Path) -> None:
     assert (kept.title, kept.value) == ("Kept", "88")
     assert plain(kept.evidence) == "-10.0 points; 95 %: -16.0 to -4.0"
     assert (lost.title, plain(lost.value), lost.verdict) == ("Lost", "-20.0", "loss")
-    assert plain(cost.meaning) == "one call for a whole path; its teacher takes 2"
+    assert plain(cost.meaning) == "for a whole path; its teacher takes 2"
     assert "152 tokens" in cost.evidence
 
 
@@ -209,7 +209,7 @@ def test_the_first_figure_is_the_gain_without_the_format(tmp_path: Path) -> None
     found = of(tmp_path, *rows, comparisons=paired)
     gained = figures(found)["Gained"]
     assert "far more often: 5.0 → 71.0 %" in plain(found.sentence)
-    assert plain(gained.meaning) == "whole paths right in one call on birds: 5.0 → 71.0 %"
+    assert plain(gained.meaning) == "whole paths right in one prompt on birds: 5.0 → 71.0 %"
     assert plain(gained.evidence) == "95 %: +60.0 to +72.0"
     assert plain(gained.details[0]) == (
         "in a free reply: 0.0 → 70.0 % (95 %: +65.0 to +75.0; 100 % of the base's unparsed)"
@@ -226,8 +226,12 @@ def test_the_time_of_the_other_ways_at_once_is_given(tmp_path: Path) -> None:
     lines = [plain(line) for line in figures(of(tmp_path, *rows))["Cost"].details]
     assert lines[:2] == [
         "by a free reply: 0.3 s an image (3 s for one alone)",
-        "by naming, without options: 0.1 s an image (1 s for one alone)",
+        "by naming without options: 0.1 s an image (1 s for one alone)",
     ]
+    rows.append(row("base", "conditioned", cost=COST | {"seconds": 0.15}))
+    assert plain(figures(of(tmp_path, *rows))["Cost"].caution).endswith(
+        "134 % of its time. By naming without options it takes 66 % of the teacher's time."
+    )
 
 
 def test_an_evaluation_on_images_that_were_trained_on_is_marked(tmp_path: Path) -> None:
@@ -284,7 +288,7 @@ def test_without_joint_answers_another_paradigm_is_the_first_figure(tmp_path: Pa
     gained, cost_figure = figures(found)["Gained"], figures(found)["Cost"]
     assert "whole paths right asked to name the whole path" in plain(gained.meaning)
     assert (cost_figure.value, cost_figure.unit) == ("5.5", "calls")
-    assert plain(cost_figure.meaning) == "calls for a whole path"
+    assert plain(cost_figure.meaning) == "for a whole path"
     descent_alone = of(tmp_path, *rows[2:])
     assert plain(descent_alone.sentence).startswith("Descending among children on birds, the stud")
 
