@@ -9,7 +9,7 @@ LMMS := .venv-lmms
 CONSTRAINTS := --constraint constraints/dev.txt
 LMMS_CONSTRAINTS := --constraint constraints/lmms-eval.txt
 
-.PHONY: demo test test-gallery torture bench check constraints clean $(LMMS)
+.PHONY: demo test test-fast test-gallery torture bench check constraints clean $(LMMS)
 
 # A student from photographs without labels. It is trained by two processes of one thread each: on two
 # cores that is faster than one process of two threads.
@@ -29,6 +29,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 
 test: $(VENV)/dev
 	$(PYTEST)
+
+# For development: the parts of the package, without whole runs and without vLLM.
+test-fast: $(VENV)/dev
+	$(PYTEST) -m "not vllm" tests/analysis tests/config tests/data tests/engines tests/io \
+		tests/models tests/pipeline tests/report
 
 # All families of the gallery instead of a few, about twenty minutes on one core. GALLERY=file
 # receives what was measured, for the table of supported models.
