@@ -147,9 +147,9 @@ def test_shells_complete_commands_options_and_paths() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_the_line_of_the_readme_sets_up_completion_in_bash() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    (line,) = re.findall(r'eval "\$\(_SEKD_COMPLETE=bash_source sekd\)"', readme)
+def test_the_line_of_the_docs_sets_up_completion_in_bash() -> None:
+    page = (ROOT / "docs/running.md").read_text("utf-8")
+    (line,) = re.findall(r'eval "\$\(_SEKD_COMPLETE=bash_source sekd\)"', page)
     script = f'sekd() {{ {sys.executable} -m sekd "$@"; }}; {line}; complete -p sekd'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("sekd"), done.stderr
