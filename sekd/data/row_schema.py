@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -62,7 +63,13 @@ def table_of(rows: Iterable[object], schema: pa.Schema) -> pa.Table:
 def row_of(row_class: type[Row], cells: Mapping[str, Any]) -> Row:
     """Return a row from its cells, column -> value as ``pa.Table.to_pylist`` gives it."""
     values = {}
-    for declared in fields(row_class):  # type: ignore[arg-type]
-        value, read = cells[declared.name], declared.metadata["read"]
-        values[declared.name] = value if read is None or value is None else read(value)
+    for name, read in _readers(row_class):
+        value = cells[name]
+        values[name] = value if read is None or value is None else read(value)
     return row_class(**values)
+
+
+@cache
+def _readers(row_class: type) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """List the fields of a class and how each one's cells are read: looked up once, not per row."""
+    return [(declared.name, declared.metadata["read"]) for declared in fields(row_class)]

@@ -166,7 +166,7 @@ class Samples(Sequence[Sample]):
     def any_named(self, ids: Iterable[str]) -> list[Sample]:
         """Return the samples that have one of these ids, in the order of the dataset."""
         is_named = pc.is_in(self.ids, pa.array(list(ids), pa.string()))
-        return [self[row] for row in np.flatnonzero(is_named.to_numpy()).tolist()]
+        return list(self.take(np.flatnonzero(is_named.to_numpy())))
 
     def _iterate_at_once(self) -> Iterator[Sample]:
         """Iterate over all samples after turning the whole columns into Python values."""
