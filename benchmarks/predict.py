@@ -75,7 +75,8 @@ class Size:
             small part, so a model of a few millions has fewer of them.
         forced_over_free: how many times as fast a forced reply must be as a free one. That depends
             on how many tokens of a prompt can be computed in the time of a token that is written:
-            10 to 25 by the tiny one on a CPU, and many more by a large one on a GPU.
+            10 to 25 by the tiny one on a CPU, and many more by a large one on a GPU, unless a
+            whole batch writes at once.
     """
 
     shape: Shape
