@@ -24,8 +24,10 @@ demo: $(VENV)/demo
 	$(BIN)/sekd evaluate $(DEMO)
 	$(BIN)/sekd report runs/demo
 
-# Two files of tests at a time. One thread each: more of them would only wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two files of tests at a time, in the order of tests/conftest.py. One thread each: more of them would
+# only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	--no-loadscope-reorder
 
 test: $(VENV)/dev
 	$(PYTEST)

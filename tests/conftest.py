@@ -31,6 +31,18 @@ settings.load_profile("busy")
 
 TINY_MODEL = Path(sekd.__file__).parent / "tiny_model"
 
+_LONGEST_FIRST = ("test_flips.py", "test_cli.py", "conformance", "commands", "engines", "models")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take the longest files first: when one comes last, the other process has nothing to do."""
+
+    def place(item: pytest.Item) -> int:
+        part = item.path.relative_to(Path(__file__).parent).parts[0]
+        return _LONGEST_FIRST.index(part) if part in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

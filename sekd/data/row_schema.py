@@ -63,7 +63,7 @@ def table_of(rows: Iterable[object], schema: pa.Schema) -> pa.Table:
 def row_of(row_class: type[Row], cells: Mapping[str, Any]) -> Row:
     """Return a row from its cells, column -> value as ``pa.Table.to_pylist`` gives it."""
     values = {}
-    for name, read in _readers(row_class):
+    for name, read in _readers(row_class):  # type: ignore[arg-type]  # mypy: no class is hashable
         value = cells[name]
         values[name] = value if read is None or value is None else read(value)
     return row_class(**values)

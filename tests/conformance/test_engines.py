@@ -15,6 +15,7 @@ import pytest
 from gallery_models import gallery_spec
 from hypothesis import given, settings
 from PIL import Image
+from quick_vllm import quick_args
 from random_taxonomies import taxonomies
 
 from sekd.config import ModelSpec
@@ -129,14 +130,23 @@ class Exam:
         reply = yield from write(Write(self.prompt(number, ids), 24, self.chat.end_ids[0]))
         return reply
 
-    def open(self, name: str, adapter: Path | None = None, batch_size: int = 5) -> Engine:
+    def open(
+        self,
+        name: str,
+        adapter: Path | None = None,
+        batch_size: int = 5,
+        *,
+        is_compiled: bool = False,
+    ) -> Engine:
+        """Open an engine, vLLM compiled as users have it or not."""
+        args = {"max_model_len": MAX_MODEL_LEN} if name == "vllm" else {}
         return open_engine(
             name,
             self.spec,
             self.chat,
             adapter=adapter,
             batch_size=batch_size,
-            engine_args={"max_model_len": MAX_MODEL_LEN} if name == "vllm" else {},
+            engine_args=args if is_compiled else quick_args(name, MAX_MODEL_LEN),
         )
 
 
@@ -153,7 +163,7 @@ def reference(exam: Exam) -> Engine:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, exam: Exam) -> Iterator[Engine]:
-    engine = exam.open(request.param)
+    engine = exam.open(request.param, is_compiled=True)
     yield engine
     engine.close()
 
@@ -383,7 +393,7 @@ def test_active_conversations_are_limited_to_what_the_cache_holds(exam: Exam) ->
         exam.spec,
         exam.chat,
         batch_size=1,
-        engine_args={"max_model_len": 512, "num_gpu_blocks_override": 32},
+        engine_args={**quick_args("vllm", 512), "num_gpu_blocks_override": 32},
     )
     assert engine._num_cache_tokens == 1024
     max_active, started = 0, 0

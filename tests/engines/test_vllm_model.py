@@ -11,6 +11,7 @@ pytest.importorskip("torchvision", exc_type=RuntimeError)
 
 import torch
 from gallery_families import FAMILIES
+from quick_vllm import quick_args
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.engines import check_serves, open_engine, serves_adapters
@@ -92,6 +93,6 @@ def test_an_adapter_with_layers_that_vllm_lacks_is_refused_before_the_first_prom
             load_chat(spec, subject="organism"),
             adapter=tmp_path / "adapter",
             batch_size=1,
-            engine_args={"max_model_len": 1024, "enforce_eager": True},
+            engine_args=quick_args("vllm"),
         )
     load_model(spec)

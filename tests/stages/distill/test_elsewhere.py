@@ -16,6 +16,7 @@ import torch
 from elicited import Elicited
 from peft import PeftModel
 from PIL import Image
+from quick_vllm import quick_args
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sekd.config import DistillSpec, LoraSpec
@@ -68,7 +69,7 @@ class Exam:
 
     def answer_with_engine(self, name: str, adapter: Path | None) -> list[JointReply]:
         """Answer every image with one of sekd's engines."""
-        args = {"max_model_len": 1024} if name == "vllm" else {}
+        args = quick_args(name)
         engine = open_engine(
             name, self.model, self.chat, adapter=adapter, batch_size=4, engine_args=args
         )
