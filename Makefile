@@ -32,10 +32,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 test: $(VENV)/dev
 	$(PYTEST)
 
-# For development: the parts of the package, without whole runs and without vLLM.
+# For development: the parts of the package, without whole runs, kills and vLLM.
 test-fast: $(VENV)/dev
-	$(PYTEST) -m "not vllm" tests/analysis tests/config tests/data tests/engines tests/io \
-		tests/models tests/pipeline tests/report
+	$(PYTEST) -m "not vllm" --ignore tests/pipeline/test_torture.py tests/analysis tests/config \
+		tests/data tests/engines tests/io tests/models tests/pipeline tests/report
 
 # All families of the gallery instead of a few, about twenty minutes on one core. GALLERY=file
 # receives what was measured, for the table of supported models.
@@ -63,6 +63,7 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/score.py --check
 	$(BIN)/python benchmarks/elicit.py --check
 	$(BIN)/python benchmarks/predict.py --check
+	$(BIN)/python benchmarks/predict_run.py --check
 	$(BIN)/python benchmarks/predict_killed.py --check
 	$(BIN)/python benchmarks/distill.py --check
 
