@@ -6,9 +6,9 @@ The tiny model of this package predicts drawn images, by a single pass and by de
 images are predicted in memory and in shards, in turns. The model does the same work for both, and
 its processor seconds differ by more from turn to turn than shards cost. So shards are charged with
 the processor seconds beside the model that the run in memory does not take, as a share of all its
-seconds; and with batches of the model, if there are more of them. The machine may be
-busy with other work. Importing `sekd` is measured against an interpreter that imports nothing. The
-last lines have the figures beside their limits; with --check the exit code is 1 if one falls short.
+seconds; and with batches of the model, if there are more of them. Other work on the machine makes
+them dearer. Importing `sekd` is measured against an interpreter that imports nothing. The last
+lines have the figures beside their limits; with --check the exit code is 1 if one falls short.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def shard_overhead(spec: PredictorSpec, samples: Samples, folder: Path) -> list[
         }
         memory, shards = (runs[place] for place in places)
         shares.append((shards.beside_model - memory.beside_model) / memory.total)
-        more_batches.append(shards.num_batches / memory.num_batches - 1)
+        more_batches.append(shards.num_batches - memory.num_batches)
         for name, run in (("memory", memory), ("shards", shards)):
             print(
                 f"{len(samples)} images in {name}: {run.total:.2f} processor s, of them "
@@ -183,7 +183,7 @@ def shard_overhead(spec: PredictorSpec, samples: Samples, folder: Path) -> list[
     print(f"shares from {min(shares):.2%} to {max(shares):.2%}")
     return [
         Figure("shards: seconds beside the model, median", 100 * median(shares), "%", 2),
-        Figure("shards: more batches of the model", 100 * max(more_batches), "%", 2),
+        Figure("shards: more batches of transformers' model", max(more_batches), "batches", 0),
     ]
 
 
