@@ -83,7 +83,7 @@ class Metered:
     pauses are counted by themselves, wherever they fall.
 
     Attributes:
-        model: to load the model, to predict, and to free it.
+        model: to load the model, to predict, and to free it, without pauses of the collector.
         collector: pauses of the collector.
         num_batches: that the model answered.
     """
@@ -94,14 +94,13 @@ class Metered:
     num_batches: int = 0
 
     def __post_init__(self) -> None:
-        self._pauses_at_work = 0.0
         self._pause_started = 0.0
         self._is_at_work = False
 
     @property
     def beside_model(self) -> float:
         """Seconds outside the model, and all pauses of the collector."""
-        return self.total - self.model + self._pauses_at_work
+        return self.total - self.model
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -116,7 +115,7 @@ class Metered:
             return
         pause = time.process_time() - self._pause_started
         self.collector += pause
-        self._pauses_at_work += pause if self._is_at_work else 0.0
+        self.model -= pause if self._is_at_work else 0.0
 
     def run(self, predict: Callable[[], Iterable[object]]) -> Metered:
         """Go through all predictions, with a predictor and an engine that are watched."""

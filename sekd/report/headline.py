@@ -137,7 +137,7 @@ def _cautions(evaluation: Evaluation, gain: Change) -> Iterator[str]:
     base = evaluation.cells[gain.before].rate("parse_failure_rate")
     if base and base.value >= _MANY_UNPARSED_PERCENT:
         yield (
-            f"{format_number(base.value, 0)}{NO_BREAK}% of the base's replies could not be "
+            f"{_format_percent(base)} of the base's replies could not be "
             "parsed: part of this gain is learning the format."
         )
         yield "evaluate.paradigms: joint_forced would give the gain without it."
@@ -169,8 +169,8 @@ def _cautions_of_student(evaluation: Evaluation, changes: Sequence[Change]) -> I
         unparsed = evaluation.cells[change.after].rate("parse_failure_rate")
         if unparsed and unparsed.value >= _MANY_UNPARSED_PERCENT:
             yield (
-                f"{format_number(unparsed.value, 0)}{NO_BREAK}% of the student's own replies"
-                f"{where} could not be parsed."
+                f"{_format_percent(unparsed)} of the student's own replies{where} could not be "
+                "parsed."
             )
         num_trained_on = evaluation.num_trained_on(dataset)
         if num_trained_on:

@@ -82,8 +82,8 @@ def adapter_in(run_dir: Path) -> Path:
 def assert_same_training(run_dir: Path, expected_dir: Path) -> None:
     """Compare all curves and the adapter's weights of two runs, to 1e-4.
 
-    The gradient's norm may differ by 1e-3: several processes group the sequences of a global batch
-    in other micro-batches, and its sums are rounded otherwise.
+    The gradient's norm of the last step may differ by 1e-3: several processes group the sequences
+    of a global batch in other micro-batches, so each update is rounded otherwise.
     """
 
     def curves(run_dir: Path) -> list[dict[str, float]]:
@@ -97,7 +97,8 @@ def assert_same_training(run_dir: Path, expected_dir: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "hard", "format", "soft", "feature", "replay"} < rows[0].keys()
     for row, other in zip(rows, curves(expected_dir), strict=True):
-        assert row.pop("grad_norm") == pytest.approx(other.pop("grad_norm"), rel=1e-3)
+        tolerance = 1e-3 if row["step"] == 6 else 1e-4
+        assert row.pop("grad_norm") == pytest.approx(other.pop("grad_norm"), rel=tolerance)
         assert row == pytest.approx(other, rel=1e-4, abs=1e-4)
     weights = load_file(adapter_in(run_dir) / "adapter_model.safetensors")
     expected = load_file(adapter_in(expected_dir) / "adapter_model.safetensors")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from vllm_args import vllm_args
 
 from sekd.config import Control, ModelSpec, Paradigm, RunConfig, load_config
 from sekd.data.predictions import PREDICTIONS, read_predictions
@@ -43,8 +44,7 @@ class CellRunner:
     def __init__(self, world: Path, engine: str, folder: Path) -> None:
         # Three children are two groups and a final, and two paths are followed at once.
         overrides = [f"evaluate.engine={engine}", "descent.max_options=2", "descent.beam=2"]
-        if engine == "vllm":
-            overrides.append("evaluate.engine_args={max_model_len: 1024}")
+        overrides.append(f"evaluate.engine_args={vllm_args(engine, is_compiled=True)}")
         config = load_config(world / "config.yaml", overrides)
         self.config: RunConfig = config
         self.dataset = Dataset.load("seen", config.data["seen"])

@@ -15,8 +15,8 @@ import pytest
 from gallery_models import gallery_spec
 from hypothesis import given, settings
 from PIL import Image
-from quick_vllm import quick_args
 from random_taxonomies import taxonomies
+from vllm_args import vllm_args
 
 from sekd.config import ModelSpec
 from sekd.data import toyworld
@@ -139,14 +139,13 @@ class Exam:
         is_compiled: bool = False,
     ) -> Engine:
         """Open an engine, vLLM compiled as users have it or not."""
-        args = {"max_model_len": MAX_MODEL_LEN} if name == "vllm" else {}
         return open_engine(
             name,
             self.spec,
             self.chat,
             adapter=adapter,
             batch_size=batch_size,
-            engine_args=args if is_compiled else quick_args(name, MAX_MODEL_LEN),
+            engine_args=vllm_args(name, MAX_MODEL_LEN, is_compiled=is_compiled),
         )
 
 
@@ -393,7 +392,7 @@ def test_active_conversations_are_limited_to_what_the_cache_holds(exam: Exam) ->
         exam.spec,
         exam.chat,
         batch_size=1,
-        engine_args={**quick_args("vllm", 512), "num_gpu_blocks_override": 32},
+        engine_args={**vllm_args("vllm", 512), "num_gpu_blocks_override": 32},
     )
     assert engine._num_cache_tokens == 1024
     max_active, started = 0, 0

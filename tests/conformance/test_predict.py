@@ -12,7 +12,7 @@ from math import exp
 from pathlib import Path
 
 import pytest
-from quick_vllm import quick_args
+from vllm_args import vllm_args
 
 from sekd.config import Paradigm, RunConfig, load_config
 from sekd.data.image_inputs import list_images, samples_of
@@ -98,7 +98,7 @@ class Students:
 
 
 def _engine(name: str) -> dict[str, object]:
-    return {"engine": name, "engine_args": quick_args(name)}
+    return {"engine": name, "engine_args": vllm_args(name)}
 
 
 def _open(spec: PredictorSpec) -> Engine:

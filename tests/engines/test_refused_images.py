@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gallery_models import gallery_spec
 from PIL import Image
-from quick_vllm import quick_args
+from vllm_args import vllm_args
 
 from sekd.config import ModelSpec
 from sekd.engines import Answer, Ask, Conversation, Engine, Prompt, ask, open_engine
@@ -34,7 +34,7 @@ def chat(spec: ModelSpec) -> Chat:
 
 
 def open_one(name: str, spec: ModelSpec, chat: Chat) -> Engine:
-    return open_engine(name, spec, chat, batch_size=5, engine_args=quick_args(name))
+    return open_engine(name, spec, chat, batch_size=5, engine_args=vllm_args(name))
 
 
 def prompt_about(chat: Chat, number: int) -> Prompt:
@@ -90,7 +90,7 @@ def test_where_no_image_is_taken_the_run_stops(
 def test_the_encoder_of_vllm_works_on_after_a_refused_image(spec: ModelSpec, chat: Chat) -> None:
     from sekd.engines.vllm import VllmEncoder
 
-    encoder = VllmEncoder(spec, adapter=None, engine_args=quick_args("vllm"))
+    encoder = VllmEncoder(spec, adapter=None, engine_args=vllm_args("vllm"))
     with pytest.raises(ValueError, match="Failed to apply Qwen2_5_VLProcessor"):
         encoder.encode([prompt_about(chat, number) for number in range(3)])
     before = encoder.encode([Prompt(*plain_prompt(chat))])

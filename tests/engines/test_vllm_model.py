@@ -11,7 +11,7 @@ pytest.importorskip("torchvision", exc_type=RuntimeError)
 
 import torch
 from gallery_families import FAMILIES
-from quick_vllm import quick_args
+from vllm_args import vllm_args
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.engines import check_serves, open_engine, serves_adapters
@@ -93,6 +93,6 @@ def test_an_adapter_with_layers_that_vllm_lacks_is_refused_before_the_first_prom
             load_chat(spec, subject="organism"),
             adapter=tmp_path / "adapter",
             batch_size=1,
-            engine_args=quick_args("vllm"),
+            engine_args=vllm_args("vllm"),
         )
     load_model(spec)

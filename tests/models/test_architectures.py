@@ -23,8 +23,8 @@ pytest.importorskip("torchvision", exc_type=RuntimeError)
 import transformers as hf
 from elicited import Elicited, elicit
 from PIL import Image
-from quick_vllm import quick_args
 from torch import nn
+from vllm_args import vllm_args
 
 from sekd.config import DistillSpec, LoraSpec, ModelSpec
 from sekd.data.questions import Question
@@ -363,7 +363,7 @@ def test_vllm_answers_like_transformers(
 ) -> None:
     chat = Chat(load_processor(spec), subject="organism")
     reference = open_engine("transformers", spec, chat, batch_size=1, engine_args={})
-    engine = open_engine("vllm", spec, chat, batch_size=1, engine_args=quick_args("vllm", 2048))
+    engine = open_engine("vllm", spec, chat, batch_size=1, engine_args=vllm_args("vllm", 2048))
     conversations = [
         exercise(chat, questions, taxonomy, number, image)
         for number, image in enumerate(draw_images())

@@ -16,8 +16,8 @@ import torch
 from elicited import Elicited
 from peft import PeftModel
 from PIL import Image
-from quick_vllm import quick_args
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from vllm_args import vllm_args
 
 from sekd.config import DistillSpec, LoraSpec
 from sekd.data import toyworld
@@ -69,7 +69,7 @@ class Exam:
 
     def answer_with_engine(self, name: str, adapter: Path | None) -> list[JointReply]:
         """Answer every image with one of sekd's engines."""
-        args = quick_args(name)
+        args = vllm_args(name)
         engine = open_engine(
             name, self.model, self.chat, adapter=adapter, batch_size=4, engine_args=args
         )

@@ -9,7 +9,7 @@ from math import exp, log
 from pathlib import Path
 
 import pytest
-from quick_vllm import quick_args
+from vllm_args import vllm_args
 
 from sekd.config import Paradigm, load_config
 from sekd.data.image_inputs import list_images, samples_of
@@ -43,7 +43,7 @@ def samples(world: Path, seen: Dataset) -> Samples:
 
 
 def spec_of(world: Path, *, is_stepwise: bool, engine: str = "transformers") -> PredictorSpec:
-    args = quick_args(engine)
+    args = vllm_args(engine)
     overrides = [*SETTINGS, f"evaluate.engine={engine}", f"evaluate.engine_args={args}"]
     request = PredictionRequest(
         run=world / "config.yaml", is_stepwise=is_stepwise, overrides=overrides
