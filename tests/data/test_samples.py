@@ -66,6 +66,16 @@ def test_images_have_the_leaf_of_their_folder(tmp_path: Path) -> None:
     assert list(found) == sorted(found)
 
 
+def test_samples_are_found_by_their_ids(tmp_path: Path) -> None:
+    touch(tmp_path, "Pizza/1.png", "Pizza/2.png", "Steak/1.png")
+    samples = load_samples(DatasetSpec(taxonomy=Path("food.json"), images=tmp_path), FOOD)
+    first, second, third = samples
+    assert samples.named(["Steak/1.png", "Pizza/1.png"]) == [third, first]
+    assert samples.any_named(["Steak/1.png", "missing.png", "Pizza/2.png"]) == [second, third]
+    with pytest.raises(LookupError, match=r"missing\.png"):
+        samples.named(["Pizza/1.png", "missing.png"])
+
+
 def test_files_that_are_no_images_are_counted_by_their_suffix(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

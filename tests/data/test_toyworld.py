@@ -120,6 +120,7 @@ def test_the_unlabelled_config_knows_the_training_images_without_a_label(tmp_pat
     config = load_config(tmp_path / "world/unlabelled.yaml")
     assert config.elicit.dataset not in config.evaluate.datasets
     photographs = Dataset.load("photographs", config.data[config.elicit.dataset])
+    assert photographs.spec.options == "children"
     assert [sample.leaf for sample in photographs.samples] == [None] * 6
     labelled = load_config(tmp_path / "world/config.yaml")
     train = Dataset.load("train", labelled.data["train"])
